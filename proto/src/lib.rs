@@ -1,0 +1,1 @@
+//! The protocol between tiers: messages, generated code, local and remote transport.

@@ -1,0 +1,1 @@
+//! Accounts, tokens, devices, end-to-end keys, inboxes, user records.

@@ -1,0 +1,1 @@
+//! Ids, positions, clock and randomness, error kinds: what every crate speaks.

@@ -1,0 +1,1 @@
+//! The one log engine: head, append, group commit, fence, projections, registry of activations.

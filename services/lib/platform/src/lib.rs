@@ -1,0 +1,1 @@
+//! Configuration, telemetry, lifecycle, HTTP and gRPC servers, limits as layers.

@@ -1,0 +1,1 @@
+//! The pure protocol core: build, hash, sign, authorise, redact, state, visibility, push rules.

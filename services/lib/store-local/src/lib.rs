@@ -1,0 +1,1 @@
+//! The embedded store: on disk (synced, group commit) and in memory.

@@ -1,0 +1,1 @@
+//! Storage traits, tables and aggregates, and their conformance suite; no driver.

@@ -1,0 +1,1 @@
+//! Room tasks: the only writers of rooms.
