@@ -1,1 +1,22 @@
-//! Storage traits, tables and aggregates, and their conformance suite; no driver.
+//! What Polity asks of a store: tables of three kinds, six operations, typed aggregates over them, and the conformance
+//! suite that every backend must pass. No driver, no file, no network: backends are crates of their own.
+//!
+//! **Every operation is one conditional or plain write to one partition of one table, or one bounded read of one
+//! partition.** Whatever can't be said that way can't be asked for. The tables are data ([`schema::ALL`]): an embedded
+//! store derives its keys from them, a CQL store its statements; what an aggregate means is written once, here.
+//!
+//! It refuses to know the protocol (events are opaque bytes here). Everybody below the services may import it.
+
+mod error;
+pub mod schema;
+mod store;
+mod table;
+mod value;
+
+pub use error::StoreError;
+pub use store::{
+    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write,
+    WriteKind,
+};
+pub use table::{Column, ColumnType, Direction, Kind, Table};
+pub use value::{Value, Values, values};
