@@ -1,1 +1,14 @@
-//! The bus trait and the in-process bus: news between processes, a hint and never the truth.
+//! The bus: news between processes, by subject. **A hint, never the truth**: every consumer can lose every message and
+//! lose only time, so publishing never waits, never fails and promises nothing.
+//!
+//! It refuses to store, to acknowledge and to order across subjects (one publisher's messages on one subject arrive in
+//! order, or not at all). Here are the trait, the in-process implementation of the single binary, and the suite that
+//! every implementation passes. Everybody below the services may import it.
+
+mod bus;
+mod local;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+pub use bus::{Bus, Message, News, Receiver, Subject, SubjectKind, describe_metrics};
+pub use local::LocalBus;

@@ -1,1 +1,3 @@
 //! The pure protocol core: build, hash, sign, authorise, redact, state, visibility, push rules.
+
+pub mod record;

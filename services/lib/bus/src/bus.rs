@@ -1,0 +1,93 @@
+//! The trait and its vocabulary.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use polity_core::{LogId, TenantId};
+
+/// Messages that a receiver lost because it was slow, by what lost them.
+pub(crate) const MESSAGES_LOST: &str = "polity_bus_messages_lost_total";
+/// Messages published.
+pub(crate) const MESSAGES_PUBLISHED: &str = "polity_bus_messages_published_total";
+
+/// Describes this crate's metrics to the recorder.
+pub fn describe_metrics() {
+    metrics::describe_counter!(MESSAGES_PUBLISHED, "Messages published on the bus.");
+    metrics::describe_counter!(
+        MESSAGES_LOST,
+        "Messages that a full receiver lost; each costs it a read of the store, nothing else."
+    );
+}
+
+/// What a subject is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    /// Live rows of a room's log.
+    Room,
+    /// Typing and receipts in a room: what isn't in its log.
+    RoomEphemeral,
+    /// Wake-ups for a user: record, memberships, device-list changes.
+    User,
+    /// Wake-ups for a device's inbox.
+    Device,
+    /// Device-list changes of a tenant.
+    DeviceLists,
+}
+
+/// Where a message goes: rooms and inboxes by their log, users by the log of their record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    /// What it is about.
+    pub kind: SubjectKind,
+    /// Whose it is: nothing crosses tenants.
+    pub tenant: TenantId,
+    /// Which one.
+    pub id: LogId,
+}
+
+impl Subject {
+    /// The subject of a kind, a tenant and a log.
+    #[must_use]
+    pub const fn new(kind: SubjectKind, tenant: TenantId, id: LogId) -> Self {
+        Self { kind, tenant, id }
+    }
+}
+
+/// A message with its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The subject it was published on.
+    pub subject: Subject,
+    /// What was published.
+    pub payload: Bytes,
+}
+
+/// What a receiver gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A message.
+    Message(Message),
+    /// Some messages, of any of its subjects, were lost: look into the store for all of them.
+    Lost,
+}
+
+/// A process's connection to the news: publishing and receivers.
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes a message to whoever has subscribed. Never waits; may be lost.
+    fn publish(&self, subject: Subject, payload: Bytes);
+
+    /// A new receiver without subjects that holds at most `capacity` messages.
+    fn receiver(&self, capacity: usize) -> Box<dyn Receiver>;
+}
+
+/// Receives messages of the subjects that it is subscribed to. Dropping it ends its subscriptions.
+#[async_trait]
+pub trait Receiver: Send + Sync + 'static {
+    /// Begins to receive a subject's messages: all that are published after this returns. Does nothing if it does already.
+    fn subscribe(&self, subject: Subject);
+
+    /// Ends it. Messages that were received already may still be handed out.
+    fn unsubscribe(&self, subject: Subject);
+
+    /// The next news; waits for ever.
+    async fn next(&mut self) -> News;
+}
