@@ -7,6 +7,7 @@ mod error;
 mod ids;
 mod position;
 mod random;
+pub mod sync_token;
 pub mod tasks;
 
 pub use clock::{Clock, ManualClock, SystemClock};
