@@ -1,1 +1,1 @@
-//! Tests of the whole.
+//! Tests of the whole; nothing here is part of the product.

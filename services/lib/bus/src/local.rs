@@ -58,28 +58,15 @@ impl Bus for LocalBus {
         metrics::counter!(MESSAGES_PUBLISHED).increment(1);
         let subjects = self.shared.subjects.read();
         for sink in subjects.get(&subject).into_iter().flatten() {
-            sink.deliver(Message {
-                subject,
-                payload: payload.clone(),
-            });
+            sink.deliver(Message { subject, payload: payload.clone() });
         }
     }
 
     fn receiver(&self, capacity: usize) -> Box<dyn Receiver> {
         let (sender, queue) = mpsc::channel(capacity.max(1));
         let id = self.shared.next_receiver.fetch_add(1, Ordering::Relaxed);
-        let sink = Arc::new(Sink {
-            id,
-            queue: sender,
-            lost: AtomicBool::new(false),
-            woken: Notify::new(),
-        });
-        Box::new(LocalReceiver {
-            shared: Arc::clone(&self.shared),
-            sink,
-            queue,
-            subscribed: Mutex::default(),
-        })
+        let sink = Arc::new(Sink { id, queue: sender, lost: AtomicBool::new(false), woken: Notify::new() });
+        Box::new(LocalReceiver { shared: Arc::clone(&self.shared), sink, queue, subscribed: Mutex::default() })
     }
 }
 
@@ -101,12 +88,7 @@ impl Sink {
 impl Receiver for LocalReceiver {
     fn subscribe(&self, subject: Subject) {
         if self.subscribed.lock().insert(subject) {
-            self.shared
-                .subjects
-                .write()
-                .entry(subject)
-                .or_default()
-                .push(Arc::clone(&self.sink));
+            self.shared.subjects.write().entry(subject).or_default().push(Arc::clone(&self.sink));
         }
     }
 

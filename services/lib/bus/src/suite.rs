@@ -30,17 +30,11 @@ async fn next(receiver: &mut Box<dyn Receiver>) -> News {
 }
 
 async fn assert_quiet(receiver: &mut Box<dyn Receiver>) {
-    assert!(
-        timeout(A_WHILE, receiver.next()).await.is_err(),
-        "unexpected news"
-    );
+    assert!(timeout(A_WHILE, receiver.next()).await.is_err(), "unexpected news");
 }
 
 fn message(subject: Subject, payload: &[u8]) -> News {
-    News::Message(Message {
-        subject,
-        payload: Bytes::copy_from_slice(payload),
-    })
+    News::Message(Message { subject, payload: Bytes::copy_from_slice(payload) })
 }
 
 /// One publisher's messages arrive in order, once, at everybody who subscribed and at nobody else.
@@ -65,20 +59,8 @@ pub async fn in_order_to_subscribers_only(bus: &dyn Bus) {
 pub async fn tenants_and_kinds_are_apart(bus: &dyn Bus) {
     let mut receiver = bus.receiver(8);
     receiver.subscribe(subject(1));
-    bus.publish(
-        Subject {
-            tenant: TenantId::new(8),
-            ..subject(1)
-        },
-        Bytes::from_static(b"tenant"),
-    );
-    bus.publish(
-        Subject {
-            kind: SubjectKind::User,
-            ..subject(1)
-        },
-        Bytes::from_static(b"kind"),
-    );
+    bus.publish(Subject { tenant: TenantId::new(8), ..subject(1) }, Bytes::from_static(b"tenant"));
+    bus.publish(Subject { kind: SubjectKind::User, ..subject(1) }, Bytes::from_static(b"kind"));
     assert_quiet(&mut receiver).await;
 }
 
@@ -107,10 +89,7 @@ pub async fn a_slow_receiver_is_told_that_it_lost(bus: &dyn Bus) {
             News::Message(_) => got += 1,
         }
     }
-    assert!(
-        lost >= 1 && (1..10).contains(&got),
-        "lost {lost}, got {got}"
-    );
+    assert!(lost >= 1 && (1..10).contains(&got), "lost {lost}, got {got}");
     bus.publish(subject(1), Bytes::from_static(b"again"));
     assert_eq!(next(&mut receiver).await, message(subject(1), b"again"));
 }

@@ -23,9 +23,7 @@ impl SystemClock {
     /// A clock whose monotonic time starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            started: Instant::now(),
-        }
+        Self { started: Instant::now() }
     }
 }
 
@@ -37,13 +35,9 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place that asks the system"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
         let now = std::time::SystemTime::now();
-        now.duration_since(UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn monotonic(&self) -> Duration {
@@ -62,10 +56,7 @@ impl ManualClock {
     /// A clock that shows `now_ms` (Unix milliseconds).
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
-        Self {
-            now_ms: AtomicU64::new(now_ms),
-            start_ms: now_ms,
-        }
+        Self { now_ms: AtomicU64::new(now_ms), start_ms: now_ms }
     }
 
     /// Moves the clock forward.

@@ -34,10 +34,7 @@ impl ErrorKind {
     /// Whether the same request may succeed later without a change.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::Overloaded | Self::Unavailable | Self::DeadlineExceeded
-        )
+        matches!(self, Self::Overloaded | Self::Unavailable | Self::DeadlineExceeded)
     }
 }
 

@@ -97,11 +97,7 @@ impl LogId {
     #[must_use]
     pub fn derived(tenant: TenantId, use_: &str, name: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("polity log id v1");
-        for part in [
-            &tenant.get().to_be_bytes()[..],
-            use_.as_bytes(),
-            name.as_bytes(),
-        ] {
+        for part in [&tenant.get().to_be_bytes()[..], use_.as_bytes(), name.as_bytes()] {
             hasher.update(&(part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
@@ -126,11 +122,7 @@ impl Life {
     /// # Errors
     /// Above [`Life::MAX`].
     pub fn new(life: u16) -> Result<Self, InvalidId> {
-        if life > Self::MAX.0 {
-            Err(InvalidId("life"))
-        } else {
-            Ok(Self(life))
-        }
+        if life > Self::MAX.0 { Err(InvalidId("life")) } else { Ok(Self(life)) }
     }
 
     /// The number.

@@ -10,9 +10,7 @@ use crate::ids::Life;
 pub const BUCKET_LEN: u64 = 1024;
 
 /// The number of a row in its log: dense, from 1. 0 is "before the first row". At most 34 bits.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(u64);
 
 impl Seq {
@@ -65,9 +63,7 @@ impl fmt::Display for Seq {
 }
 
 /// A partition of a log: the rows with `seq / 1024` equal to this number.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Bucket(u64);
 
 impl Bucket {
@@ -136,10 +132,7 @@ impl OrderKey {
     /// The key of a live row.
     #[must_use]
     pub const fn live(seq: Seq) -> Self {
-        Self {
-            anchor: seq,
-            sub: 0,
-        }
+        Self { anchor: seq, sub: 0 }
     }
 }
 
@@ -156,13 +149,8 @@ impl Stamp {
     /// The stamp of a projection made at `position` by projection code of `version` (below 64).
     #[must_use]
     pub fn new(position: Position, version: u8) -> Self {
-        debug_assert!(
-            version < 64 && position.seq <= Seq::MAX,
-            "a stamp has 6 and 34 bits for these"
-        );
-        Self(
-            (u64::from(position.life.get()) << 40) | (position.seq.get() << 6) | u64::from(version),
-        )
+        debug_assert!(version < 64 && position.seq <= Seq::MAX, "a stamp has 6 and 34 bits for these");
+        Self((u64::from(position.life.get()) << 40) | (position.seq.get() << 6) | u64::from(version))
     }
 
     /// The stamp with these bits.
@@ -180,14 +168,8 @@ impl Stamp {
     /// The position at which the row was made.
     #[must_use]
     pub fn position(self) -> Position {
-        let life = u16::try_from(self.0 >> 40)
-            .ok()
-            .and_then(|life| Life::new(life).ok())
-            .unwrap_or(Life::MAX);
-        Position {
-            life,
-            seq: Seq((self.0 >> 6) & Seq::MAX.0),
-        }
+        let life = u16::try_from(self.0 >> 40).ok().and_then(|life| Life::new(life).ok()).unwrap_or(Life::MAX);
+        Position { life, seq: Seq((self.0 >> 6) & Seq::MAX.0) }
     }
 }
 
@@ -201,10 +183,7 @@ mod tests {
         assert!(Stamp::new(at(1, 9), 3) < Stamp::new(at(1, 10), 0));
         assert!(Stamp::new(at(1, Seq::MAX.get()), 63) < Stamp::new(at(2, 0), 0));
         assert!(Stamp::new(at(1, 9), 1) < Stamp::new(at(1, 9), 2));
-        assert_eq!(
-            Stamp::new(at(1023, Seq::MAX.get()), 63).position(),
-            at(1023, Seq::MAX.get())
-        );
+        assert_eq!(Stamp::new(at(1023, Seq::MAX.get()), 63).position(), at(1023, Seq::MAX.get()));
         // 50 bits of microseconds end in 2005: no store can find it too far in the future.
         assert!(Stamp::new(at(1023, Seq::MAX.get()), 63).to_i64() < 1 << 50);
     }

@@ -35,8 +35,7 @@ impl dyn Random {
     /// A string of `len` random letters and digits (5.95 bits each).
     #[must_use]
     pub fn alphanumeric(&self, len: usize) -> String {
-        const ALPHABET: &[u8; 62] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let mut out = String::with_capacity(len);
         while out.len() < len {
             let block: [u8; 32] = self.bytes();

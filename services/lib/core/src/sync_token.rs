@@ -190,11 +190,7 @@ impl SyncToken {
             },
             rooms: decode_rooms(&mut reader)?,
         };
-        if reader.is_empty() {
-            Ok(token)
-        } else {
-            Err(InvalidToken)
-        }
+        if reader.is_empty() { Ok(token) } else { Err(InvalidToken) }
     }
 }
 
@@ -221,10 +217,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<BTreeMap<RoomRef, RoomEntry>, Inv
     let mut reader = Reader::new(rest);
     let count = reader.number()?;
     (0..count)
-        .map(|_| {
-            decode_entry(&mut reader)
-                .and_then(|(room, entry)| Ok((room, entry.ok_or(InvalidToken)?)))
-        })
+        .map(|_| decode_entry(&mut reader).and_then(|(room, entry)| Ok((room, entry.ok_or(InvalidToken)?))))
         .collect()
 }
 
@@ -253,22 +246,14 @@ fn decode_rooms(reader: &mut Reader<'_>) -> Result<RoomSet, InvalidToken> {
         [0] => {
             let count = reader.number()?;
             let entries = (0..count)
-                .map(|_| {
-                    decode_entry(reader)
-                        .and_then(|(room, entry)| Ok((room, entry.ok_or(InvalidToken)?)))
-                })
+                .map(|_| decode_entry(reader).and_then(|(room, entry)| Ok((room, entry.ok_or(InvalidToken)?))))
                 .collect::<Result<_, _>>()?;
             Ok(RoomSet::Inline(entries))
         }
         [1] => {
             let id = reader.take(16)?.try_into().map_err(|_| InvalidToken)?;
             let count = reader.number()?;
-            Ok(RoomSet::Snapshot {
-                id,
-                moved: (0..count)
-                    .map(|_| decode_entry(reader))
-                    .collect::<Result<_, _>>()?,
-            })
+            Ok(RoomSet::Snapshot { id, moved: (0..count).map(|_| decode_entry(reader)).collect::<Result<_, _>>()? })
         }
         _ => Err(InvalidToken),
     }
@@ -301,19 +286,10 @@ fn encode_entry(room: &RoomRef, entry: Option<&RoomEntry>, out: &mut Vec<u8>) {
 fn decode_entry(reader: &mut Reader<'_>) -> Result<(RoomRef, Option<RoomEntry>), InvalidToken> {
     let head = reader.number()?;
     let room = if head & 4 == 0 {
-        RoomRef::Hash(
-            reader
-                .take(HASH_LEN)?
-                .try_into()
-                .map_err(|_| InvalidToken)?,
-        )
+        RoomRef::Hash(reader.take(HASH_LEN)?.try_into().map_err(|_| InvalidToken)?)
     } else {
         let length = usize::try_from(reader.number()?).map_err(|_| InvalidToken)?;
-        RoomRef::Full(
-            std::str::from_utf8(reader.take(length)?)
-                .map_err(|_| InvalidToken)?
-                .into(),
-        )
+        RoomRef::Full(std::str::from_utf8(reader.take(length)?).map_err(|_| InvalidToken)?.into())
     };
     let told = match head & 3 {
         0 => Told::Member,
@@ -326,10 +302,7 @@ fn decode_entry(reader: &mut Reader<'_>) -> Result<(RoomRef, Option<RoomEntry>),
 }
 
 fn life(number: u64) -> Result<Life, InvalidToken> {
-    u16::try_from(number)
-        .ok()
-        .and_then(|life| Life::new(life).ok())
-        .ok_or(InvalidToken)
+    u16::try_from(number).ok().and_then(|life| Life::new(life).ok()).ok_or(InvalidToken)
 }
 
 /// Compares without telling by its duration where the difference is.

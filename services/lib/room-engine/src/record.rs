@@ -180,8 +180,7 @@ impl RoomRow {
     /// Never in practice: encoding into memory.
     pub fn encode(&self) -> Result<Bytes, RecordError> {
         let meta = postcard::to_stdvec(&self.meta).map_err(damaged)?;
-        let length = u32::try_from(meta.len())
-            .map_err(|_| RecordError::Damaged("meta of over 4 GiB".into()))?;
+        let length = u32::try_from(meta.len()).map_err(|_| RecordError::Damaged("meta of over 4 GiB".into()))?;
         let mut out = BytesMut::with_capacity(6 + meta.len() + self.pdu.len());
         out.put_u8(FORMAT);
         out.put_u8(KEY_NONE);
@@ -201,10 +200,7 @@ impl RoomRow {
         let length = u32::from_be_bytes(length.try_into().map_err(|_| short())?) as usize;
         let meta = rest.get(..length).ok_or_else(short)?;
         let meta = postcard::from_bytes(meta).map_err(damaged)?;
-        Ok(Self {
-            meta,
-            pdu: body.slice(6 + length..),
-        })
+        Ok(Self { meta, pdu: body.slice(6 + length..) })
     }
 }
 
@@ -229,9 +225,7 @@ impl RoomHead {
 }
 
 fn encode_plain<T: Serialize>(value: &T) -> Result<Bytes, RecordError> {
-    postcard::to_extend(value, vec![FORMAT, KEY_NONE])
-        .map(Bytes::from)
-        .map_err(damaged)
+    postcard::to_extend(value, vec![FORMAT, KEY_NONE]).map(Bytes::from).map_err(damaged)
 }
 
 fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
@@ -266,10 +260,7 @@ mod tests {
         RoomRow {
             meta: RowMeta {
                 group_first: Seq::new(7),
-                roots: Roots {
-                    entries: [1; 32],
-                    members: [2; 32],
-                },
+                roots: Roots { entries: [1; 32], members: [2; 32] },
                 deltas: vec![StateDelta {
                     event_type: "m.room.member".into(),
                     state_key: "@a:b".into(),
@@ -297,18 +288,9 @@ mod tests {
     #[test]
     fn every_damaged_record_is_an_error() {
         let body = row().encode().unwrap();
-        assert_eq!(
-            RoomRow::decode(&Bytes::new()),
-            Err(RecordError::Damaged("cut short".into()))
-        );
-        assert_eq!(
-            RoomRow::decode(&Bytes::from_static(&[9, 0])),
-            Err(RecordError::Format(9))
-        );
-        assert_eq!(
-            RoomRow::decode(&Bytes::from_static(&[1, 3])),
-            Err(RecordError::Key(3))
-        );
+        assert_eq!(RoomRow::decode(&Bytes::new()), Err(RecordError::Damaged("cut short".into())));
+        assert_eq!(RoomRow::decode(&Bytes::from_static(&[9, 0])), Err(RecordError::Format(9)));
+        assert_eq!(RoomRow::decode(&Bytes::from_static(&[1, 3])), Err(RecordError::Key(3)));
         for length in 0..body.len() - row().pdu.len() {
             assert!(RoomRow::decode(&body.slice(..length)).is_err(), "{length}");
         }

@@ -27,10 +27,7 @@ pub enum StoreError {
 impl StoreError {
     /// A value of `table` that can't be understood.
     pub fn corrupt(table: &'static str, what: impl Into<String>) -> Self {
-        Self::Corrupt {
-            table,
-            what: what.into(),
-        }
+        Self::Corrupt { table, what: what.into() }
     }
 }
 

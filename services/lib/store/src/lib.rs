@@ -14,9 +14,6 @@ mod table;
 mod value;
 
 pub use error::StoreError;
-pub use store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write,
-    WriteKind,
-};
+pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
 pub use table::{Column, ColumnType, Direction, Kind, Table};
 pub use value::{Value, Values, values};

@@ -83,12 +83,7 @@ pub static ONE_TIME_KEYS: Table = Table {
     name: "one_time_keys",
     number: 6,
     kind: Kind::Log,
-    partition: &[
-        int("tenant"),
-        text("user_id"),
-        text("device"),
-        text("algorithm"),
-    ],
+    partition: &[int("tenant"), text("user_id"), text("device"), text("algorithm")],
     clustering: &[int("idx")],
     direction: Ascending,
     guards: Some(["next_claim", "next_upload"]),
@@ -338,21 +333,10 @@ mod tests {
 
     #[test]
     fn numbers_and_names_are_unique_and_kinds_are_told_apart() {
-        assert_eq!(
-            ALL.iter().map(|t| t.number).collect::<BTreeSet<_>>().len(),
-            ALL.len()
-        );
-        assert_eq!(
-            ALL.iter().map(|t| t.name).collect::<BTreeSet<_>>().len(),
-            ALL.len()
-        );
+        assert_eq!(ALL.iter().map(|t| t.number).collect::<BTreeSet<_>>().len(), ALL.len());
+        assert_eq!(ALL.iter().map(|t| t.name).collect::<BTreeSet<_>>().len(), ALL.len());
         for table in ALL {
-            assert_eq!(
-                table.guards.is_some(),
-                table.kind == Kind::Log,
-                "{}",
-                table.name
-            );
+            assert_eq!(table.guards.is_some(), table.kind == Kind::Log, "{}", table.name);
             assert!(!table.doc.is_empty() && !table.partition.is_empty());
         }
     }

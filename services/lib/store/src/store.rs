@@ -27,13 +27,7 @@ impl Row {
     /// A row of key and value only.
     #[must_use]
     pub fn new(key: Values, value: Bytes) -> Self {
-        Self {
-            key,
-            guards: None,
-            columns: Vec::new(),
-            value,
-            stamp: None,
-        }
+        Self { key, guards: None, columns: Vec::new(), value, stamp: None }
     }
 
     /// The same row with guards.
@@ -55,12 +49,7 @@ impl Row {
     pub fn size(&self) -> usize {
         self.value.len()
             + self.key.iter().map(crate::Value::size).sum::<usize>()
-            + self
-                .columns
-                .iter()
-                .flatten()
-                .map(crate::Value::size)
-                .sum::<usize>()
+            + self.columns.iter().flatten().map(crate::Value::size).sum::<usize>()
     }
 }
 
@@ -166,21 +155,13 @@ impl Bounds {
     /// Everything, smallest first.
     #[must_use]
     pub fn all() -> Self {
-        Self {
-            from: Bound::Unbounded,
-            to: Bound::Unbounded,
-            reverse: false,
-        }
+        Self { from: Bound::Unbounded, to: Bound::Unbounded, reverse: false }
     }
 
     /// All rows whose clustering columns begin with `prefix`.
     #[must_use]
     pub fn prefix(prefix: Values) -> Self {
-        Self {
-            from: Bound::Included(prefix.clone()),
-            to: Bound::Included(prefix),
-            reverse: false,
-        }
+        Self { from: Bound::Included(prefix.clone()), to: Bound::Included(prefix), reverse: false }
     }
 
     /// The same rows, greatest first.
@@ -254,9 +235,5 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// It may or may not be gone: may be repeated.
-    async fn drop_partition(
-        &self,
-        table: &'static Table,
-        partition: Values,
-    ) -> Result<(), StoreError>;
+    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError>;
 }

@@ -36,28 +36,19 @@ pub struct Column {
 /// A column of numbers.
 #[must_use]
 pub(crate) const fn int(name: &'static str) -> Column {
-    Column {
-        name,
-        ty: ColumnType::Int,
-    }
+    Column { name, ty: ColumnType::Int }
 }
 
 /// A column of texts.
 #[must_use]
 pub(crate) const fn text(name: &'static str) -> Column {
-    Column {
-        name,
-        ty: ColumnType::Text,
-    }
+    Column { name, ty: ColumnType::Text }
 }
 
 /// A column of bytes.
 #[must_use]
 pub(crate) const fn blob(name: &'static str) -> Column {
-    Column {
-        name,
-        ty: ColumnType::Blob,
-    }
+    Column { name, ty: ColumnType::Blob }
 }
 
 /// In which direction the rows of a partition are stored (all clustering columns alike).

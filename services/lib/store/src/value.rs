@@ -33,31 +33,19 @@ impl Value {
     /// The number, if it is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
-        if let Self::Int(int) = self {
-            Some(*int)
-        } else {
-            None
-        }
+        if let Self::Int(int) = self { Some(*int) } else { None }
     }
 
     /// The text, if it is one.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
-        if let Self::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// The bytes, if they are some.
     #[must_use]
     pub fn as_blob(&self) -> Option<&Bytes> {
-        if let Self::Blob(blob) = self {
-            Some(blob)
-        } else {
-            None
-        }
+        if let Self::Blob(blob) = self { Some(blob) } else { None }
     }
 
     /// How many bytes of payload it has.

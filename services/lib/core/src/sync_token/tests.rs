@@ -1,3 +1,5 @@
+//! Tokens come back whole, and nobody else's or damaged ones are taken.
+
 use super::*;
 
 fn key() -> TokenKey {
@@ -5,10 +7,7 @@ fn key() -> TokenKey {
 }
 
 fn entry(told: Told, life: u16, seq: u64) -> RoomEntry {
-    RoomEntry {
-        told,
-        position: Position::new(Life::new(life).unwrap(), Seq::new(seq)),
-    }
+    RoomEntry { told, position: Position::new(Life::new(life).unwrap(), Seq::new(seq)) }
 }
 
 fn token(rooms: RoomSet) -> SyncToken {
@@ -17,45 +16,23 @@ fn token(rooms: RoomSet) -> SyncToken {
         record: Seq::new(300),
         inbox: Position::new(Life::FIRST, Seq::new(1 << 33)),
         device_lists: Seq::ZERO,
-        ephemeral: EphemeralPosition {
-            instance: u32::MAX,
-            counter: u64::MAX,
-        },
+        ephemeral: EphemeralPosition { instance: u32::MAX, counter: u64::MAX },
         rooms,
     }
 }
 
 fn some_rooms(count: u64) -> BTreeMap<RoomRef, RoomEntry> {
-    (0..count)
-        .map(|n| {
-            (
-                key().room(&format!("!{n}")),
-                entry(Told::Member, 1, 1000 + n),
-            )
-        })
-        .collect()
+    (0..count).map(|n| (key().room(&format!("!{n}")), entry(Told::Member, 1, 1000 + n))).collect()
 }
 
 #[test]
 fn tokens_come_back_as_they_were() {
     let mut rooms = some_rooms(3);
-    rooms.insert(
-        RoomRef::Full("!whole:example.org".into()),
-        entry(Told::Invited, 1023, 0),
-    );
-    rooms.insert(
-        key().room("!knocked"),
-        entry(Told::Knocking, 2, Seq::MAX.get()),
-    );
-    let moved = rooms
-        .iter()
-        .map(|(room, entry)| (room.clone(), (entry.told == Told::Member).then_some(*entry)))
-        .collect();
-    for rooms in [
-        RoomSet::empty(),
-        RoomSet::Inline(rooms),
-        RoomSet::Snapshot { id: [9; 16], moved },
-    ] {
+    rooms.insert(RoomRef::Full("!whole:example.org".into()), entry(Told::Invited, 1023, 0));
+    rooms.insert(key().room("!knocked"), entry(Told::Knocking, 2, Seq::MAX.get()));
+    let moved =
+        rooms.iter().map(|(room, entry)| (room.clone(), (entry.told == Told::Member).then_some(*entry))).collect();
+    for rooms in [RoomSet::empty(), RoomSet::Inline(rooms), RoomSet::Snapshot { id: [9; 16], moved }] {
         let token = token(rooms);
         let text = token.encode(&key(), "@a:b");
         assert_eq!(SyncToken::decode(&text, &key(), "@a:b"), Ok(token));
@@ -66,12 +43,8 @@ fn tokens_come_back_as_they_were() {
 
 #[test]
 fn a_room_costs_some_nine_bytes() {
-    let one = token(RoomSet::Inline(some_rooms(1)))
-        .encode(&key(), "@a:b")
-        .len();
-    let many = token(RoomSet::Inline(some_rooms(401)))
-        .encode(&key(), "@a:b")
-        .len();
+    let one = token(RoomSet::Inline(some_rooms(1))).encode(&key(), "@a:b").len();
+    let many = token(RoomSet::Inline(some_rooms(401))).encode(&key(), "@a:b").len();
     assert!((many - one) * 3 / 4 / 400 <= 9, "{}", (many - one) / 400);
 }
 
@@ -79,26 +52,13 @@ fn a_room_costs_some_nine_bytes() {
 fn a_token_is_good_for_its_owner_tenant_and_content_only() {
     let text = token(RoomSet::Inline(some_rooms(2))).encode(&key(), "@a:b");
     assert!(SyncToken::decode(&text, &key(), "@other:b").is_err());
-    assert!(
-        SyncToken::decode(
-            &text,
-            &TokenKey::derive(b"secret", TenantId::new(2)),
-            "@a:b"
-        )
-        .is_err()
-    );
+    assert!(SyncToken::decode(&text, &TokenKey::derive(b"secret", TenantId::new(2)), "@a:b").is_err());
     let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        assert!(
-            SyncToken::decode(&URL_SAFE_NO_PAD.encode(&changed), &key(), "@a:b").is_err(),
-            "byte {at}"
-        );
-        assert!(
-            SyncToken::decode(&URL_SAFE_NO_PAD.encode(&bytes[..at]), &key(), "@a:b").is_err(),
-            "cut at {at}"
-        );
+        assert!(SyncToken::decode(&URL_SAFE_NO_PAD.encode(&changed), &key(), "@a:b").is_err(), "byte {at}");
+        assert!(SyncToken::decode(&URL_SAFE_NO_PAD.encode(&bytes[..at]), &key(), "@a:b").is_err(), "cut at {at}");
     }
     for text in ["", "s123_4", "ä", "====", "AAAA"] {
         assert!(SyncToken::decode(text, &key(), "@a:b").is_err());
