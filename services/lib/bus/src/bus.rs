@@ -75,19 +75,22 @@ pub trait Bus: Send + Sync + 'static {
     /// Publishes a message to whoever has subscribed. Never waits; may be lost.
     fn publish(&self, subject: Subject, payload: Bytes);
 
-    /// A new receiver without subjects that holds at most `capacity` messages.
-    fn receiver(&self, capacity: usize) -> Box<dyn Receiver>;
+    /// A new receiver without subjects that holds at most `capacity` messages, and the handle to its subjects.
+    fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>);
 }
 
-/// Receives messages of the subjects that it is subscribed to. Dropping it ends its subscriptions.
-#[async_trait]
-pub trait Receiver: Send + Sync + 'static {
+/// Which subjects a receiver gets. Dropping it ends them all, and with them the receiver.
+pub trait Subscriptions: Send + Sync + 'static {
     /// Begins to receive a subject's messages: all that are published after this returns. Does nothing if it does already.
     fn subscribe(&self, subject: Subject);
 
     /// Ends it. Messages that were received already may still be handed out.
     fn unsubscribe(&self, subject: Subject);
+}
 
-    /// The next news; waits for ever.
-    async fn next(&mut self) -> News;
+/// Receives messages.
+#[async_trait]
+pub trait Receiver: Send + 'static {
+    /// The next news; waits for it. `None` when the subscriptions were dropped.
+    async fn next(&mut self) -> Option<News>;
 }

@@ -10,5 +10,5 @@ mod local;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-pub use bus::{Bus, Message, News, Receiver, Subject, SubjectKind, describe_metrics};
+pub use bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Subscriptions, describe_metrics};
 pub use local::LocalBus;

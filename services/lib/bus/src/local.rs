@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 
-use crate::bus::{Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject};
+use crate::bus::{Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, Subscriptions};
 
 /// The in-process bus.
 #[derive(Default)]
@@ -33,14 +33,19 @@ struct Sink {
     id: u64,
     queue: mpsc::Sender<Message>,
     lost: AtomicBool,
-    woken: Notify,
+    woken: Arc<Notify>,
+}
+
+struct LocalSubscriptions {
+    shared: Arc<Shared>,
+    sink: Arc<Sink>,
+    subscribed: Mutex<HashSet<Subject>>,
 }
 
 struct LocalReceiver {
-    shared: Arc<Shared>,
-    sink: Arc<Sink>,
+    sink: Weak<Sink>,
+    woken: Arc<Notify>,
     queue: mpsc::Receiver<Message>,
-    subscribed: Mutex<HashSet<Subject>>,
 }
 
 // === impl LocalBus ===
@@ -62,11 +67,14 @@ impl Bus for LocalBus {
         }
     }
 
-    fn receiver(&self, capacity: usize) -> Box<dyn Receiver> {
+    fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>) {
         let (sender, queue) = mpsc::channel(capacity.max(1));
         let id = self.shared.next_receiver.fetch_add(1, Ordering::Relaxed);
-        let sink = Arc::new(Sink { id, queue: sender, lost: AtomicBool::new(false), woken: Notify::new() });
-        Box::new(LocalReceiver { shared: Arc::clone(&self.shared), sink, queue, subscribed: Mutex::default() })
+        let woken = Arc::new(Notify::new());
+        let sink = Arc::new(Sink { id, queue: sender, lost: AtomicBool::new(false), woken: Arc::clone(&woken) });
+        let receiver = LocalReceiver { sink: Arc::downgrade(&sink), woken, queue };
+        let shared = Arc::clone(&self.shared);
+        (Box::new(LocalSubscriptions { shared, sink, subscribed: Mutex::default() }), Box::new(receiver))
     }
 }
 
@@ -82,10 +90,9 @@ impl Sink {
     }
 }
 
-// === impl LocalReceiver ===
+// === impl LocalSubscriptions ===
 
-#[async_trait]
-impl Receiver for LocalReceiver {
+impl Subscriptions for LocalSubscriptions {
     fn subscribe(&self, subject: Subject) {
         if self.subscribed.lock().insert(subject) {
             self.shared.subjects.write().entry(subject).or_default().push(Arc::clone(&self.sink));
@@ -97,26 +104,31 @@ impl Receiver for LocalReceiver {
             self.shared.remove(subject, self.sink.id);
         }
     }
+}
 
-    async fn next(&mut self) -> News {
-        loop {
-            // What was lost is told first: it may concern any subject, and what stands in the queue may follow a hole.
-            if self.sink.lost.swap(false, Ordering::AcqRel) {
-                return News::Lost;
-            }
-            tokio::select! {
-                biased;
-                () = self.sink.woken.notified() => {}
-                Some(message) = self.queue.recv() => return News::Message(message),
-            }
+impl Drop for LocalSubscriptions {
+    fn drop(&mut self) {
+        for subject in self.subscribed.lock().drain() {
+            self.shared.remove(subject, self.sink.id);
         }
     }
 }
 
-impl Drop for LocalReceiver {
-    fn drop(&mut self) {
-        for subject in self.subscribed.lock().drain() {
-            self.shared.remove(subject, self.sink.id);
+// === impl LocalReceiver ===
+
+#[async_trait]
+impl Receiver for LocalReceiver {
+    async fn next(&mut self) -> Option<News> {
+        loop {
+            // What was lost is told first: it may concern any subject, and what stands in the queue may follow a hole.
+            if self.sink.upgrade().is_some_and(|sink| sink.lost.swap(false, Ordering::AcqRel)) {
+                return Some(News::Lost);
+            }
+            tokio::select! {
+                biased;
+                () = self.woken.notified() => {}
+                message = self.queue.recv() => return message.map(News::Message),
+            }
         }
     }
 }
@@ -149,12 +161,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_receiver_leaves_nothing_behind() {
+    async fn dropped_subscriptions_leave_nothing_behind() {
         let bus = LocalBus::new();
-        let receiver = bus.receiver(1);
-        receiver.subscribe(crate::suite::subject(1));
+        let (subscriptions, mut receiver) = bus.receiver(1);
+        subscriptions.subscribe(crate::suite::subject(1));
         assert_eq!(bus.shared.subjects.read().len(), 1);
-        drop(receiver);
+        drop(subscriptions);
+        assert_eq!(receiver.next().await, None);
         assert_eq!(bus.shared.subjects.read().len(), 0);
     }
 }
