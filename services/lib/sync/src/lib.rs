@@ -1,1 +1,7 @@
 //! The sync engine and its codecs.
+
+pub mod engine;
+pub mod filter;
+pub mod heads;
+pub mod live;
+pub mod v3;

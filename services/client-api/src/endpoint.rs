@@ -1,0 +1,180 @@
+//! How an endpoint is wired: ruma's typed request in, its typed response out, and between them a plain async function.
+//!
+//! The paths, the method and the kind of authentication come from ruma's description of the endpoint, so that every old
+//! and unstable spelling of a path is served without being written down here.
+
+use std::{convert::Infallible, future::Future, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{FromRequestParts, RawPathParams, Request},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use polity_platform::http::ClientAddress;
+use ruma_common::api::{
+    IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt,
+    auth_scheme::{AccessToken, AccessTokenOptional, NoAccessToken, NoAuthentication},
+    error::FromHttpRequestError,
+    path_builder::PathBuilder,
+};
+
+use crate::{Api, ApiError, Tenant, auth::Requester};
+
+/// Whether an endpoint wants an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// None is looked at.
+    None,
+    /// One that is there must be good.
+    Optional,
+    /// Refused without.
+    Required,
+}
+
+/// What ruma's kinds of authentication mean here.
+pub(crate) trait TokenNeed {
+    /// See [`Token`].
+    const NEED: Token;
+}
+
+impl TokenNeed for NoAuthentication {
+    const NEED: Token = Token::None;
+}
+impl TokenNeed for NoAccessToken {
+    const NEED: Token = Token::None;
+}
+impl TokenNeed for AccessTokenOptional {
+    const NEED: Token = Token::Optional;
+}
+impl TokenNeed for AccessToken {
+    const NEED: Token = Token::Required;
+}
+
+/// What an endpoint knows besides its request.
+pub(crate) struct Context {
+    /// The service.
+    pub api: Arc<Api>,
+    /// Whose server is asked.
+    pub tenant: Arc<Tenant>,
+    /// Who asks, where a token was given and looked at.
+    pub requester: Option<Requester>,
+    /// Where the request came from.
+    pub client: ClientAddress,
+}
+
+impl Context {
+    /// Who asks, on an endpoint that requires a token.
+    pub(crate) fn requester(&self) -> Result<&Requester, ApiError> {
+        self.requester.as_ref().ok_or_else(ApiError::missing_token)
+    }
+}
+
+/// Adds an endpoint to the router, under all of its paths.
+pub(crate) fn add<R, F, Fut>(router: Router<Arc<Api>>, handler: F) -> Router<Arc<Api>>
+where
+    R: IncomingRequest + Send + 'static,
+    R::Authentication: TokenNeed,
+    R::PathBuilder: PathBuilder,
+    R::OutgoingResponse: OutgoingResponse + Send,
+    F: Fn(Context, R) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<R::OutgoingResponse, ApiError>> + Send + 'static,
+{
+    let method = MethodFilter::try_from(R::METHOD).unwrap_or(MethodFilter::GET);
+    R::PATH_BUILDER.all_paths().fold(router, |router, path| {
+        let handler = handler.clone();
+        let route: MethodRouter<Arc<Api>, Infallible> =
+            on(method, move |axum::extract::State(api): axum::extract::State<Arc<Api>>, request: Request| {
+                let handler = handler.clone();
+                async move { answer::<R, F, Fut>(api, handler, request).await.unwrap_or_else(IntoResponse::into_response) }
+            });
+        router.route(path, route)
+    })
+}
+
+async fn answer<R, F, Fut>(api: Arc<Api>, handler: F, request: Request) -> Result<Response, ApiError>
+where
+    R: IncomingRequest,
+    R::Authentication: TokenNeed,
+    R::OutgoingResponse: OutgoingResponse,
+    F: Fn(Context, R) -> Fut,
+    Fut: Future<Output = Result<R::OutgoingResponse, ApiError>>,
+{
+    let (context, request) = take_apart(api, request, R::Authentication::NEED).await?;
+    let typed = {
+        let Whole { parts, body, params } = request;
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        R::try_from_http_request(http::Request::from_parts(parts, &body[..]), &params).map_err(malformed)?
+    };
+    let response = handler(context, typed).await?;
+    into_http(response)
+}
+
+/// A request whose body is at hand.
+pub(crate) struct Whole {
+    /// Its head.
+    pub parts: http::request::Parts,
+    /// Its body.
+    pub body: Bytes,
+    /// The values of the path's variables, in order, decoded.
+    pub params: Vec<String>,
+}
+
+/// Finds the tenant, the requester and the path's variables, and reads the body, within its limit.
+pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> Result<(Context, Whole), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let tenant = api.tenants.of_request(&parts)?;
+    let requester = match need {
+        Token::None => None,
+        Token::Optional => crate::auth::optional(&api, &tenant, &parts).await?,
+        Token::Required => Some(crate::auth::required(&api, &tenant, &parts).await?),
+    };
+    let params = RawPathParams::from_request_parts(&mut parts, &())
+        .await
+        .map_err(|_| ApiError::invalid_param("the path is not UTF-8"))?
+        .iter()
+        .map(|(_, value)| value.to_owned())
+        .collect();
+    let client = parts.extensions.get::<ClientAddress>().copied().unwrap_or_default();
+    let body = read(body, api.max_body_bytes).await?;
+    let context = Context { api, tenant, requester, client };
+    Ok((context, Whole { parts, body, params }))
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the body is too large"))
+        }
+        Err(_) => Err(ApiError::not_json("the body could not be read")),
+    }
+}
+
+/// What a request that ruma can't read is told.
+fn malformed(error: FromHttpRequestError) -> ApiError {
+    use ruma_common::api::error::DeserializationError as D;
+    let FromHttpRequestError::Deserialization(error) = error else { return ApiError::wrong_method() };
+    match error {
+        D::Utf8(_) => ApiError::not_json("the body is not UTF-8"),
+        D::Json(error) if error.is_syntax() || error.is_eof() => ApiError::not_json(error.to_string()),
+        D::Json(error) if error.to_string().starts_with("missing field") => ApiError::missing_param(error.to_string()),
+        D::Json(error) => ApiError::bad_json(error.to_string()),
+        D::Query(error) if error.to_string().starts_with("missing field") => {
+            ApiError::missing_param(error.to_string())
+        }
+        other => ApiError::invalid_param(other.to_string()),
+    }
+}
+
+/// A typed response as HTTP.
+pub(crate) fn into_http(response: impl OutgoingResponse) -> Result<Response, ApiError> {
+    let response = response.try_into_http_response::<Vec<u8>>().map_err(|error| {
+        tracing::error!(%error, "an answer can't be encoded");
+        ApiError::of_kind(polity_core::ErrorKind::Internal, "internal error")
+    })?;
+    Ok(response.map(Body::from))
+}

@@ -1,0 +1,158 @@
+//! The one place where a failure becomes a Matrix error: status, `errcode`, message.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use polity_core::{Classified, ErrorKind};
+use serde_json::{Map, Value, json};
+
+/// What a client is told.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{errcode}: {message}")]
+pub struct ApiError {
+    status: StatusCode,
+    errcode: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    extra: Map<String, Value>,
+}
+
+/// The `errcode` of an answer, for the request log.
+#[derive(Debug, Clone, Copy)]
+pub struct Errcode(pub &'static str);
+
+// === impl ApiError ===
+
+impl ApiError {
+    /// An error of this status and `errcode`.
+    pub fn new(status: StatusCode, errcode: &'static str, message: impl Into<String>) -> Self {
+        Self { status, errcode, message: message.into(), retry_after: None, extra: Map::new() }
+    }
+
+    /// 404 `M_UNRECOGNIZED`: not built.
+    pub fn unrecognized() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "there is no such endpoint on this server")
+    }
+
+    /// 405 `M_UNRECOGNIZED`.
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "the endpoint has no such method")
+    }
+
+    /// 400 `M_BAD_JSON`: JSON, but not what it should be.
+    pub fn bad_json(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", message)
+    }
+
+    /// 400 `M_NOT_JSON`.
+    pub fn not_json(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", message)
+    }
+
+    /// 400 `M_INVALID_PARAM`.
+    pub fn invalid_param(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
+    }
+
+    /// 400 `M_MISSING_PARAM`.
+    pub fn missing_param(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_MISSING_PARAM", message)
+    }
+
+    /// 403 `M_FORBIDDEN`.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_FORBIDDEN", message)
+    }
+
+    /// 404 `M_NOT_FOUND`.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)
+    }
+
+    /// 401 `M_MISSING_TOKEN`.
+    pub fn missing_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "an access token is needed")
+    }
+
+    /// 401 `M_UNKNOWN_TOKEN`; `soft_logout` when the client should refresh it.
+    pub fn unknown_token(soft_logout: bool) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "the access token is unknown or has expired")
+            .with("soft_logout", json!(soft_logout))
+    }
+
+    /// 429 `M_LIMIT_EXCEEDED`.
+    pub fn limit_exceeded(retry_after: Duration) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "too many requests");
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// The same error with one more field in its body.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.extra.insert(field.to_owned(), value);
+        self
+    }
+
+    /// The same error, to be tried again after a while.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// The error of a failure that has no errcode of its own.
+    pub fn of_kind(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let (status, errcode) = match kind {
+            ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN"),
+            ErrorKind::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            ErrorKind::NotFound => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+            ErrorKind::Conflict => (StatusCode::CONFLICT, "M_UNKNOWN"),
+            ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "M_LIMIT_EXCEEDED"),
+            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            ErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN"),
+            ErrorKind::Unsupported => return Self::unrecognized(),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
+        };
+        let retry_after = kind.is_transient().then_some(Duration::from_secs(1));
+        Self::new(status, errcode, message).retry_after(retry_after)
+    }
+
+    /// The error of a failure of ours, by its kind. What is internal is logged, not told.
+    pub fn from_classified(error: &(impl Classified + ?Sized)) -> Self {
+        let kind = error.kind();
+        if kind == ErrorKind::Internal {
+            tracing::error!(error = error as &dyn std::fmt::Display, "internal error");
+            return Self::of_kind(kind, "internal error");
+        }
+        Self::of_kind(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = self.extra;
+        body.insert("errcode".to_owned(), Value::from(self.errcode));
+        body.insert("error".to_owned(), Value::from(self.message));
+        let wait = self.retry_after;
+        if let Some(wait) = wait {
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            body.insert("retry_after_ms".to_owned(), Value::from(ms));
+        }
+        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+        if let Some(wait) = wait {
+            // Whole seconds, rounded up: who comes earlier is refused again.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+        }
+        response.extensions_mut().insert(Errcode(self.errcode));
+        response
+    }
+}

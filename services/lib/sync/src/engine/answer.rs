@@ -1,0 +1,144 @@
+//! What a sync finds, before it is written for one of the protocols.
+
+use bytes::Bytes;
+use ruma_common::{OwnedRoomId, OwnedUserId};
+
+/// Everything that is new to a client. Events are rendered JSON.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The token for the next request.
+    pub next_batch: String,
+    /// Rooms that the user is in.
+    pub joined: Vec<(OwnedRoomId, JoinedRoom)>,
+    /// Invitations, with their stripped state.
+    pub invited: Vec<(OwnedRoomId, Vec<Bytes>)>,
+    /// Knocks, with their stripped state.
+    pub knocked: Vec<(OwnedRoomId, Vec<Bytes>)>,
+    /// Rooms that the user has left.
+    pub left: Vec<(OwnedRoomId, LeftRoom)>,
+    /// Global account data.
+    pub account_data: Vec<Bytes>,
+    /// To-device messages.
+    pub to_device: Vec<Bytes>,
+    /// Users whose devices changed or who share an encrypted room now.
+    pub devices_changed: Vec<OwnedUserId>,
+    /// Users who share none any more.
+    pub devices_left: Vec<OwnedUserId>,
+    /// Unclaimed one-time keys, by algorithm.
+    pub one_time_keys: Vec<(String, u64)>,
+    /// Algorithms whose fallback key is unused.
+    pub unused_fallback_keys: Vec<String>,
+}
+
+/// A room that the user is in.
+#[derive(Debug, Default)]
+pub struct JoinedRoom {
+    /// New events.
+    pub timeline: Timeline,
+    /// State beside them.
+    pub state: StateSection,
+    /// Typing and receipts.
+    pub ephemeral: Vec<Bytes>,
+    /// The user's account data for the room.
+    pub account_data: Vec<Bytes>,
+    /// Unread counts.
+    pub unread: Unread,
+    /// Names for the room, when they changed.
+    pub summary: Option<Summary>,
+}
+
+/// A room that the user has left.
+#[derive(Debug, Default)]
+pub struct LeftRoom {
+    /// Events up to the leave.
+    pub timeline: Timeline,
+    /// State beside them.
+    pub state: StateSection,
+    /// The user's account data for the room.
+    pub account_data: Vec<Bytes>,
+}
+
+/// Events in order.
+#[derive(Debug, Default, Clone)]
+pub struct Timeline {
+    /// The events.
+    pub events: Vec<Bytes>,
+    /// Whether there are more before them that the client doesn't have.
+    pub limited: bool,
+    /// Where to page back from.
+    pub prev_batch: Option<String>,
+}
+
+/// State, as it stands before the timeline begins or after it ends (MSC4222).
+#[derive(Debug, Clone)]
+pub enum StateSection {
+    /// The changes between the last sync and the timeline's start.
+    Before(Vec<Bytes>),
+    /// The changes between the last sync and the timeline's end.
+    After(Vec<Bytes>),
+}
+
+/// How much is unread.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Unread {
+    /// Events that notify.
+    pub notifications: u64,
+    /// Events that mention the user.
+    pub highlights: u64,
+}
+
+/// What clients name a room by.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How many have joined.
+    pub joined: u64,
+    /// How many are invited.
+    pub invited: u64,
+    /// Members to name a nameless room by.
+    pub heroes: Vec<OwnedUserId>,
+}
+
+impl Default for StateSection {
+    fn default() -> Self {
+        Self::Before(Vec::new())
+    }
+}
+
+impl Answer {
+    /// Whether there is nothing in it that a client waits for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.has_rooms()
+            && self.account_data.is_empty()
+            && self.to_device.is_empty()
+            && self.devices_changed.is_empty()
+            && self.devices_left.is_empty()
+    }
+
+    /// Whether there is a room in it.
+    #[must_use]
+    pub fn has_rooms(&self) -> bool {
+        !(self.joined.is_empty() && self.invited.is_empty() && self.knocked.is_empty() && self.left.is_empty())
+    }
+
+    /// About how many bytes it takes when written.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        let sum = |events: &[Bytes]| events.iter().map(|event| event.len() + 1).sum::<usize>();
+        let joined = self.joined.iter().map(|(_, room)| 512 + sum(&room.timeline.events) + room.state.size());
+        let left = self.left.iter().map(|(_, room)| 256 + sum(&room.timeline.events) + room.state.size());
+        let invited = self.invited.iter().chain(&self.knocked).map(|(_, events)| 128 + sum(events));
+        let own = 512 + self.next_batch.len() + sum(&self.account_data) + sum(&self.to_device);
+        own + joined.chain(left).chain(invited).sum::<usize>()
+    }
+}
+
+impl StateSection {
+    fn size(&self) -> usize {
+        let (events, times) = match self {
+            Self::Before(events) => (events, 1),
+            Self::After(events) => (events, 2),
+        };
+        events.iter().map(|event| event.len() + 1).sum::<usize>() * times
+    }
+}

@@ -1,0 +1,9 @@
+//! The live path: news from the bus reach waiting syncs without a read of the store.
+
+mod interest;
+mod ring;
+mod session;
+
+pub use interest::{Interest, Watch};
+pub use ring::Ring;
+pub use session::{Dirty, Session};
