@@ -1,0 +1,170 @@
+//! What isn't in a room's log: who types, and others' receipts as they come. In memory only, lost without harm: typing ends by
+//! itself, receipts are kept for display in the store.
+
+mod event;
+mod render;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use polity_core::{LogId, TenantId, sync_token::EphemeralPosition};
+use ruma_common::OwnedUserId;
+
+pub use event::{EphemeralEvent, InvalidEphemeral, Receipt};
+pub use render::{receipts_event, typing_event};
+
+/// Receipts remembered per room; who was away for longer gets them from the store.
+const RECEIPTS: usize = 64;
+/// Typing users per room; more would tell nobody anything.
+const TYPING: usize = 64;
+/// Rooms with typing or recent receipts; the ones without typing go first.
+const ROOMS: usize = 20_000;
+
+/// Typing and recent receipts of the rooms that this process hears of.
+pub struct Ephemeral {
+    instance: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    counter: u64,
+    rooms: HashMap<(TenantId, LogId), Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// Who types, and until when (monotonic).
+    typing: BTreeMap<OwnedUserId, Duration>,
+    /// The counter when that changed last.
+    typing_at: u64,
+    receipts: VecDeque<(u64, Receipt)>,
+    /// Receipts up to this counter may have been dropped from the window.
+    receipts_from: u64,
+}
+
+/// What changed in a room since a position.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Who types now, if that changed.
+    pub typing: Option<Vec<OwnedUserId>>,
+    /// New receipts.
+    pub receipts: Vec<Receipt>,
+    /// Whether there may be more of them in the store.
+    pub receipts_incomplete: bool,
+}
+
+// === impl Ephemeral ===
+
+impl Ephemeral {
+    /// Nothing known yet. `instance` is random: it tells this process's positions from others'.
+    #[must_use]
+    pub fn new(instance: u32) -> Self {
+        Self { instance, state: Mutex::default() }
+    }
+
+    /// The position now.
+    #[must_use]
+    pub fn position(&self) -> EphemeralPosition {
+        EphemeralPosition { instance: self.instance, counter: self.state.lock().counter }
+    }
+
+    /// Takes an event in. `now` is monotonic. Says whether anything changed.
+    pub fn apply(&self, room: (TenantId, LogId), event: EphemeralEvent, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        state.make_place(room);
+        state.counter += 1;
+        let counter = state.counter;
+        let entry = state.rooms.entry(room).or_insert_with(|| Room { receipts_from: counter - 1, ..Room::default() });
+        match event {
+            EphemeralEvent::Typing { user_id, timeout_ms } => entry.typing(user_id, timeout_ms, now, counter),
+            EphemeralEvent::Receipt(receipt) => {
+                if entry.receipts.len() == RECEIPTS
+                    && let Some((dropped, _)) = entry.receipts.pop_front()
+                {
+                    entry.receipts_from = dropped;
+                }
+                entry.receipts.push_back((counter, receipt));
+                true
+            }
+        }
+    }
+
+    /// What changed in a room since `position`.
+    #[must_use]
+    pub fn since(&self, room: (TenantId, LogId), position: EphemeralPosition) -> Changes {
+        let foreign = position.instance != self.instance;
+        let after = if foreign { 0 } else { position.counter };
+        let state = self.state.lock();
+        let Some(entry) = state.rooms.get(&room) else {
+            return Changes { receipts_incomplete: foreign, ..Changes::default() };
+        };
+        let typing_changed = entry.typing_at > after && !(foreign && entry.typing.is_empty());
+        Changes {
+            typing: typing_changed.then(|| entry.typing.keys().cloned().collect()),
+            receipts: entry.receipts.iter().filter(|(at, _)| *at > after).map(|(_, receipt)| receipt.clone()).collect(),
+            receipts_incomplete: foreign || entry.receipts_from > after,
+        }
+    }
+
+    /// Ends what has timed out; the rooms where that changed something.
+    pub fn expire(&self, now: Duration) -> Vec<(TenantId, LogId)> {
+        let mut state = self.state.lock();
+        let State { counter, rooms } = &mut *state;
+        let mut changed = Vec::new();
+        for (key, room) in rooms {
+            let before = room.typing.len();
+            room.typing.retain(|_, until| *until > now);
+            if room.typing.len() != before {
+                *counter += 1;
+                room.typing_at = *counter;
+                changed.push(*key);
+            }
+        }
+        changed
+    }
+
+    /// Whether somebody types anywhere: otherwise nothing can expire.
+    #[must_use]
+    pub fn anybody_types(&self) -> bool {
+        self.state.lock().rooms.values().any(|room| !room.typing.is_empty())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Keeps the number of rooms bounded.
+    fn make_place(&mut self, room: (TenantId, LogId)) {
+        if self.rooms.len() >= ROOMS && !self.rooms.contains_key(&room) {
+            self.rooms.retain(|_, room| !room.typing.is_empty());
+            if self.rooms.len() >= ROOMS {
+                self.rooms.clear();
+            }
+        }
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    fn typing(&mut self, user_id: OwnedUserId, timeout_ms: u32, now: Duration, counter: u64) -> bool {
+        let changed = if timeout_ms == 0 {
+            self.typing.remove(&user_id).is_some()
+        } else if self.typing.len() < TYPING || self.typing.contains_key(&user_id) {
+            self.typing.insert(user_id, now + Duration::from_millis(timeout_ms.into())).is_none()
+        } else {
+            false
+        };
+        if changed {
+            self.typing_at = counter;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests;

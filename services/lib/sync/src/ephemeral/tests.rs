@@ -1,0 +1,73 @@
+//! Typing ends by itself, receipts are never lost silently, private ones are seen by their maker only.
+
+use polity_core::sync_token::EphemeralPosition;
+use ruma_common::{OwnedUserId, owned_event_id, owned_user_id, user_id};
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn room() -> (TenantId, LogId) {
+    (TenantId::new(1), LogId::new([1; 16]))
+}
+
+fn typing(timeout_ms: u32) -> EphemeralEvent {
+    EphemeralEvent::Typing { user_id: owned_user_id!("@a:b"), timeout_ms }
+}
+
+fn receipt(user_id: OwnedUserId, private: bool) -> Receipt {
+    Receipt { user_id, event_id: owned_event_id!("$e"), thread: None, private, at_ms: 5 }
+}
+
+#[test]
+fn typing_is_told_once_and_ends_by_itself() {
+    let ephemeral = Ephemeral::new(7);
+    let start = ephemeral.position();
+    assert!(ephemeral.apply(room(), typing(30_000), SECOND));
+    assert!(!ephemeral.apply(room(), typing(30_000), SECOND * 2), "still typing is no news");
+    assert_eq!(ephemeral.since(room(), start).typing, Some(vec![owned_user_id!("@a:b")]));
+    let told = ephemeral.position();
+    assert_eq!(ephemeral.since(room(), told), Changes::default());
+    assert!(ephemeral.expire(SECOND * 31).is_empty() && ephemeral.anybody_types());
+    assert_eq!(ephemeral.expire(SECOND * 33), [room()]);
+    assert_eq!(ephemeral.since(room(), told).typing, Some(vec![]));
+    assert!(!ephemeral.anybody_types());
+}
+
+#[test]
+fn who_was_away_too_long_or_elsewhere_is_sent_to_the_store() {
+    let ephemeral = Ephemeral::new(7);
+    let start = ephemeral.position();
+    for _ in 0..RECEIPTS {
+        ephemeral.apply(room(), EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false)), SECOND);
+    }
+    let changes = ephemeral.since(room(), start);
+    assert_eq!((changes.receipts.len(), changes.receipts_incomplete), (RECEIPTS, false));
+    ephemeral.apply(room(), EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false)), SECOND);
+    assert!(ephemeral.since(room(), start).receipts_incomplete);
+    let elsewhere = EphemeralPosition { instance: 8, counter: u64::MAX };
+    assert!(ephemeral.since(room(), elsewhere).receipts_incomplete);
+    assert!(ephemeral.since((TenantId::new(2), room().1), elsewhere).receipts.is_empty());
+}
+
+#[test]
+fn receipts_are_rendered_for_who_may_see_them() {
+    let receipts = [receipt(owned_user_id!("@a:b"), true), receipt(owned_user_id!("@c:d"), false)];
+    let seen = |viewer| -> Option<Value> {
+        receipts_event(&receipts, viewer).map(|event| serde_json::from_slice(&event).expect("JSON"))
+    };
+    let public = json!({"@c:d": {"ts": 5}});
+    assert_eq!(seen(user_id!("@c:d")), Some(json!({"type": "m.receipt", "content": {"$e": {"m.read": public}}})));
+    let both = json!({"m.read": public, "m.read.private": {"@a:b": {"ts": 5}}});
+    assert_eq!(seen(user_id!("@a:b")), Some(json!({"type": "m.receipt", "content": {"$e": both}})));
+    assert!(receipts_event(&receipts[..1], user_id!("@c:d")).is_none());
+}
+
+#[test]
+fn events_come_back_from_the_bus() {
+    for event in [typing(3), EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), true))] {
+        assert_eq!(EphemeralEvent::decode(&event.encode()), Ok(event));
+    }
+    assert!(EphemeralEvent::decode(&[]).is_err() && EphemeralEvent::decode(&[1, 99]).is_err());
+}
