@@ -1,0 +1,159 @@
+// What the steps of the scenario stand on: counting, waiting with a bound, and one listening user.
+import "./polyfill.mjs";
+import { isDeepStrictEqual } from "node:util";
+import { ClientEvent, Filter, SyncState, createClient } from "matrix-js-sdk";
+
+// The SDK writes its log to the console; what this program says goes to the streams. DEBUG=1 in the environment shows both.
+if (!process.env.DEBUG) {
+  for (const method of ["trace", "debug", "log", "info", "warn", "error"]) console[method] = () => {};
+}
+
+/** Prints one line of the program's own. */
+export const say = (line) => process.stdout.write(`${line}\n`);
+
+const STEP_TIMEOUT_MS = 60_000;
+const POLL_MS = 20;
+/** Timeline events in one sync answer; small, so that 200 missed messages are a gap. */
+const SYNC_LIMIT = 20;
+
+let passed = 0;
+
+/** Runs one step and prints its line; the first step that throws ends the program. */
+export async function step(name, run) {
+  const started = Date.now();
+  try {
+    await within(run(), STEP_TIMEOUT_MS, "the step has not ended");
+  } catch (error) {
+    fail(`${name}: ${error?.stack ?? error}`);
+  }
+  passed += 1;
+  say(`ok   ${name} (${Date.now() - started} ms)`);
+}
+
+/** Prints the closing line and ends the process, sync loops and all. */
+export function finish(failed) {
+  say(`${passed} passed, ${failed} failed`);
+  process.exit(failed === 0 ? 0 : 1);
+}
+
+/** Says what was wrong and ends the process. */
+export function fail(message) {
+  process.stderr.write(`FAIL ${message}\n`);
+  finish(1);
+}
+
+/** Throws with `message` unless `condition` holds. */
+export function check(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+/** Throws unless both are deeply equal, and shows both. */
+export function same(actual, expected, what) {
+  const shown = `got ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`;
+  check(isDeepStrictEqual(actual, expected), `${what}: ${shown}`);
+}
+
+/** Rejects with `message` when the promise takes longer than `ms`. */
+export async function within(promise, ms, message) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${message} after ${ms} ms`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Polls until `probe` gives something truthy, and returns it. */
+export async function until(what, probe, ms = 30_000) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const found = probe();
+    if (found) return found;
+    check(Date.now() < deadline, `waited ${ms} ms for ${what}`);
+    await sleep(POLL_MS);
+  }
+}
+
+/** Resolves to the Matrix error that the promise is refused with. */
+export async function refused(promise, what) {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error(`${what} was not refused`);
+}
+
+/** The numbered bodies of one burst of messages. */
+export const bodies = (prefix, count) => Array.from({ length: count }, (_, i) => `${prefix} ${i + 1}`);
+
+/** A logged-in user with its client, and every event that sync delivered to it, repeats included. */
+export class User {
+  constructor(baseUrl, session) {
+    this.id = session.user_id;
+    this.token = session.access_token;
+    this.device = session.device_id;
+    this.events = [];
+    this.client = createClient({
+      baseUrl,
+      userId: this.id,
+      accessToken: this.token,
+      deviceId: this.device,
+    });
+    // `Event` fires for what the server sent, before the SDK drops events it has already seen.
+    this.client.on(ClientEvent.Event, (event) => this.events.push(event));
+  }
+
+  async start() {
+    await this.client.initRustCrypto({ useIndexedDB: false });
+    await this.resume();
+  }
+
+  /** Syncs on, from where this client stopped. */
+  async resume() {
+    const filter = new Filter(this.id);
+    filter.setTimelineLimit(SYNC_LIMIT);
+    await this.client.startClient({ filter, pollTimeout: 10_000 });
+    await until("the first sync", () => this.client.isInitialSyncComplete());
+  }
+
+  /** Stops syncing, the request under way included; what was delivered so far is forgotten. */
+  async goOffline() {
+    const stopped = new Promise((resolve) => {
+      this.client.on(ClientEvent.Sync, (state) => state === SyncState.Stopped && resolve());
+    });
+    this.client.stopClient();
+    await stopped;
+    this.events.length = 0;
+  }
+
+  room(roomId) {
+    return this.client.getRoom(roomId);
+  }
+
+  /** The message bodies that sync delivered from `sender`, in the order of delivery. */
+  heard(roomId, sender, prefix) {
+    return this.events
+      .filter((e) => e.getRoomId() === roomId && e.getSender() === sender)
+      .filter((e) => e.getType() === "m.room.message" && !e.isDecryptionFailure())
+      .map((e) => e.getContent().body)
+      .filter((body) => body?.startsWith(`${prefix} `));
+  }
+
+  /** Sends one after the other, each when the one before is acknowledged; returns the event ids. */
+  async say(roomId, texts) {
+    const ids = [];
+    for (const text of texts) {
+      ids.push((await this.client.sendTextMessage(roomId, text)).event_id);
+    }
+    return ids;
+  }
+
+  /** Waits for all the texts and a moment longer, then compares: in order, exactly once. */
+  async expectToHear(roomId, sender, prefix, texts) {
+    await until(`${texts.length} messages '${prefix}'`, () => this.heard(roomId, sender, prefix).length >= texts.length);
+    await sleep(300);
+    same(this.heard(roomId, sender, prefix), texts, `messages '${prefix}' as ${this.id} received them`);
+  }
+}
