@@ -1,1 +1,8 @@
-//! Tests of the whole; nothing here is part of the product.
+//! Tests of the whole; nothing here is part of the product. This library is what they share: a homeserver process that can be
+//! killed, and a client that speaks plain HTTP.
+
+mod client;
+mod sandbox;
+
+pub use client::{Client, Failure, escape};
+pub use sandbox::Sandbox;
