@@ -1,0 +1,28 @@
+//! What is asked of an ordered key-value store.
+
+use bytes::Bytes;
+use polity_store::StoreError;
+
+/// A key and its value.
+pub(crate) type Pair = (Bytes, Bytes);
+
+/// A write of one key; `None` removes it.
+pub(crate) type KeyWrite = (Vec<u8>, Option<Bytes>);
+
+/// An ordered key-value store.
+pub(crate) trait Engine: Send + Sync + 'static {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Hands the pairs with `begin <= key < end` to `each`, in order (or reversed), until it says stop. All of one moment.
+    fn range(
+        &self,
+        begin: &[u8],
+        end: &[u8],
+        reverse: bool,
+        each: &mut dyn FnMut(Pair) -> bool,
+    ) -> Result<(), StoreError>;
+
+    /// Writes all or nothing. With `sync`, it is on disk before anybody can read it.
+    fn write(&self, writes: Vec<KeyWrite>, sync: bool) -> Result<(), StoreError>;
+}

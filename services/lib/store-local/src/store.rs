@@ -1,0 +1,255 @@
+//! The store: the six operations over an engine and its writer.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use polity_core::{Clock, IncarnationId, Random};
+use polity_store::{
+    Bounds, Cas, Change, Condition, Consistency, Direction, Durability, Expect, Kind, Page, Row, Store, StoreError,
+    Table, Values, Write, WriteKind, schema, values_of,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    disk::{DiskEngine, OpenError},
+    engine::Engine,
+    keys,
+    memory::MemoryEngine,
+    record::Record,
+    writer::{KeyChange, PlainWrite, Request, Writer, delete_range},
+};
+
+/// Rows of one page have at most this many bytes.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// One write has at most this many bytes.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// The row in `meta` that names this store's life.
+const INCARNATION: &str = "incarnation";
+
+/// How much memory and journal the disk engine may use.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of blocks kept in memory.
+    pub cache_bytes: u64,
+    /// Bytes of writes kept in memory before they are sorted into files.
+    pub write_buffer_bytes: u64,
+    /// Bytes of journal before that is forced.
+    pub journal_bytes: u64,
+}
+
+/// The embedded store.
+pub struct LocalStore {
+    /// Ended before the engine.
+    writer: Writer,
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    incarnation: IncarnationId,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, write_buffer_bytes: 32 << 20, journal_bytes: 128 << 20 }
+    }
+}
+
+// === impl LocalStore ===
+
+impl LocalStore {
+    /// Opens the store in the folder `path`, or makes it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: nothing was overwritten.
+    pub fn open(
+        path: &Path,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Arc<Self>, OpenError> {
+        let engine = DiskEngine::open(path, options)?;
+        let damaged = |error: StoreError| OpenError::Damaged { path: path.to_path_buf(), what: error.to_string() };
+        let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+        Self::new(Arc::new(engine), clock, random).map_err(io)?.map_err(damaged)
+    }
+
+    /// A store in memory.
+    ///
+    /// # Errors
+    /// When the operating system has no thread left.
+    pub fn memory(clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Arc<Self>, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Unavailable(error.to_string());
+        Self::new(Arc::new(MemoryEngine::default()), clock, random).map_err(failed)?
+    }
+
+    fn new(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> std::io::Result<Result<Arc<Self>, StoreError>> {
+        let incarnation = match life_of(&*engine, random) {
+            Ok(incarnation) => incarnation,
+            Err(error) => return Ok(Err(error)),
+        };
+        let writer = Writer::start(Arc::clone(&engine))?;
+        Ok(Ok(Arc::new(Self { writer, engine, clock, incarnation })))
+    }
+
+    /// Seconds since 1970.
+    fn now_s(&self) -> u64 {
+        self.clock.now_ms() / 1000
+    }
+
+    async fn submit<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.submit(request(reply))?;
+        answer.await.map_err(|_| StoreError::Unknown("the store's writer has ended".to_owned()))?
+    }
+
+    fn plain_write(&self, write: Write) -> Result<PlainWrite, StoreError> {
+        let Write { table, partition, row, kind } = write;
+        let right_kind = match kind {
+            WriteKind::Projection(_) => table.kind == Kind::Projection,
+            WriteKind::Plain { .. } | WriteKind::Delete => table.kind == Kind::Plain,
+        };
+        check_kind(table, right_kind)?;
+        let key = keys::row(table, &keys::partition(table, &partition)?, &row.key)?;
+        let record = match kind {
+            WriteKind::Projection(stamp) => Some(Record::new(row, Some(stamp), 0)),
+            WriteKind::Plain { ttl_s: 0 } => Some(Record::new(row, None, 0)),
+            WriteKind::Plain { ttl_s } => Some(Record::new(row, None, self.now_s() + u64::from(ttl_s))),
+            WriteKind::Delete => None,
+        };
+        Ok(PlainWrite { table, key, record })
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn incarnation(&self) -> IncarnationId {
+        self.incarnation
+    }
+
+    async fn cas(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        condition: Condition,
+        changes: Vec<Change>,
+    ) -> Result<Cas, StoreError> {
+        check_kind(table, table.kind == Kind::Log)?;
+        let partition = keys::partition(table, &partition)?;
+        let mut bytes = 0;
+        let mut encoded = Vec::with_capacity(changes.len());
+        for change in changes {
+            encoded.push(match change {
+                Change::Put(row) => {
+                    bytes += row.size();
+                    KeyChange::Put(keys::row(table, &partition, &row.key)?, Record::new(row, None, 0))
+                }
+                Change::DeleteRange { first, last } => delete_range(table, &partition, first, last)?,
+            });
+        }
+        check_size(bytes)?;
+        let row = (keys::row(table, &partition, &condition.row)?, condition.row);
+        let expect: Expect = condition.expect;
+        self.submit(|reply| Request::Cas { table, row, expect, changes: encoded, reply }).await
+    }
+
+    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        check_size(writes.iter().map(|write| write.row.size()).max().unwrap_or(0))?;
+        let writes = writes.into_iter().map(|write| self.plain_write(write)).collect::<Result<_, _>>()?;
+        self.submit(|reply| Request::Put { writes, durability, reply }).await
+    }
+
+    async fn get(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        key: Values,
+        _consistency: Consistency,
+    ) -> Result<Option<Row>, StoreError> {
+        // A hit is in memory almost always; a miss is one read of a local disk, which isn't worth another thread.
+        let stored = self.engine.get(&keys::row(table, &keys::partition(table, &partition)?, &key)?)?;
+        let Some(record) = stored.map(|bytes| Record::decode(table, bytes)).transpose()? else { return Ok(None) };
+        let expired = record.expires_s != 0 && record.expires_s <= self.now_s();
+        Ok((!expired).then(|| record.into_row(key)))
+    }
+
+    async fn scan(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        bounds: Bounds,
+        limit: usize,
+        _consistency: Consistency,
+    ) -> Result<Page, StoreError> {
+        let prefix = keys::partition(table, &partition)?;
+        let (begin, end) = keys::range(table, &prefix, &bounds)?;
+        let reverse = bounds.reverse != (table.direction == Direction::Descending);
+        let now_s = self.now_s();
+        let (mut page, mut bytes, mut failed) = (Page::default(), 0, None);
+        self.engine.range(&begin, &end, reverse, &mut |(key, value)| {
+            if page.rows.len() >= limit || bytes > PAGE_BYTES {
+                page.more = true;
+                return false;
+            }
+            match decode_row(table, &key[prefix.len()..], value, now_s) {
+                Ok(Some(row)) => {
+                    bytes += row.size();
+                    page.rows.push(row);
+                }
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(page), Err)
+    }
+
+    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
+        let prefix = keys::partition(table, &partition)?;
+        let range = (prefix.clone(), keys::successor(prefix));
+        self.submit(|reply| Request::Drop { range, reply }).await
+    }
+}
+
+/// A stored pair as a row; `None` if it has expired.
+fn decode_row(table: &'static Table, clustering: &[u8], value: Bytes, now_s: u64) -> Result<Option<Row>, StoreError> {
+    let record = Record::decode(table, value)?;
+    if record.expires_s != 0 && record.expires_s <= now_s {
+        return Ok(None);
+    }
+    Ok(Some(record.into_row(keys::clustering(table, clustering)?)))
+}
+
+/// The life that the store is in; a new store gets one.
+fn life_of(engine: &dyn Engine, random: &dyn Random) -> Result<IncarnationId, StoreError> {
+    let partition: Values = values_of![INCARNATION];
+    let key = keys::row(&schema::META, &keys::partition(&schema::META, &partition)?, &[])?;
+    let corrupt = || StoreError::corrupt(schema::META.name, "the store's incarnation");
+    if let Some(bytes) = engine.get(&key)? {
+        let record = Record::decode(&schema::META, bytes)?;
+        let id = record.value.get(1..).ok_or_else(corrupt)?;
+        return IncarnationId::from_slice(id).map_err(|_| corrupt());
+    }
+    let incarnation = IncarnationId::new(random.bytes());
+    let value: Bytes = [&[1_u8][..], incarnation.as_bytes()].concat().into();
+    let record = Record::new(Row::new(values_of![], value).guarded(1, 0), None, 0);
+    engine.write(vec![(key, Some(record.encode()?))], true)?;
+    Ok(incarnation)
+}
+
+/// A table written in a way that isn't its own would lose writes: a defect of the caller.
+fn check_kind(table: &'static Table, right: bool) -> Result<(), StoreError> {
+    if right { Ok(()) } else { Err(StoreError::corrupt(table.name, "a write of the wrong kind")) }
+}
+
+fn check_size(bytes: usize) -> Result<(), StoreError> {
+    if bytes > BATCH_BYTES { Err(StoreError::TooLarge(format!("a write of {bytes} bytes"))) } else { Ok(()) }
+}

@@ -1,0 +1,266 @@
+//! The one thread that writes: it takes whatever waits, checks conditions in order, and lets the whole group share a commit.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use polity_core::Stamp;
+use polity_store::{Cas, Durability, Expect, StoreError, Table, Values};
+use tokio::sync::oneshot;
+
+use crate::{
+    engine::{Engine, KeyWrite},
+    keys, metric,
+    record::Record,
+};
+
+/// Writes that may wait; more are refused at once.
+const QUEUE: usize = 4096;
+/// Writes that may share a commit, and their bytes.
+const GROUP: usize = 512;
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// A change of one key within a conditional write.
+pub(crate) enum KeyChange {
+    Put(Vec<u8>, Record),
+    /// All keys with `begin <= key < end`.
+    Delete(Vec<u8>, Vec<u8>),
+}
+
+/// A write that waits.
+pub(crate) enum Request {
+    Cas {
+        table: &'static Table,
+        /// The row of the condition, by its key and its clustering columns.
+        row: (Vec<u8>, Values),
+        expect: Expect,
+        changes: Vec<KeyChange>,
+        reply: oneshot::Sender<Result<Cas, StoreError>>,
+    },
+    Put {
+        writes: Vec<PlainWrite>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Drop {
+        range: (Vec<u8>, Vec<u8>),
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+}
+
+/// A write without condition.
+pub(crate) struct PlainWrite {
+    pub(crate) table: &'static Table,
+    pub(crate) key: Vec<u8>,
+    /// What is written; `None` removes it. A record with a stamp stays only if it is the greatest.
+    pub(crate) record: Option<Record>,
+}
+
+/// The way to the writer. Dropping it ends the thread once everything that waits is written.
+pub(crate) struct Writer {
+    queue: Option<mpsc::SyncSender<Request>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(engine: Arc<dyn Engine>) -> std::io::Result<Self> {
+        let (queue, requests) = mpsc::sync_channel(QUEUE);
+        let run = move || run(&*engine, &requests);
+        let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    pub(crate) fn submit(&self, request: Request) -> Result<(), StoreError> {
+        metrics::gauge!(metric::QUEUE).increment(1.0);
+        let refused = || {
+            metrics::gauge!(metric::QUEUE).decrement(1.0);
+            StoreError::Unavailable("too many writes are waiting".to_owned())
+        };
+        self.queue.as_ref().ok_or_else(refused)?.try_send(request).map_err(|_| refused())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+fn run(engine: &dyn Engine, requests: &mpsc::Receiver<Request>) {
+    while let Ok(first) = requests.recv() {
+        let mut group = Group::new(engine);
+        let mut taken = 1;
+        group.take(first);
+        while taken < GROUP && group.bytes < GROUP_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            taken += 1;
+            group.take(next);
+        }
+        metrics::gauge!(metric::QUEUE).decrement(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
+        group.commit(taken);
+    }
+}
+
+/// Writes that will share a commit, and who waits for them.
+struct Group<'a> {
+    engine: &'a dyn Engine,
+    pending: BTreeMap<Vec<u8>, Option<Bytes>>,
+    bytes: usize,
+    sync: bool,
+    cas: Vec<(oneshot::Sender<Result<Cas, StoreError>>, Result<Cas, StoreError>)>,
+    put: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(engine: &'a dyn Engine) -> Self {
+        Self { engine, pending: BTreeMap::new(), bytes: 0, sync: false, cas: Vec::new(), put: Vec::new() }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Cas { table, row, expect, changes, reply } => {
+                // Refused or not: the answer rests on what the group (and its sync) makes true.
+                let outcome = self.cas(table, row, expect, changes);
+                self.sync = true;
+                self.cas.push((reply, outcome));
+            }
+            Request::Put { writes, durability, reply } => match self.put(writes) {
+                Ok(()) => {
+                    self.sync |= durability == Durability::Acknowledged;
+                    self.put.push(reply);
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Request::Drop { range, reply } => match self.delete(&range.0, &range.1) {
+                Ok(()) => {
+                    self.sync = true;
+                    self.put.push(reply);
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.pending.get(key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.engine.get(key),
+        }
+    }
+
+    fn cas(
+        &mut self,
+        table: &'static Table,
+        (key, clustering): (Vec<u8>, Values),
+        expect: Expect,
+        changes: Vec<KeyChange>,
+    ) -> Result<Cas, StoreError> {
+        let current = self.get(&key)?.map(|bytes| Record::decode(table, bytes)).transpose()?;
+        let holds = match (&current, expect) {
+            (None, Expect::Absent) => true,
+            (Some(record), Expect::Guards(first, second)) => record.guards == Some((first, second)),
+            _ => false,
+        };
+        if !holds {
+            return Ok(Cas::Refused(current.map(|record| record.into_row(clustering))));
+        }
+        // Encoded before anything is changed: a change that is too large leaves nothing behind.
+        let mut writes: Vec<KeyWrite> = Vec::with_capacity(changes.len());
+        let mut ranges = Vec::new();
+        for change in changes {
+            match change {
+                KeyChange::Put(key, record) => writes.push((key, Some(record.encode()?))),
+                KeyChange::Delete(begin, end) => ranges.push((begin, end)),
+            }
+        }
+        for (begin, end) in ranges {
+            self.delete(&begin, &end)?;
+        }
+        writes.into_iter().for_each(|(key, value)| self.set(key, value));
+        Ok(Cas::Applied)
+    }
+
+    fn put(&mut self, writes: Vec<PlainWrite>) -> Result<(), StoreError> {
+        for PlainWrite { table, key, record } in writes {
+            let Some(record) = record else {
+                self.set(key, None);
+                continue;
+            };
+            let bytes = record.encode()?;
+            if let Some(stamp) = record.stamp
+                && let Some(current) = self.get(&key)?
+            {
+                let current = Record::decode(table, current)?;
+                // A max-register: the greatest stamp stays, of equal ones the greater value.
+                let current = (current.stamp.unwrap_or(Stamp::from_bits(0)), current.value);
+                if current >= (stamp, record.value) {
+                    continue;
+                }
+            }
+            self.set(key, Some(bytes));
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, begin: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        let mut found: Vec<Vec<u8>> =
+            self.pending.range(begin.to_vec()..end.to_vec()).map(|(key, _)| key.clone()).collect();
+        self.engine.range(begin, end, false, &mut |(key, _)| {
+            found.push(key.to_vec());
+            true
+        })?;
+        found.into_iter().for_each(|key| self.set(key, None));
+        Ok(())
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Option<Bytes>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.pending.insert(key, value);
+    }
+
+    fn commit(self, taken: usize) {
+        let began = Instant::now();
+        metrics::histogram!(metric::GROUP).record(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
+        metrics::counter!(metric::BYTES).increment(self.bytes as u64);
+        let written = match self.pending.is_empty() {
+            true => Ok(()),
+            false => self.engine.write(self.pending.into_iter().collect(), self.sync),
+        };
+        metrics::histogram!(metric::COMMIT_SECONDS).record(began.elapsed().as_secs_f64());
+        if let Err(error) = &written {
+            tracing::error!(%error, "a commit failed");
+        }
+        for (reply, outcome) in self.cas {
+            // Nobody may be listening any more: the write stands all the same.
+            drop(reply.send(written.clone().and(outcome)));
+        }
+        for reply in self.put {
+            drop(reply.send(written.clone()));
+        }
+    }
+}
+
+/// The keys with `first <= key <= last`, by the first clustering column.
+pub(crate) fn delete_range(
+    table: &'static Table,
+    partition: &[u8],
+    first: polity_store::Value,
+    last: polity_store::Value,
+) -> Result<KeyChange, StoreError> {
+    let bounds = polity_store::Bounds {
+        from: std::ops::Bound::Included(polity_store::values([first])),
+        to: std::ops::Bound::Included(polity_store::values([last])),
+        reverse: false,
+    };
+    let (begin, end) = keys::range(table, partition, &bounds)?;
+    Ok(KeyChange::Delete(begin, end))
+}
