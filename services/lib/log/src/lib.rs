@@ -1,1 +1,27 @@
-//! The one log engine: head, append, group commit, fence, projections, registry of activations.
+//! The one log engine, for a room's events, a user's record, a device's inbox and a tenant's device-list changes.
+//!
+//! A log is a dense sequence of rows in buckets, a head, and an epoch. An append is one conditional write to one partition;
+//! a fence makes writes of unknown outcome known; everything else that rows touch is a projection, derived from them. The
+//! user of a log brings a [`Machine`]: what its commands mean. The engine brings order, durability, de-duplication, recovery.
+//!
+//! It refuses to know what rows mean. `accounts`, `sync` (for reading), the services and `node` may import it.
+
+mod append;
+mod logs;
+mod machine;
+mod metric;
+mod names;
+pub mod read;
+mod registry;
+mod task;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use logs::{Env, Logs, Moved, Recover, recover_all};
+pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
+pub use metric::describe_metrics;
+pub use names::Names;
+pub use registry::{Dead, Left, Registry};
+pub use types::{Head, LogError, LogRow, NewRow};

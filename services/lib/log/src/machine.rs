@@ -21,7 +21,7 @@ pub struct Dedup {
 pub enum Decision<R> {
     /// These rows are to be appended (1 to 64); `reply` is given once they are durable.
     Append {
-        /// The rows, in order.
+        /// The rows, in order. More than one only as the first rows of a log: a later group may have room for one only.
         rows: Vec<NewRow>,
         /// The answer.
         reply: R,
@@ -46,7 +46,7 @@ pub struct Sealed {
 #[async_trait]
 pub trait Machine: Send + 'static {
     /// A command.
-    type Command: Send + 'static;
+    type Command: Send + Sync + 'static;
     /// What it is answered.
     type Reply: Send + 'static;
 
@@ -88,9 +88,6 @@ pub trait Machine: Send + 'static {
 
     /// Tells the world (the bus) of rows that are durable; a hint, called in order.
     fn announce(&mut self, key: LogKey, rows: &[LogRow]);
-
-    /// Bytes of memory that this machine holds, roughly.
-    fn size(&self) -> usize;
 }
 
 /// The row that a repeated transaction gave.

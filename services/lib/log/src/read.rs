@@ -1,0 +1,141 @@
+//! Reading a log: by a hint to its newest bucket that may be old and is never wrong, and only as far as rows are dense.
+
+use std::ops::Bound;
+
+use polity_core::{Bucket, LogKey, Seq};
+use polity_store::{Bounds, Consistency, Store, Value, Values, schema, values, values_of};
+
+use crate::{
+    LogError,
+    types::{Head, LogRow, head_key},
+};
+
+/// Buckets stepped over when a hint is old: more would be a damaged log.
+const STEPS: u64 = 1 << 24;
+
+/// A head and the bucket in which it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The head.
+    pub head: Head,
+    /// Its bucket.
+    pub bucket: Bucket,
+}
+
+pub(crate) fn partition(key: LogKey, bucket: Bucket) -> Values {
+    values_of![key.tenant, key.log, bucket.to_i64()]
+}
+
+/// Up to where the log's projections are known to be written: a hint to its newest bucket, too.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn projected_seq(store: &dyn Store, key: LogKey) -> Result<Seq, LogError> {
+    let row =
+        store.get(&schema::PROJECTED, values_of![key.tenant, key.log], Values::new(), Consistency::Quorum).await?;
+    let seq = row.and_then(|row| row.columns.first().cloned().flatten()).and_then(|column| column.as_int());
+    Ok(Seq::new(seq.unwrap_or(0).cast_unsigned()))
+}
+
+/// The log's head; `None` if it has no row yet.
+///
+/// # Errors
+/// When the store can't be read or the head isn't understood.
+pub async fn head(
+    store: &dyn Store,
+    key: LogKey,
+    hint: Seq,
+    consistency: Consistency,
+) -> Result<Option<Found>, LogError> {
+    let mut found = in_bucket(store, key, hint.bucket(), consistency).await?;
+    if found.is_none() && hint.bucket() > Bucket::FIRST {
+        // A hint is a row that was there: its bucket can't be absent, unless the log was purged.
+        found = in_bucket(store, key, Bucket::FIRST, consistency).await?;
+    }
+    let Some(mut newest) = found else { return Ok(None) };
+    for _ in 0..STEPS {
+        if newest.head.seq < newest.bucket.last_seq() {
+            break;
+        }
+        match in_bucket(store, key, newest.bucket.next(), consistency).await? {
+            Some(next) => newest = next,
+            None => break,
+        }
+    }
+    Ok(Some(newest))
+}
+
+async fn in_bucket(
+    store: &dyn Store,
+    key: LogKey,
+    bucket: Bucket,
+    consistency: Consistency,
+) -> Result<Option<Found>, LogError> {
+    let row = store.get(&schema::LOG, partition(key, bucket), head_key(), consistency).await?;
+    row.map(|row| Ok(Found { head: Head::from_row(&row)?, bucket })).transpose()
+}
+
+/// The rows after `after`, oldest first, at most `limit` of them and without a hole.
+///
+/// # Errors
+/// When the store can't be read or a row isn't understood.
+pub async fn after(
+    store: &dyn Store,
+    key: LogKey,
+    after: Seq,
+    limit: usize,
+    consistency: Consistency,
+) -> Result<Vec<LogRow>, LogError> {
+    let mut rows: Vec<LogRow> = Vec::new();
+    let mut next = after.next();
+    while rows.len() < limit {
+        let bucket = next.bucket();
+        let bounds = Bounds {
+            from: Bound::Included(values([Value::Int(next.to_i64())])),
+            to: Bound::Excluded(head_key()),
+            reverse: false,
+        };
+        let page = store.scan(&schema::LOG, partition(key, bucket), bounds, limit - rows.len(), consistency).await?;
+        let read = page.rows.len();
+        for row in page.rows {
+            let Some(row) = LogRow::from_row(row)? else { continue };
+            if row.seq != next {
+                return Ok(rows);
+            }
+            next = next.next();
+            rows.push(row);
+        }
+        if read == 0 || (!page.more && next.bucket() == bucket) {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// The rows up to `from`, newest first, at most `limit` of them and without a hole.
+///
+/// # Errors
+/// When the store can't be read or a row isn't understood.
+pub async fn back(store: &dyn Store, key: LogKey, from: Seq, limit: usize) -> Result<Vec<LogRow>, LogError> {
+    let mut rows: Vec<LogRow> = Vec::new();
+    let mut next = from;
+    while rows.len() < limit && next > Seq::ZERO {
+        let bucket = next.bucket();
+        let bounds =
+            Bounds { from: Bound::Unbounded, to: Bound::Included(values([Value::Int(next.to_i64())])), reverse: true };
+        let page =
+            store.scan(&schema::LOG, partition(key, bucket), bounds, limit - rows.len(), Consistency::Quorum).await?;
+        if page.rows.is_empty() {
+            break;
+        }
+        for row in page.rows {
+            let Some(row) = LogRow::from_row(row)? else { continue };
+            if row.seq != next {
+                return Ok(rows);
+            }
+            next = Seq::new(next.get() - 1);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,327 @@
+//! The engine on a store in memory, with writes whose outcome is unknown, two owners, and restarts.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use polity_core::{IncarnationId, Life, LogId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
+use polity_store::{
+    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Write, schema,
+};
+use polity_store_local::LocalStore;
+
+use super::*;
+
+/// What happens to the next append that has rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    LandsUnheard,
+    NeverLands,
+    /// Lands only when somebody calls [`Faulty::land`].
+    LandsLater,
+}
+
+/// A store that misbehaves as real ones do.
+struct Faulty {
+    inner: Arc<LocalStore>,
+    next: Mutex<Option<Fault>>,
+    held: Mutex<Option<(&'static Table, Values, Condition, Vec<Change>)>>,
+}
+
+impl Faulty {
+    fn new() -> Arc<Self> {
+        let inner = LocalStore::memory(Arc::new(ManualClock::new(0)), &SystemRandom).unwrap();
+        Arc::new(Self { inner, next: Mutex::default(), held: Mutex::default() })
+    }
+
+    fn fault(&self, fault: Fault) {
+        *self.next.lock() = Some(fault);
+    }
+
+    /// Lets the held write start now.
+    async fn land(&self) -> Cas {
+        let (table, partition, condition, changes) = self.held.lock().take().expect("a write is held");
+        self.inner.cas(table, partition, condition, changes).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    fn incarnation(&self) -> IncarnationId {
+        self.inner.incarnation()
+    }
+
+    async fn cas(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        condition: Condition,
+        changes: Vec<Change>,
+    ) -> Result<Cas, StoreError> {
+        let is_append = table.number == schema::LOG.number && changes.len() > 1;
+        let fault = if is_append { self.next.lock().take() } else { None };
+        let unknown = || StoreError::Unknown("a test's".into());
+        match fault {
+            None => self.inner.cas(table, partition, condition, changes).await,
+            Some(Fault::LandsUnheard) => {
+                self.inner.cas(table, partition, condition, changes).await?;
+                Err(unknown())
+            }
+            Some(Fault::NeverLands) => Err(unknown()),
+            Some(Fault::LandsLater) => {
+                *self.held.lock() = Some((table, partition, condition, changes));
+                Err(unknown())
+            }
+        }
+    }
+
+    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        self.inner.put(writes, durability).await
+    }
+
+    async fn get(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        key: Values,
+        consistency: Consistency,
+    ) -> Result<Option<Row>, StoreError> {
+        self.inner.get(table, partition, key, consistency).await
+    }
+
+    async fn scan(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        bounds: Bounds,
+        limit: usize,
+        consistency: Consistency,
+    ) -> Result<Page, StoreError> {
+        self.inner.scan(table, partition, bounds, limit, consistency).await
+    }
+
+    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
+        self.inner.drop_partition(table, partition).await
+    }
+}
+
+/// A log of texts that counts them.
+#[derive(Default)]
+struct Counter {
+    count: u64,
+    announced: Arc<AtomicU64>,
+}
+
+struct Say {
+    text: String,
+    dedup: Option<Dedup>,
+}
+
+type Said = Result<Seq, LogError>;
+
+#[async_trait]
+impl Machine for Counter {
+    type Command = Say;
+    type Reply = Said;
+
+    async fn load(&mut self, _key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
+        self.count = head.map_or(0, |head| u64::from_be_bytes((&*head.state).try_into().unwrap()));
+        assert_eq!(self.count, head.map_or(0, |head| head.seq.get()), "the head describes its rows");
+        Ok(())
+    }
+
+    async fn prepare(&mut self, _group: &[&Say]) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn dedup<'a>(&self, command: &'a Say) -> Option<&'a Dedup> {
+        command.dedup.as_ref()
+    }
+
+    fn repeated(&mut self, _command: &Say, row: &RepeatedRow) -> Said {
+        Ok(row.seq)
+    }
+
+    fn decide(&mut self, command: Say, next: Seq) -> Decision<Said> {
+        self.count += 1;
+        let (device, txn) = command.dedup.map(|dedup| (dedup.device, dedup.txn)).unzip();
+        let row = NewRow { kind: 1, event_id: None, device, txn, body: command.text.into() };
+        Decision::Append { rows: vec![row], reply: Ok(next), after_projection: true }
+    }
+
+    fn failed(error: LogError) -> Said {
+        Err(error)
+    }
+
+    fn seal(&mut self, last: Seq) -> Result<Sealed, LogError> {
+        assert_eq!(last.get(), self.count);
+        Ok(Sealed { head: Bytes::copy_from_slice(&self.count.to_be_bytes()), before: Vec::new() })
+    }
+
+    fn project(&self, _key: LogKey, _rows: &[LogRow]) -> Vec<Write> {
+        Vec::new()
+    }
+
+    fn announce(&mut self, _key: LogKey, rows: &[LogRow]) {
+        self.announced.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    }
+}
+
+struct Deaf;
+
+impl Moved for Deaf {
+    fn moved(&self, _key: LogKey, _seq: Seq) {}
+}
+
+fn key() -> LogKey {
+    LogKey { tenant: TenantId::new(1), log: LogId::new([1; 16]), life: Life::FIRST }
+}
+
+async fn process(store: &Arc<Faulty>, incarnation: u8, node: &str) -> (Arc<Registry>, Logs<Counter>, Arc<AtomicU64>) {
+    let store: Arc<dyn Store> = Arc::clone(store) as _;
+    let registry =
+        Registry::join(Arc::clone(&store), IncarnationId::new([incarnation; 16]), "test", node).await.unwrap();
+    let env =
+        Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock: Arc::new(ManualClock::new(0)) };
+    let announced = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&announced);
+    let logs = Logs::new(env, "counter", 100, move || Counter { count: 0, announced: Arc::clone(&counted) });
+    (registry, logs, announced)
+}
+
+fn say(text: &str) -> Say {
+    Say { text: text.into(), dedup: Some(Dedup { device: "d".into(), txn: text.into() }) }
+}
+
+async fn texts(store: &Arc<Faulty>) -> Vec<String> {
+    let rows = read::after(&**store, key(), Seq::ZERO, 10_000, Consistency::Serial).await.unwrap();
+    assert!(rows.iter().zip(1..).all(|(row, n)| row.seq == Seq::new(n)), "dense");
+    rows.into_iter().map(|row| String::from_utf8(row.body.to_vec()).unwrap()).collect()
+}
+
+/// As a client does: again until it is answered.
+async fn until_said(logs: &Logs<Counter>, text: &str) -> Seq {
+    for _ in 0..50 {
+        if let Ok(Ok(seq)) = logs.submit(key(), say(text)).await {
+            return seq;
+        }
+    }
+    panic!("{text} is never said");
+}
+
+#[tokio::test]
+async fn concurrent_commands_get_one_dense_order_over_buckets_and_reloads() {
+    let store = Faulty::new();
+    let (_, logs, announced) = process(&store, 1, "a").await;
+    let mut seqs = Vec::new();
+    for start in (0..2500).step_by(250) {
+        let group = (start..start + 250).map(|n| {
+            let logs = logs.clone();
+            async move { until_said(&logs, &n.to_string()).await }
+        });
+        seqs.extend(futures_util::future::join_all(group).await);
+    }
+    seqs.sort();
+    seqs.dedup();
+    assert_eq!((seqs.len(), seqs.last()), (2500, Some(&Seq::new(2500))));
+    assert_eq!(texts(&store).await.len(), 2500);
+    assert_eq!(announced.load(Ordering::Relaxed), 2500);
+    assert!(logs.drain(std::time::Duration::from_secs(5)).await);
+    assert_eq!(until_said(&logs, "more").await, Seq::new(2501));
+    let back = read::back(&*store, key(), Seq::new(2501), 2000).await.unwrap();
+    assert!(back.iter().zip((502..=2501).rev()).all(|(row, n)| row.seq == Seq::new(n)) && back.len() == 2000);
+}
+
+#[tokio::test]
+async fn a_transaction_gives_one_row_whatever_becomes_of_its_append() {
+    for fault in [Fault::LandsUnheard, Fault::NeverLands, Fault::LandsLater] {
+        let store = Faulty::new();
+        let (_, logs, _) = process(&store, 1, "a").await;
+        until_said(&logs, "first").await;
+        store.fault(fault);
+        let seq = until_said(&logs, "second").await;
+        if fault == Fault::LandsLater {
+            // The fence came first: it can't land any more.
+            assert!(matches!(store.land().await, Cas::Refused(_)));
+        }
+        assert_eq!(until_said(&logs, "second").await, seq, "{fault:?}");
+        until_said(&logs, "third").await;
+        assert_eq!(texts(&store).await, ["first", "second", "third"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_of_a_stopped_owner_can_not_land_after_the_next_one_took_over() {
+    let store = Faulty::new();
+    let (_, old, _) = process(&store, 1, "a").await;
+    until_said(&old, "first").await;
+    store.fault(Fault::LandsLater);
+    let stopped = tokio::spawn({
+        let old = old.clone();
+        async move { old.submit(key(), say("late")).await }
+    });
+    let (_, new, _) = process(&store, 2, "b").await;
+    until_said(&new, "second").await;
+    while store.held.lock().is_none() && !stopped.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    if store.held.lock().is_some() {
+        assert!(matches!(store.land().await, Cas::Refused(_)));
+    }
+    let _ = stopped.await;
+    let told = texts(&store).await;
+    assert_eq!(told.iter().filter(|text| *text == "first").count(), 1);
+    assert_eq!(told.iter().filter(|text| *text == "second").count(), 1);
+    assert!(told.iter().filter(|text| *text == "late").count() <= 1);
+}
+
+#[tokio::test]
+async fn two_owners_cost_a_retry_and_never_a_fork() {
+    let store = Faulty::new();
+    let (_, one, _) = process(&store, 1, "a").await;
+    let (_, two, _) = process(&store, 2, "b").await;
+    for n in 0..100 {
+        let logs = if n % 3 == 0 { &one } else { &two };
+        until_said(logs, &n.to_string()).await;
+        // The same transaction at the other one.
+        until_said(if n % 2 == 0 { &one } else { &two }, &n.to_string()).await;
+    }
+    let expected: Vec<String> = (0..100).map(|n: u32| n.to_string()).collect();
+    assert_eq!(texts(&store).await, expected);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_found_fenced_and_announced() {
+    let store = Faulty::new();
+    let (registry, logs, _) = process(&store, 1, "a").await;
+    until_said(&logs, "first").await;
+    let (next, again, announced) = process(&store, 2, "a").await;
+    assert_eq!(recover_all(&next, "a", &[Arc::new(again.clone())]).await.unwrap(), 1);
+    assert_eq!(announced.load(Ordering::Relaxed), 1, "the row past projected_seq");
+    // Closed: it can open nothing any more, and what it has open is fenced.
+    let other = LogKey { log: LogId::new([2; 16]), ..key() };
+    assert!(matches!(registry.activate("counter", other).await, Err(LogError::Closed)));
+    assert!(matches!(logs.submit(key(), say("stale")).await, Ok(Err(LogError::Contended))));
+    assert_eq!(recover_all(&next, "a", &[Arc::new(again.clone())]).await.unwrap(), 0, "drained");
+    assert_eq!(until_said(&again, "second").await, Seq::new(2));
+}
+
+#[tokio::test]
+async fn names_are_given_once_and_lives_follow_each_other() {
+    let store = Faulty::new();
+    let names = |usage| Names::new(Arc::clone(&store) as _, Arc::new(SystemRandom), usage);
+    let (here, there) = (names("room"), names("room"));
+    let tenant = TenantId::new(1);
+    let (one, two) = tokio::join!(here.find_or_make(tenant, "!r"), there.find_or_make(tenant, "!r"));
+    let one = one.unwrap();
+    assert_eq!(one, two.unwrap());
+    assert_eq!(names("inbox").find(tenant, "!r").await.unwrap(), None);
+    assert_eq!(here.find(TenantId::new(2), "!r").await.unwrap(), None);
+    let next = here.next_life("!r", one).await.unwrap().unwrap();
+    assert!(next.life > one.life && next.log != one.log);
+    assert_eq!(there.next_life("!r", one).await.unwrap(), None, "somebody else was first");
+}
