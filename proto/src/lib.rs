@@ -1,1 +1,22 @@
-//! The protocol between tiers: messages, generated code, local and remote transport.
+//! The protocol between tiers: the messages (`polity/**/*.proto`), the code generated from them (checked in; a test fails on drift), and
+//! the transport, which is the same type whether the other tier is in this process or not.
+//!
+//! It refuses to decide anything. The services and `node` may import it.
+
+mod error;
+mod transport;
+
+pub use error::{Detail, to_status};
+pub use transport::{Transport, local};
+
+/// Commands on rooms.
+pub mod room_state {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto file has the documentation")]
+    include!("generated/polity.room_state.v1.rs");
+}
+
+/// Details of errors.
+pub(crate) mod error_proto {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto file has the documentation")]
+    include!("generated/polity.error.v1.rs");
+}

@@ -1,0 +1,25 @@
+//! The generated code is what the .proto files give. `POLITY_REGENERATE=1` writes it anew.
+
+use std::{fs, path::Path};
+
+#[test]
+fn the_generated_code_is_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["polity/room_state/v1/room_state.proto", "polity/error/v1/error.proto"];
+    let descriptors = protox::compile(files.map(|file| root.join(file)), [root]).expect("valid .proto files");
+    let out = tempfile::tempdir().expect("a folder");
+    tonic_prost_build::configure()
+        .bytes(".")
+        .out_dir(out.path())
+        .compile_fds(descriptors)
+        .expect("code can be generated");
+    for entry in fs::read_dir(out.path()).expect("a readable folder").flatten() {
+        let made = fs::read_to_string(entry.path()).expect("UTF-8");
+        let checked_in = root.join("src/generated").join(entry.file_name());
+        if std::env::var_os("POLITY_REGENERATE").is_some() {
+            fs::write(&checked_in, &made).expect("a writable folder");
+        }
+        let kept = fs::read_to_string(&checked_in).unwrap_or_default();
+        assert!(kept == made, "{} is not what the .proto files give", checked_in.display());
+    }
+}
