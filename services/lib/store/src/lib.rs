@@ -7,10 +7,13 @@
 //!
 //! It refuses to know the protocol (events are opaque bytes here). Everybody below the services may import it.
 
+mod codec;
 mod error;
+pub mod rooms;
 pub mod schema;
 mod store;
 mod table;
+pub mod users;
 mod value;
 
 pub use error::StoreError;

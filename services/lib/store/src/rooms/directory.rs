@@ -1,0 +1,57 @@
+//! The public room directory, spread over shards so that no partition grows without bound.
+
+use polity_core::{Position, Stamp, TenantId};
+use ruma_common::{OwnedRoomId, RoomId};
+
+use crate::{Bounds, Consistency, Durability, Row, Store, StoreError, Value, Write, WriteKind, schema, values_of};
+
+/// How many shards there are.
+pub const DIRECTORY_SHARDS: i64 = 16;
+const VERSION: u8 = 1;
+/// Rooms read of one shard at most.
+const PAGE: usize = 5000;
+
+fn shard(room_id: &RoomId) -> i64 {
+    // Any spread does; this one never changes.
+    i64::from(
+        room_id.as_bytes().iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte))) % 16,
+    )
+}
+
+/// Puts a room into the directory or takes it out, as decided at a position of its log.
+///
+/// # Errors
+/// When the store can't be written.
+pub async fn list_room(
+    store: &dyn Store,
+    tenant: TenantId,
+    room_id: &RoomId,
+    listed: bool,
+    at: Position,
+    change: u8,
+) -> Result<(), StoreError> {
+    let write = Write {
+        table: &schema::PUBLIC_ROOMS,
+        partition: values_of![tenant, shard(room_id)],
+        // The value breaks ties between changes at one position: the later one is greater.
+        row: Row::new(values_of![room_id.as_str()], vec![1, 0, change].into())
+            .with_columns(vec![Some(Value::Int(listed.into()))]),
+        kind: WriteKind::Projection(Stamp::new(at, VERSION)),
+    };
+    store.put(vec![write], Durability::Acknowledged).await
+}
+
+/// The listed rooms of a tenant, in no order, and whether one room is among them is one of them.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn listed_rooms(store: &dyn Store, tenant: TenantId) -> Result<Vec<OwnedRoomId>, StoreError> {
+    let mut rooms = Vec::new();
+    for shard in 0..DIRECTORY_SHARDS {
+        let partition = values_of![tenant, shard];
+        let page = store.scan(&schema::PUBLIC_ROOMS, partition, Bounds::all(), PAGE, Consistency::Quorum).await?;
+        let listed = page.rows.iter().filter(|row| row.columns.first() == Some(&Some(Value::Int(1))));
+        rooms.extend(listed.filter_map(|row| OwnedRoomId::try_from(row.key.first()?.as_text()?).ok()));
+    }
+    Ok(rooms)
+}
