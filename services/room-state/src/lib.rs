@@ -1,1 +1,20 @@
-//! Room tasks: the only writers of rooms.
+//! Room state: the only writer of rooms. One task per hot room takes commands, decides them with the pure `room-engine`, and appends
+//! through `lib/log`. It calls no other service. `node` imports it; everybody else speaks gRPC to it.
+
+mod command;
+mod deps;
+mod error;
+mod grpc;
+mod hot;
+mod machine;
+mod nodes;
+mod project;
+mod stage;
+mod summary;
+
+pub use deps::{Deps, Tenant, Tenants};
+pub use error::RoomError;
+pub use grpc::{ROOM_LOG, Service};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! A room in memory: its head, and the state events that deciding needs, each read once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use polity_core::{LogKey, Seq};
+use polity_log::{LogError, read};
+use polity_room_engine::{
+    pdu::Pdu,
+    record::{RoomHead, RoomRow, Roots, StateDelta},
+    state::{self, Part, Put},
+};
+use polity_store::rooms;
+use ruma_common::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
+
+use crate::{
+    deps::Deps,
+    nodes::{NodeCache, Pinned},
+};
+
+/// State events kept in memory beside those that every command needs.
+const KNOWN: usize = 1024;
+
+/// A state event and where its membership began.
+#[derive(Debug, Clone)]
+pub(crate) struct StateEvent {
+    pub(crate) pdu: Pdu,
+    /// For a member event: where this stretch began.
+    pub(crate) since: Seq,
+}
+
+/// The target of a redaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) pdu: Pdu,
+    pub(crate) seq: Seq,
+    pub(crate) notifies: bool,
+}
+
+/// What stands in the state under a key: `None` inside means that nothing does.
+type Known = HashMap<(String, String), Option<StateEvent>>;
+
+/// A loaded room.
+pub(crate) struct Hot {
+    pub(crate) head: RoomHead,
+    pub(crate) rules: RoomVersionRules,
+    known: Known,
+    pub(crate) targets: HashMap<OwnedEventId, Option<Target>>,
+    pinned: Pinned,
+    /// The group being decided: its first row and the state before it.
+    group: Option<(Seq, Roots)>,
+    puts: (Vec<Put>, Vec<Put>),
+}
+
+impl Hot {
+    pub(crate) fn new(head: RoomHead, rules: RoomVersionRules) -> Self {
+        Self {
+            head,
+            rules,
+            known: HashMap::new(),
+            targets: HashMap::new(),
+            pinned: Pinned::default(),
+            group: None,
+            puts: (Vec::new(), Vec::new()),
+        }
+    }
+
+    /// The current state event of a key. It must have been made known.
+    pub(crate) fn state(&self, event_type: &str, state_key: &str) -> Option<&StateEvent> {
+        self.known.get(&(event_type.to_owned(), state_key.to_owned())).and_then(Option::as_ref)
+    }
+
+    /// Reads the current state event of a key, unless it is known.
+    pub(crate) async fn know(
+        &mut self,
+        deps: &Deps,
+        key: LogKey,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<(), LogError> {
+        let name = (event_type.to_owned(), state_key.to_owned());
+        let part = Part::of(event_type);
+        let (root, type_in_part) = match part {
+            Part::Entries => (self.head.roots.entries, event_type),
+            Part::Members => (self.head.roots.members, ""),
+        };
+        // Asked even if the event is known: the path must be at hand for the change.
+        let question = |nodes: &dyn state::Nodes| state::get(nodes, &root, type_in_part, state_key);
+        let id = deps.nodes.ask(&*deps.store, key, self.head.generation, &mut self.pinned, question).await?;
+        if !self.known.contains_key(&name) {
+            let event = match id {
+                Some(id) => load_event(deps, key, &id, self).await?.map(|(row, pdu)| StateEvent {
+                    pdu,
+                    since: row.meta.membership.map_or(Seq::ZERO, |change| change.since),
+                }),
+                None => None,
+            };
+            self.known.insert(name, event);
+        }
+        Ok(())
+    }
+
+    /// Reads the target of a redaction.
+    pub(crate) async fn know_target(&mut self, deps: &Deps, key: LogKey, id: &EventId) -> Result<(), LogError> {
+        if !self.targets.contains_key(id) {
+            let place = rooms::place_of_event(&*deps.store, key.tenant, id).await?;
+            let here = place.filter(|place| place.key.log == key.log);
+            let target = match here {
+                Some(place) => load_event(deps, key, id, self).await?.map(|(row, pdu)| Target {
+                    pdu,
+                    seq: place.seq,
+                    notifies: row.meta.notifies,
+                }),
+                None => None,
+            };
+            self.targets.insert(id.to_owned(), target);
+        }
+        Ok(())
+    }
+
+    /// The group's first row and the state before it, given the number of the next row.
+    pub(crate) fn group(&mut self, next: Seq) -> (Seq, Roots) {
+        *self.group.get_or_insert((next, self.head.roots))
+    }
+
+    /// Notes a state event as current; what it replaced.
+    pub(crate) fn set_state(&mut self, event: &Pdu, since: Seq) -> StateDelta {
+        let (event_type, state_key) =
+            (event.event_type().to_string(), event.state_key().unwrap_or_default().to_owned());
+        let name = (event_type.clone(), state_key.clone());
+        let before = self.known.insert(name, Some(StateEvent { pdu: event.clone(), since })).flatten();
+        let put = |event_type: &str| Put {
+            event_type: event_type.into(),
+            state_key: state_key.as_str().into(),
+            event: Some(event.event_id().clone()),
+        };
+        match Part::of(&event_type) {
+            Part::Entries => self.puts.0.push(put(&event_type)),
+            Part::Members => self.puts.1.push(put("")),
+        }
+        let after = Some(event.event_id().clone());
+        StateDelta { event_type, state_key, before: before.map(|before| before.pdu.event_id().clone()), after }
+    }
+
+    /// Ends the group: the new roots, and the nodes that they need.
+    pub(crate) fn seal(
+        &mut self,
+        tenant: polity_core::TenantId,
+        nodes: &NodeCache,
+    ) -> Result<Vec<(state::NodeHash, bytes::Bytes)>, LogError> {
+        let (entries, members) = std::mem::take(&mut self.puts);
+        let mut new = Vec::new();
+        for (root, puts) in [(&mut self.head.roots.entries, entries), (&mut self.head.roots.members, members)] {
+            if puts.is_empty() {
+                continue;
+            }
+            let updated =
+                state::apply(&self.pinned, root, &puts).map_err(|error| LogError::Corrupt(error.to_string()))?;
+            *root = updated.root;
+            for (hash, bytes) in &updated.nodes {
+                let node = state::Node::decode(hash, bytes).map_err(|error| LogError::Corrupt(error.to_string()))?;
+                nodes.insert(tenant, *hash, Arc::new(node));
+            }
+            new.extend(updated.nodes);
+        }
+        self.group = None;
+        self.pinned.clear();
+        self.targets.clear();
+        if self.known.len() > KNOWN {
+            self.known.clear();
+        }
+        Ok(new)
+    }
+}
+
+/// An event of this room by its id.
+pub(crate) async fn load_event(
+    deps: &Deps,
+    key: LogKey,
+    id: &EventId,
+    room: &Hot,
+) -> Result<Option<(RoomRow, Pdu)>, LogError> {
+    let Some(place) = rooms::place_of_event(&*deps.store, key.tenant, id).await? else { return Ok(None) };
+    let rows = read::back(&*deps.store, LogKey { life: place.key.life, ..key }, place.seq, 1).await?;
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    let row = RoomRow::decode(&row.body).map_err(|error| LogError::Corrupt(error.to_string()))?;
+    let pdu = Pdu::from_stored(id.to_owned(), room.head.room_id.clone(), row.pdu.clone(), &room.rules)
+        .map_err(|error| LogError::Corrupt(error.to_string()))?;
+    Ok(Some((row, pdu)))
+}

@@ -1,0 +1,171 @@
+//! A room as the log engine drives it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use polity_bus::{Subject, SubjectKind};
+use polity_core::{LogId, LogKey, Seq};
+use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, RepeatedRow, Sealed};
+use polity_room_engine::{
+    live::{self, LiveRow},
+    record::{RoomHead, RoomRow},
+};
+use polity_store::{Write, rooms};
+use ruma_common::OwnedEventId;
+
+use crate::{
+    command::{Command, Done},
+    deps::Deps,
+    error::RoomError,
+    hot::Hot,
+    project,
+    stage::Stage,
+};
+
+/// State that every decision needs.
+const ALWAYS: [&str; 3] = ["m.room.create", "m.room.power_levels", "m.room.join_rules"];
+
+/// A loaded room, or one that is about to be made.
+pub(crate) struct Room {
+    deps: Arc<Deps>,
+    key: Option<LogKey>,
+    hot: Option<Hot>,
+}
+
+pub(crate) type Reply = Result<Done, RoomError>;
+
+impl Room {
+    pub(crate) fn new(deps: Arc<Deps>) -> Self {
+        Self { deps, key: None, hot: None }
+    }
+
+    fn decide_now(&mut self, command: Command, next: Seq) -> Result<Decision<Reply>, RoomError> {
+        let key = self.key.ok_or_else(|| RoomError::internal("a room without log"))?;
+        let gone = || RoomError::internal("the tenant is gone");
+        let tenant = self.deps.tenants.tenant(key.tenant).ok_or_else(gone)?;
+        let now_ms = self.deps.clock.now_ms();
+        let (rows, done) = match (command, &mut self.hot) {
+            (Command::Create(create), None) => {
+                let (hot, rows, done) = create.decide(tenant.identity(), now_ms, next)?;
+                self.hot = Some(hot);
+                (rows, done)
+            }
+            (Command::Create(_), Some(_)) => {
+                return Err(RoomError::new(polity_core::ErrorKind::Conflict, "M_ROOM_IN_USE", "the room exists"));
+            }
+            (_, None) => return Err(RoomError::not_found("there is no such room")),
+            (command, Some(hot)) => {
+                let mut stage = Stage { hot, identity: tenant.identity(), now_ms };
+                let (row, done) = match command {
+                    Command::Send(send) => send.decide(&mut stage, next)?,
+                    Command::Member(member) => member.decide(&mut stage, next)?,
+                    Command::Create(_) => return Err(RoomError::internal("a room is made once")),
+                };
+                (row.into_iter().collect(), done)
+            }
+        };
+        if rows.is_empty() {
+            return Ok(Decision::Reply(Ok(done)));
+        }
+        Ok(Decision::Append { rows, reply: Ok(done), after_projection: true })
+    }
+}
+
+#[async_trait]
+impl Machine for Room {
+    type Command = Command;
+    type Reply = Reply;
+
+    async fn load(&mut self, key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
+        self.key = Some(key);
+        let Some(head) = head else { return Ok(()) };
+        let head = RoomHead::decode(&head.state).map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let unknown = || LogError::Corrupt(format!("a room of the unknown version {}", head.version));
+        let rules = head.version.rules().ok_or_else(unknown)?;
+        self.hot = Some(Hot::new(head, rules));
+        Ok(())
+    }
+
+    async fn prepare(&mut self, group: &[&Command]) -> Result<(), LogError> {
+        let (Some(hot), Some(key)) = (&mut self.hot, self.key) else { return Ok(()) };
+        for event_type in ALWAYS {
+            hot.know(&self.deps, key, event_type, "").await?;
+        }
+        for command in group {
+            for (event_type, state_key) in command.state_keys() {
+                hot.know(&self.deps, key, &event_type, &state_key).await?;
+            }
+            if let Command::Send(send) = command
+                && let Some(target) = &send.redacts
+            {
+                hot.know_target(&self.deps, key, target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dedup<'a>(&self, command: &'a Command) -> Option<&'a Dedup> {
+        command.dedup()
+    }
+
+    fn repeated(&mut self, _command: &Command, row: &RepeatedRow) -> Reply {
+        let id = row.event_id.as_deref().and_then(|id| OwnedEventId::try_from(id).ok());
+        let event_id = id.ok_or_else(|| RoomError::internal("a transaction without event"))?;
+        Ok(Done { event_id, seq: row.seq })
+    }
+
+    fn decide(&mut self, command: Command, next: Seq) -> Decision<Reply> {
+        self.decide_now(command, next).unwrap_or_else(|error| Decision::Reply(Err(error)))
+    }
+
+    fn failed(error: LogError) -> Reply {
+        Err(error.into())
+    }
+
+    fn seal(&mut self, _last: Seq) -> Result<Sealed, LogError> {
+        let (Some(hot), Some(key)) = (&mut self.hot, self.key) else {
+            return Err(LogError::Corrupt("rows for a room that isn't there".to_owned()));
+        };
+        let nodes = hot.seal(key.tenant, &self.deps.nodes)?;
+        let generation = hot.head.generation;
+        let head = hot.head.encode().map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let before =
+            nodes.into_iter().map(|(hash, bytes)| rooms::put_state_node(key, generation, &hash, bytes)).collect();
+        Ok(Sealed { head, before })
+    }
+
+    fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write> {
+        let Some(hot) = &self.hot else { return Vec::new() };
+        let mut out = Vec::with_capacity(2 * rows.len());
+        for row in rows {
+            if let Err(error) = project::project(key, &hot.head.room_id, row, &mut out) {
+                tracing::error!(%error, log = %key, seq = %row.seq, "a row can't be projected");
+            }
+        }
+        out
+    }
+
+    fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
+        let live: Vec<LiveRow> = rows.iter().map(live_row).collect();
+        self.deps.bus.publish(Subject::new(SubjectKind::Room, key.tenant, key.log), live::encode(&live));
+        for row in rows.iter().filter(|row| row.kind == polity_room_engine::record::row_kind::STATE) {
+            // Whose membership changed may not watch the room.
+            let change = RoomRow::decode(&row.body).ok().and_then(|row| row.meta.membership);
+            if let Some(change) = change.filter(|change| change.changed) {
+                let user = LogId::derived(key.tenant, "user", change.user_id.as_str());
+                self.deps.bus.publish(Subject::new(SubjectKind::User, key.tenant, user), Bytes::new());
+            }
+        }
+    }
+}
+
+fn live_row(row: &LogRow) -> LiveRow {
+    LiveRow {
+        seq: row.seq,
+        kind: row.kind,
+        event_id: row.event_id.clone(),
+        sent_by: row.device.clone().zip(row.txn.clone()),
+        body: row.body.to_vec(),
+    }
+}

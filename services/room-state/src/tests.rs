@@ -1,0 +1,187 @@
+//! Rooms through the service's own door, on a store in memory.
+
+use std::{collections::HashMap, sync::Arc};
+
+use polity_bus::LocalBus;
+use polity_core::{IncarnationId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
+use polity_log::{Env, Moved, Names, Registry, read};
+use polity_proto::{
+    Detail, Transport,
+    room_state::{
+        CreateRoomRequest, Requester, SendEventRequest, SetMembershipRequest, room_state_client::RoomStateClient,
+    },
+};
+use polity_room_engine::{build::SigningIdentity, record::RoomRow};
+use polity_store::{Consistency, Store, rooms};
+use polity_store_local::LocalStore;
+use ruma_common::{OwnedServerName, UserId};
+
+use crate::{Deps, ROOM_LOG, Service, Tenant, Tenants};
+
+struct TestTenant(SigningIdentity);
+
+impl Tenant for TestTenant {
+    fn identity(&self) -> &SigningIdentity {
+        &self.0
+    }
+}
+
+struct TestTenants(HashMap<TenantId, Arc<TestTenant>>);
+
+impl Tenants for TestTenants {
+    fn tenant(&self, id: TenantId) -> Option<Arc<dyn Tenant>> {
+        self.0.get(&id).map(|tenant| Arc::clone(tenant) as _)
+    }
+}
+
+struct Deaf;
+
+impl Moved for Deaf {
+    fn moved(&self, _key: LogKey, _seq: Seq) {}
+}
+
+struct World {
+    store: Arc<dyn Store>,
+    names: Arc<Names>,
+    client: RoomStateClient<Transport>,
+}
+
+const TENANT: u64 = 7;
+
+async fn world() -> World {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let store: Arc<dyn Store> = LocalStore::memory(clock.clone(), &SystemRandom).unwrap();
+    let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "a").await.unwrap();
+    let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
+    let tenants = [TENANT, TENANT + 1].map(|id| {
+        let name = OwnedServerName::try_from(format!("t{id}.test")).unwrap();
+        (TenantId::new(id), Arc::new(TestTenant(SigningIdentity::from_seed(name, "1", &[3; 32]).unwrap())))
+    });
+    let tenants = Arc::new(TestTenants(tenants.into()));
+    let bus = Arc::new(LocalBus::new());
+    let deps =
+        Deps::new(Arc::clone(&store), bus, clock.clone(), Arc::new(SystemRandom), tenants, Arc::clone(&names), 1 << 20);
+    let env = Env { store: Arc::clone(&store), registry, moved: Arc::new(Deaf), clock };
+    let client = RoomStateClient::new(Service::new(deps, env, 100).transport());
+    World { store, names, client }
+}
+
+fn who(user: &str) -> Option<Requester> {
+    let tenant = if user.ends_with("t8.test") { TENANT + 1 } else { TENANT };
+    Some(Requester { tenant, user_id: user.into(), device_id: "D".into() })
+}
+
+const ALICE: &str = "@alice:t7.test";
+const BOB: &str = "@bob:t7.test";
+
+impl World {
+    async fn create(&mut self, version: &str, preset: &str) -> String {
+        let (room_version, preset) = (version.to_owned(), preset.to_owned());
+        let request = CreateRoomRequest { requester: who(ALICE), room_version, preset, ..Default::default() };
+        self.client.create_room(request).await.unwrap().into_inner().room_id
+    }
+
+    async fn send(&mut self, user: &str, room: &str, txn: &str) -> Result<(String, u64), Detail> {
+        let request = SendEventRequest {
+            requester: who(user),
+            room_id: room.into(),
+            event_type: "m.room.message".into(),
+            content: format!("{{\"msgtype\":\"m.text\",\"body\":\"{txn}\"}}").into(),
+            txn_id: Some(txn.into()),
+            ..Default::default()
+        };
+        let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?.into_inner();
+        Ok((answer.event_id, answer.seq))
+    }
+
+    async fn member(&mut self, user: &str, room: &str, target: &str, membership: &str) -> Result<String, Detail> {
+        let request = SetMembershipRequest {
+            requester: who(user),
+            room_id: room.into(),
+            target: target.into(),
+            membership: membership.into(),
+            ..Default::default()
+        };
+        let answer = self.client.set_membership(request).await.map_err(|status| Detail::from(&status))?;
+        Ok(answer.into_inner().event_id)
+    }
+
+    async fn rows(&self, room: &str) -> Vec<RoomRow> {
+        let key = self.names.find(TenantId::new(TENANT), room).await.unwrap().unwrap();
+        let rows = read::after(&*self.store, key, Seq::ZERO, 10_000, Consistency::Serial).await.unwrap();
+        rows.iter().map(|row| RoomRow::decode(&row.body).unwrap()).collect()
+    }
+
+    async fn membership(&self, user: &str, room: &str) -> Option<(String, u64)> {
+        let user = <&UserId>::try_from(user).unwrap();
+        let row = rooms::membership(&*self.store, TenantId::new(TENANT), user, room.try_into().unwrap()).await.unwrap();
+        row.map(|row| (row.membership, row.since.get()))
+    }
+}
+
+#[tokio::test]
+async fn a_rooms_life_in_every_version() {
+    for version in ["10", "11", "12"] {
+        let mut world = world().await;
+        let room = world.create(version, "private_chat").await;
+        assert_eq!(room.contains(':'), version != "12", "{room}");
+        assert_eq!(world.send(BOB, &room, "1").await.unwrap_err().reason, "M_FORBIDDEN");
+        assert!(world.member(BOB, &room, BOB, "join").await.is_err(), "not invited");
+        world.member(ALICE, &room, BOB, "invite").await.unwrap();
+        world.member(BOB, &room, BOB, "join").await.unwrap();
+        let (first, seq) = world.send(BOB, &room, "1").await.unwrap();
+        assert_eq!(world.send(BOB, &room, "1").await.unwrap(), (first.clone(), seq), "the same transaction");
+        assert_ne!(world.send(ALICE, &room, "1").await.unwrap().0, first, "another user's transaction");
+        assert_eq!(world.membership(BOB, &room).await.unwrap().0, "join");
+        assert!(world.member(BOB, &room, ALICE, "ban").await.is_err(), "no power");
+        world.member(ALICE, &room, BOB, "ban").await.unwrap();
+        assert!(world.member(BOB, &room, BOB, "join").await.is_err(), "banned");
+        world.member(ALICE, &room, BOB, "unban").await.unwrap();
+        assert_eq!(world.membership(BOB, &room).await.unwrap().0, "leave");
+        let rows = world.rows(&room).await;
+        let depth = |row: &RoomRow| serde_json::from_slice::<serde_json::Value>(&row.pdu).unwrap()["depth"].clone();
+        assert!(rows.iter().zip(1..).all(|(row, n)| depth(row) == n), "one after the other");
+    }
+}
+
+#[tokio::test]
+async fn fifty_senders_get_one_order_and_nothing_crosses_tenants() {
+    let mut world = world().await;
+    let room = world.create("12", "public_chat").await;
+    let before = world.rows(&room).await.len();
+    let sends = (0..50).map(|n| {
+        let mut world = World { store: world.store.clone(), names: world.names.clone(), client: world.client.clone() };
+        let room = room.clone();
+        async move { world.send(ALICE, &room, &n.to_string()).await.unwrap().1 }
+    });
+    let mut seqs = futures_util::future::join_all(sends).await;
+    seqs.sort_unstable();
+    assert_eq!(seqs, (before as u64 + 1..=before as u64 + 50).collect::<Vec<_>>());
+    let counted = world.rows(&room).await.last().unwrap().meta.counts.notifying;
+    assert_eq!(counted, 50);
+    let stranger = world.send("@alice:t8.test", &room, "x").await.unwrap_err();
+    assert_eq!(stranger.reason, "M_NOT_FOUND", "another tenant has no such room");
+}
+
+#[tokio::test]
+async fn a_profile_change_keeps_the_stretch_and_a_rejoin_begins_one() {
+    let mut world = world().await;
+    let room = world.create("12", "public_chat").await;
+    world.member(BOB, &room, BOB, "join").await.unwrap();
+    let (_, since) = world.membership(BOB, &room).await.unwrap();
+    let profile = Some(polity_proto::room_state::Profile { displayname: Some("B".into()), avatar_url: None });
+    let request = SetMembershipRequest {
+        requester: who(BOB),
+        room_id: room.clone(),
+        target: BOB.into(),
+        membership: "join".into(),
+        profile,
+        profile_only: true,
+        ..Default::default()
+    };
+    world.client.set_membership(request).await.unwrap();
+    assert_eq!(world.membership(BOB, &room).await.unwrap(), ("join".into(), since));
+    world.member(BOB, &room, BOB, "leave").await.unwrap();
+    world.member(BOB, &room, BOB, "join").await.unwrap();
+    assert!(world.membership(BOB, &room).await.unwrap().1 > since);
+}
