@@ -1,1 +1,27 @@
-//! Accounts, tokens, devices, end-to-end keys, inboxes, user records.
+//! Users: accounts, tokens, devices, end-to-end keys, inboxes, device-list changes.
+//!
+//! A user's record is a log, materialised entry by entry; an account is its first row, so that of two who register one name at once
+//! exactly one wins. A device's inbox and a tenant's device-list changes are logs, too. Access tokens stand as hashes in their
+//! device's entry. It refuses to know rooms and HTTP. `sync`, the services and `node` may import it.
+
+mod accounts;
+mod devices;
+mod error;
+mod inbox;
+mod journal;
+mod keys;
+mod lists;
+mod one_time;
+mod password;
+mod record;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use accounts::{Accounts, Uses};
+pub use devices::{Device, LoggedIn, NewDevice, Resolved};
+pub use error::Error;
+pub use inbox::Message;
+pub use one_time::{OneTimeKey, Uploaded};
+pub use record::{Change, Entry};

@@ -1,0 +1,60 @@
+//! What goes wrong with accounts.
+
+use polity_core::{Classified, ErrorKind};
+use polity_log::LogError;
+use polity_store::StoreError;
+
+/// A failure.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The log of a record or inbox.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The name is taken (`M_USER_IN_USE`).
+    #[error("the user name is taken")]
+    UserInUse,
+    /// There is no such account.
+    #[error("there is no such account")]
+    NoAccount,
+    /// The password is wrong, or there is no such account.
+    #[error("wrong user name or password")]
+    WrongPassword,
+    /// There is no such device.
+    #[error("there is no such device")]
+    NoDevice,
+    /// An access or refresh token that is no good (any more); `true` if a refresh token may give a new one.
+    #[error("the token is unknown or has expired")]
+    UnknownToken(bool),
+    /// A key with this id was uploaded with another content (`M_INVALID_PARAM`).
+    #[error("one-time key {0} was uploaded with another content")]
+    KeyExists(String),
+    /// Something is larger or more than allowed.
+    #[error("{0}")]
+    TooLarge(String),
+    /// Too many passwords are being checked.
+    #[error("too many logins at once")]
+    Busy,
+    /// A defect.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Classified for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Log(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::UserInUse => ErrorKind::Conflict,
+            Self::NoAccount | Self::NoDevice => ErrorKind::NotFound,
+            Self::WrongPassword => ErrorKind::Forbidden,
+            Self::UnknownToken(_) => ErrorKind::Unauthenticated,
+            Self::KeyExists(_) => ErrorKind::Invalid,
+            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::Busy => ErrorKind::Overloaded,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}
