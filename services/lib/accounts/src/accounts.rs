@@ -335,3 +335,17 @@ impl Accounts {
         lists::position(&*self.store, tenant).await
     }
 }
+
+impl Accounts {
+    /// A user's push rules, as JSON: the default ones, until they are changed.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn push_rules(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<u8>, Error> {
+        if let Some(own) = self.account_data(tenant, user_id, "", "m.push_rules").await? {
+            return Ok(own);
+        }
+        let rules = serde_json::json!({"global": ruma_common::push::Ruleset::server_default(user_id)});
+        Ok(rules.to_string().into_bytes())
+    }
+}

@@ -39,7 +39,7 @@ pub enum Told {
 }
 
 /// Which room an entry is of.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RoomRef {
     /// By its keyed hash.
     Hash([u8; HASH_LEN]),

@@ -1,5 +1,54 @@
 //! The sync engine: what is new to a client, worked out room by room.
 
 mod answer;
+mod collect;
+mod error;
+mod joined;
+mod left;
+mod news;
+mod pass;
+mod redactions;
+mod request;
+mod room;
+mod token;
+mod unread;
+mod visibility;
+mod wait;
+mod window;
+
+use std::sync::Arc;
+
+use polity_accounts::Accounts;
+use polity_core::{Clock, Random};
+use polity_store::Store;
+
+use crate::{
+    ephemeral::Ephemeral,
+    heads::HeadMap,
+    live::Interest,
+    read::{Rooms, StoredRow},
+};
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
+pub use error::SyncError;
+pub use request::{SyncRequest, Viewer};
+
+/// The engine: one a process. It has no truth of its own.
+pub struct Engine {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Users.
+    pub accounts: Arc<Accounts>,
+    /// Rooms.
+    pub rooms: Arc<Rooms>,
+    /// How far logs have come.
+    pub heads: Arc<HeadMap>,
+    /// Who waits.
+    pub interest: Arc<Interest<StoredRow>>,
+    /// Typing and receipts.
+    pub ephemeral: Arc<Ephemeral>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}

@@ -1,0 +1,93 @@
+//! The newest rows of a room between two positions, as far as a timeline's limit goes.
+
+use std::sync::Arc;
+
+use polity_core::{LogKey, Seq};
+use ruma_client_api::filter::RoomEventFilter;
+
+use crate::{
+    engine::SyncError,
+    filter::{self, Facets},
+    read::{Rooms, StateView, StoredRow},
+};
+
+/// Rows looked at for one timeline. A filter that lets hardly anything pass ends here; the client pages back from there.
+const SCAN: usize = 1000;
+/// Rows read at once.
+const PAGE: usize = 100;
+
+/// Some rows of a room, without a hole.
+pub(crate) struct Window {
+    /// All rows looked at, oldest first.
+    pub rows: Vec<Arc<StoredRow>>,
+    /// Those whose events the filter lets pass, by their place in `rows`.
+    pub shown: Vec<usize>,
+    /// Whether rows before them weren't looked at, or didn't find a place.
+    pub limited: bool,
+    /// Whether the filter kept events back.
+    pub filtered: bool,
+}
+
+/// The rows with `after < seq <= to`, newest first, until `limit` events have passed the filter.
+pub(crate) async fn window(
+    rooms: &Rooms,
+    key: LogKey,
+    (after, to): (Seq, Seq),
+    events: &RoomEventFilter,
+    limit: usize,
+) -> Result<Window, SyncError> {
+    let mut newest_first: Vec<Arc<StoredRow>> = Vec::new();
+    let (mut passed, mut filtered, mut next) = (0, false, to);
+    'pages: while next > after && newest_first.len() < SCAN {
+        let wanted = PAGE.min(usize::try_from(next.get() - after.get()).unwrap_or(PAGE));
+        let page = rooms.back(key, next, wanted.min(limit.saturating_sub(passed).max(10))).await?;
+        if page.is_empty() {
+            break;
+        }
+        for row in page {
+            if row.seq <= after || passed == limit {
+                break 'pages;
+            }
+            next = Seq::new(row.seq.get() - 1);
+            match shows(events, &row) {
+                Some(true) => passed += 1,
+                Some(false) => filtered = true,
+                None => {}
+            }
+            newest_first.push(row);
+        }
+    }
+    newest_first.reverse();
+    let rows = newest_first;
+    let limited = rows.first().is_some_and(|first| first.seq > after.next());
+    let shown = (0..rows.len()).filter(|at| shows(events, &rows[*at]) == Some(true)).collect();
+    Ok(Window { rows, shown, limited, filtered })
+}
+
+/// Whether the filter lets a row's event pass; `None` for a row without event.
+fn shows(events: &RoomEventFilter, row: &StoredRow) -> Option<bool> {
+    let event = row.event.as_ref()?;
+    let has_url = filter::wants_url(events).then(|| event.content_text("url").is_some());
+    let facets = Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url };
+    Some(filter::passes(events, facets))
+}
+
+/// The state before a row.
+pub(crate) async fn state_before(rooms: &Rooms, key: LogKey, row: &StoredRow) -> Result<StateView, SyncError> {
+    let first = row.meta.group_first;
+    if first >= row.seq {
+        return Ok(StateView::before(row, []));
+    }
+    let count = usize::try_from(row.seq.get() - first.get()).unwrap_or(0);
+    let mut group = rooms.back(key, Seq::new(row.seq.get() - 1), count).await?;
+    group.reverse();
+    Ok(StateView::before(row, group.iter().map(|row| &**row)))
+}
+
+/// The state after the row `seq`; that of an empty room for the beginning.
+pub(crate) async fn state_after(rooms: &Rooms, key: LogKey, seq: Seq) -> Result<StateView, SyncError> {
+    match rooms.back(key, seq, 1).await?.pop() {
+        Some(row) if row.seq == seq => Ok(state_before(rooms, key, &row).await?.after(&row)),
+        _ => Ok(StateView::default()),
+    }
+}

@@ -1,0 +1,108 @@
+//! Takes news from the bus to whoever waits for them.
+
+use std::{sync::Arc, time::Duration};
+
+use polity_bus::{Message, News, Receiver, Subject, SubjectKind};
+use polity_core::Clock;
+use polity_room_engine::live;
+use polity_store::{Store, rooms};
+use ruma_common::OwnedUserId;
+
+use super::Interest;
+use crate::{
+    ephemeral::{Ephemeral, EphemeralEvent},
+    read::{Rooms, StoredRow},
+};
+
+/// How often typing is ended and idle subscriptions are.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The task behind live syncs: one a process.
+pub struct Hub {
+    /// Who waits.
+    pub interest: Arc<Interest<StoredRow>>,
+    /// Typing and receipts.
+    pub ephemeral: Arc<Ephemeral>,
+    /// For whose devices changed.
+    pub rooms: Arc<Rooms>,
+    /// For whose devices changed.
+    pub store: Arc<dyn Store>,
+    /// Monotonic time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Hub {
+    /// Runs until the subscriptions end.
+    pub async fn run(self, mut receiver: Box<dyn Receiver>) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                news = receiver.next() => match news {
+                    Some(News::Message(message)) => self.take(message).await,
+                    Some(News::Lost) => self.interest.lost(),
+                    None => return,
+                },
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    async fn take(&self, Message { subject, payload }: Message) {
+        match subject.kind {
+            SubjectKind::Room => match live::decode(&payload) {
+                Ok(rows) => {
+                    for row in rows {
+                        let seq = row.seq;
+                        match StoredRow::from_live(row) {
+                            Ok(row) => self.interest.row(subject, seq, Arc::new(row)),
+                            Err(error) => tracing::warn!(%error, "a live row can't be read"),
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "live rows can't be read"),
+            },
+            SubjectKind::RoomEphemeral => {
+                let room = (subject.tenant, subject.id);
+                let changed = EphemeralEvent::decode(&payload)
+                    .is_ok_and(|event| self.ephemeral.apply(room, event, self.clock.monotonic()));
+                if changed {
+                    self.interest.wake(subject);
+                }
+            }
+            SubjectKind::User | SubjectKind::Device => self.interest.wake(subject),
+            SubjectKind::DeviceLists => self.devices_changed(subject, &payload).await,
+        }
+    }
+
+    /// Wakes whoever shares a room with the user whose devices changed.
+    async fn devices_changed(&self, subject: Subject, payload: &[u8]) {
+        let user = payload.get(2..).and_then(|user| std::str::from_utf8(user).ok());
+        let Some(user_id) = user.and_then(|user| OwnedUserId::try_from(user).ok()) else { return };
+        let memberships = match rooms::memberships(&*self.store, subject.tenant, &user_id).await {
+            Ok(memberships) => memberships,
+            // Whoever waits learns of it with his next sync.
+            Err(error) => return tracing::warn!(%error, "memberships can't be read"),
+        };
+        let mut subjects = Vec::new();
+        for (room_id, _) in memberships.iter().filter(|(_, row)| row.membership == "join") {
+            if let Ok(Some(key)) = self.rooms.key(subject.tenant, room_id).await {
+                subjects.push(Subject::new(SubjectKind::Room, subject.tenant, key.log));
+            }
+        }
+        self.interest.wake_device_lists(subjects);
+        // The user's own other devices.
+        let own = crate::user_log(subject.tenant, &user_id);
+        self.interest.wake(Subject::new(SubjectKind::User, subject.tenant, own));
+    }
+
+    fn sweep(&self) {
+        let now = self.clock.monotonic();
+        self.interest.sweep(now);
+        if self.ephemeral.anybody_types() {
+            for (tenant, log) in self.ephemeral.expire(now) {
+                self.interest.wake(Subject::new(SubjectKind::RoomEphemeral, tenant, log));
+            }
+        }
+    }
+}

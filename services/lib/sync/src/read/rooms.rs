@@ -1,0 +1,310 @@
+//! The door to rooms for readers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use polity_bus::{Subject, SubjectKind};
+use polity_core::{LogId, LogKey, Seq, TenantId};
+use polity_log::{LogRow, Names, read};
+use polity_room_engine::{
+    record::RoomHead,
+    state::{self, EventRef, Part},
+};
+use polity_store::{Consistency, Store, rooms};
+use quick_cache::{Weighter, sync::Cache};
+use ruma_common::{EventId, OwnedEventId, OwnedRoomId, RoomId};
+
+use super::{
+    Change, ReadError, StateView, StoredRow,
+    nodes::{BySize, NodeCache, ask},
+};
+use crate::{heads::HeadMap, live::Interest};
+
+/// A room at a head.
+#[derive(Debug, Clone)]
+pub struct RoomState {
+    /// The newest row.
+    pub seq: Seq,
+    /// What the head says.
+    pub room: RoomHead,
+}
+
+#[derive(Clone)]
+struct RowSize;
+
+impl Weighter<(TenantId, LogId, Seq), Arc<StoredRow>> for RowSize {
+    fn weight(&self, _key: &(TenantId, LogId, Seq), row: &Arc<StoredRow>) -> u64 {
+        row.size() as u64
+    }
+}
+
+/// Where events stand, by tenant.
+type Places = Cache<(TenantId, OwnedEventId), (LogId, Seq)>;
+
+/// Rooms, for readers.
+pub struct Rooms {
+    store: Arc<dyn Store>,
+    names: Arc<Names>,
+    heads: Arc<HeadMap>,
+    interest: Arc<Interest<StoredRow>>,
+    /// The newest head seen of each log: right as long as the head map knows no newer one.
+    states: Cache<(TenantId, LogId), Arc<RoomState>>,
+    rows: Cache<(TenantId, LogId, Seq), Arc<StoredRow>, RowSize>,
+    places: Places,
+    nodes: NodeCache,
+}
+
+impl Rooms {
+    /// Rooms on a store; `cache_bytes` bounds rows and state nodes together.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        names: Arc<Names>,
+        heads: Arc<HeadMap>,
+        interest: Arc<Interest<StoredRow>>,
+        cache_bytes: u64,
+    ) -> Self {
+        let half = cache_bytes / 2;
+        let items = usize::try_from(half / 2048).unwrap_or(1024);
+        Self {
+            store,
+            names,
+            heads,
+            interest,
+            states: Cache::new(10_000),
+            rows: Cache::with_weighter(items, half, RowSize),
+            places: Cache::new(100_000),
+            nodes: Cache::with_weighter(items, half, BySize),
+        }
+    }
+
+    /// The log of a room, if this server has one.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn key(&self, tenant: TenantId, room_id: &RoomId) -> Result<Option<LogKey>, ReadError> {
+        Ok(self.names.find(tenant, room_id.as_str()).await?)
+    }
+
+    /// The id of a room by its log, if that was looked at lately.
+    #[must_use]
+    pub fn id_of(&self, tenant: TenantId, log: LogId) -> Option<OwnedRoomId> {
+        self.states.get(&(tenant, log)).map(|state| state.room.room_id.clone())
+    }
+
+    /// The room at its head. From memory only if the head map says that it didn't move.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn head(&self, key: LogKey) -> Result<Option<Arc<RoomState>>, ReadError> {
+        let name = (key.tenant, key.log);
+        let known = self.heads.get(key.tenant, key.log);
+        let cached = self.states.get(&name);
+        if let (Some(known), Some(cached)) = (known, &cached)
+            && cached.seq >= known
+        {
+            return Ok(Some(Arc::clone(cached)));
+        }
+        let hint = match cached {
+            Some(cached) => cached.seq,
+            None => read::projected_seq(&*self.store, key).await?,
+        };
+        let Some(found) = read::head(&*self.store, key, hint, Consistency::Quorum).await? else { return Ok(None) };
+        let room = RoomHead::decode(&found.head.state)?;
+        let state = Arc::new(RoomState { seq: found.head.seq, room });
+        self.heads.moved(key.tenant, key.log, state.seq);
+        self.states.insert(name, Arc::clone(&state));
+        Ok(Some(state))
+    }
+
+    /// The rows after `after`, oldest first: from memory if the room is watched and nothing is missing there.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn after(&self, key: LogKey, after: Seq, limit: usize) -> Result<Vec<Arc<StoredRow>>, ReadError> {
+        let rows = read::after(&*self.store, key, after, limit, Consistency::Quorum).await?;
+        rows.into_iter().map(|row| self.keep(key, row)).collect()
+    }
+
+    /// The rows up to `from`, newest first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn back(&self, key: LogKey, from: Seq, limit: usize) -> Result<Vec<Arc<StoredRow>>, ReadError> {
+        if let Some(rows) = self.in_memory(key, from, limit) {
+            return Ok(rows);
+        }
+        let rows = read::back(&*self.store, key, from, limit).await?;
+        rows.into_iter().map(|row| self.keep(key, row)).collect()
+    }
+
+    /// Rows up to `from` without a read, if all of them are at hand.
+    fn in_memory(&self, key: LogKey, from: Seq, limit: usize) -> Option<Vec<Arc<StoredRow>>> {
+        let count = u64::try_from(limit).ok()?.min(from.get());
+        let after = Seq::new(from.get() - count);
+        let subject = Subject::new(SubjectKind::Room, key.tenant, key.log);
+        if let Some(rows) = self.interest.rows_after(subject, after) {
+            let mut rows: Vec<_> = rows.into_iter().filter(|(seq, _)| *seq <= from).map(|(_, row)| row).collect();
+            rows.reverse();
+            if rows.len() as u64 == count {
+                return Some(rows);
+            }
+        }
+        (0..count).map(|n| self.rows.get(&(key.tenant, key.log, Seq::new(from.get() - n)))).collect()
+    }
+
+    fn keep(&self, key: LogKey, row: LogRow) -> Result<Arc<StoredRow>, ReadError> {
+        let name = (key.tenant, key.log, row.seq);
+        if let Some(kept) = self.rows.get(&name) {
+            return Ok(kept);
+        }
+        let sent_by = row.device.zip(row.txn);
+        let stored = Arc::new(StoredRow::new(row.seq, row.event_id.as_deref(), sent_by, &row.body)?);
+        self.rows.insert(name, Arc::clone(&stored));
+        Ok(stored)
+    }
+
+    /// The row of an event.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn event(&self, tenant: TenantId, event_id: &EventId) -> Result<Option<Arc<StoredRow>>, ReadError> {
+        Ok(self.event_in(tenant, event_id).await?.map(|(_, row)| row))
+    }
+
+    /// The row of an event, and the log in which it stands.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn event_in(
+        &self,
+        tenant: TenantId,
+        event_id: &EventId,
+    ) -> Result<Option<(LogId, Arc<StoredRow>)>, ReadError> {
+        let name = (tenant, event_id.to_owned());
+        let (log, seq) = match self.places.get(&name) {
+            Some(place) => place,
+            None => match rooms::place_of_event(&*self.store, tenant, event_id).await? {
+                Some(place) => {
+                    self.places.insert(name, (place.key.log, place.seq));
+                    (place.key.log, place.seq)
+                }
+                None => return Ok(None),
+            },
+        };
+        if let Some(row) = self.rows.get(&(tenant, log, seq)) {
+            return Ok(Some((log, row)));
+        }
+        let key = LogKey { tenant, log, life: polity_core::Life::FIRST };
+        let row = read::back(&*self.store, key, seq, 1).await?.pop();
+        row.map(|row| Ok((log, self.keep(key, row)?))).transpose()
+    }
+
+    /// The id of a state event.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn state_id(
+        &self,
+        key: LogKey,
+        generation: u32,
+        state: &StateView,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<OwnedEventId>, ReadError> {
+        if let Some(changed) = state.changed(event_type, state_key) {
+            return Ok(changed.map(EventId::to_owned));
+        }
+        let (root, kind) = match Part::of(event_type) {
+            Part::Entries => (state.roots.entries, event_type),
+            Part::Members => (state.roots.members, ""),
+        };
+        ask(&*self.store, &self.nodes, (key, generation), |nodes| state::get(nodes, &root, kind, state_key)).await
+    }
+
+    /// A state event.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn state_event(
+        &self,
+        key: LogKey,
+        state: &StateView,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<StoredRow>>, ReadError> {
+        // Generations are raised by purges, which aren't built: the first one is the only one.
+        match self.state_id(key, 0, state, event_type, state_key).await? {
+            Some(id) => self.event(key.tenant, &id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// All entries of a part of a state: type and key, and the event.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn entries(
+        &self,
+        key: LogKey,
+        generation: u32,
+        state: &StateView,
+        part: Part,
+    ) -> Result<Vec<((String, String), OwnedEventId)>, ReadError> {
+        let root = match part {
+            Part::Entries => state.roots.entries,
+            Part::Members => state.roots.members,
+        };
+        let entries = ask(&*self.store, &self.nodes, (key, generation), |nodes| state::entries(nodes, &root)).await?;
+        let mut out = BTreeMap::new();
+        for entry in entries {
+            let kind = if part == Part::Members { "m.room.member" } else { &entry.event_type };
+            let id = EventRef::to_id(&entry.event).map_err(|error| ReadError::Damaged(error.to_string()))?;
+            out.insert((kind.to_owned(), entry.state_key.to_string()), id);
+        }
+        for change in state.changes.iter().filter(|change| Part::of(&change.event_type) == part) {
+            let name = (change.event_type.clone(), change.state_key.clone());
+            match &change.after {
+                Some(id) => out.insert(name, id.clone()),
+                None => out.remove(&name),
+            };
+        }
+        Ok(out.into_iter().collect())
+    }
+
+    /// What differs between two states of a room.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn diff(
+        &self,
+        key: LogKey,
+        generation: u32,
+        before: &StateView,
+        after: &StateView,
+    ) -> Result<Vec<Change>, ReadError> {
+        let mut keys: BTreeMap<(String, String), ()> = BTreeMap::new();
+        let pairs = [
+            (before.roots.entries, after.roots.entries, ""),
+            (before.roots.members, after.roots.members, "m.room.member"),
+        ];
+        for (old, new, kind) in pairs {
+            let question = |nodes: &dyn state::Nodes| state::diff(nodes, &old, &new);
+            for difference in ask(&*self.store, &self.nodes, (key, generation), question).await? {
+                let kind = if kind.is_empty() { difference.event_type.as_ref() } else { kind };
+                keys.insert((kind.to_owned(), difference.state_key.to_string()), ());
+            }
+        }
+        for change in before.changes.iter().chain(&after.changes) {
+            keys.insert((change.event_type.clone(), change.state_key.clone()), ());
+        }
+        let mut out = Vec::new();
+        for (event_type, state_key) in keys.into_keys() {
+            let then = self.state_id(key, generation, before, &event_type, &state_key).await?;
+            let now = self.state_id(key, generation, after, &event_type, &state_key).await?;
+            if then != now {
+                out.push(Change { event_type, state_key, now });
+            }
+        }
+        Ok(out)
+    }
+}
