@@ -163,9 +163,7 @@ fn malformed(error: FromHttpRequestError) -> ApiError {
         D::Json(error) if error.is_syntax() || error.is_eof() => ApiError::not_json(error.to_string()),
         D::Json(error) if error.to_string().starts_with("missing field") => ApiError::missing_param(error.to_string()),
         D::Json(error) => ApiError::bad_json(error.to_string()),
-        D::Query(error) if error.to_string().starts_with("missing field") => {
-            ApiError::missing_param(error.to_string())
-        }
+        D::Query(error) if error.to_string().starts_with("missing field") => ApiError::missing_param(error.to_string()),
         other => ApiError::invalid_param(other.to_string()),
     }
 }

@@ -156,3 +156,57 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+impl From<polity_accounts::Error> for ApiError {
+    fn from(error: polity_accounts::Error) -> Self {
+        use polity_accounts::Error as E;
+        match &error {
+            E::UserInUse => Self::new(StatusCode::BAD_REQUEST, "M_USER_IN_USE", error.to_string()),
+            E::WrongPassword => Self::forbidden(error.to_string()),
+            E::UnknownToken(soft_logout) => Self::unknown_token(*soft_logout),
+            E::KeyExists(_) => Self::invalid_param(error.to_string()),
+            E::TooLarge(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", error.to_string()),
+            _ => Self::from_classified(&error),
+        }
+    }
+}
+
+impl From<polity_sync::engine::SyncError> for ApiError {
+    fn from(error: polity_sync::engine::SyncError) -> Self {
+        Self::from_classified(&error)
+    }
+}
+
+impl From<polity_sync::read::ReadError> for ApiError {
+    fn from(error: polity_sync::read::ReadError) -> Self {
+        Self::from_classified(&error)
+    }
+}
+
+impl From<polity_store::StoreError> for ApiError {
+    fn from(error: polity_store::StoreError) -> Self {
+        Self::from_classified(&error)
+    }
+}
+
+impl From<polity_proto::Detail> for ApiError {
+    fn from(detail: polity_proto::Detail) -> Self {
+        let mut error = Self::of_kind(detail.kind, detail.message).retry_after(detail.retry_after);
+        // The errcodes that room-state tells apart, by name: only known ones leave the server.
+        const KNOWN: [(&str, StatusCode); 8] = [
+            ("M_FORBIDDEN", StatusCode::FORBIDDEN),
+            ("M_NOT_FOUND", StatusCode::NOT_FOUND),
+            ("M_BAD_JSON", StatusCode::BAD_REQUEST),
+            ("M_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            ("M_INVALID_PARAM", StatusCode::BAD_REQUEST),
+            ("M_UNSUPPORTED_ROOM_VERSION", StatusCode::BAD_REQUEST),
+            ("M_ROOM_IN_USE", StatusCode::BAD_REQUEST),
+            ("M_BAD_STATE", StatusCode::BAD_REQUEST),
+        ];
+        if let Some((errcode, status)) = KNOWN.into_iter().find(|(name, _)| *name == detail.reason) {
+            error.errcode = errcode;
+            error.status = status;
+        }
+        error
+    }
+}

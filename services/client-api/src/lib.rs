@@ -1,1 +1,22 @@
-//! The client-server API over HTTP.
+//! The client-server API over HTTP. It has no truth of its own: rooms are changed through gRPC to room-state, users through
+//! `lib/accounts`, and both are read through `lib/sync`. Only `node` imports it.
+
+mod account;
+mod api;
+mod auth;
+mod call;
+mod directory;
+mod discovery;
+mod endpoint;
+mod error;
+mod keys;
+mod room;
+mod room_client;
+mod routes;
+mod session;
+mod sync;
+mod user;
+
+pub use api::{Api, Limits, Parts, Tenant, Tenants};
+pub use error::{ApiError, Errcode};
+pub use routes::router;

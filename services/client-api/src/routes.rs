@@ -2,12 +2,20 @@
 
 use std::{future::Future, sync::Arc};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, on},
+};
+use http::{HeaderValue, Method, header};
 use ruma_common::api::{IncomingRequest, OutgoingResponse};
 
 use crate::{
     Api, ApiError,
-    endpoint::{self, Context, TokenNeed},
+    call::{Answer, Call},
+    endpoint::{self, Context, Token, TokenNeed},
 };
 
 /// Routes under construction.
@@ -26,18 +34,65 @@ impl Routes {
         Self(endpoint::add(self.0, handler))
     }
 
-    /// Adds a route that ruma can't describe, or that writes its answer itself.
-    pub(crate) fn raw(self, path: &str, route: axum::routing::MethodRouter<Arc<Api>>) -> Self {
-        Self(self.0.route(path, route))
+    /// Adds an endpoint that reads its request itself, below `/_matrix/client/v3` and `/r0`, or (beginning with `/_`) anywhere.
+    pub(crate) fn json<F, Fut>(mut self, method: MethodFilter, token: Token, path: &str, handler: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Answer, ApiError>> + Send + 'static,
+    {
+        let paths = if path.starts_with("/_") {
+            vec![path.to_owned()]
+        } else {
+            vec![format!("/_matrix/client/v3{path}"), format!("/_matrix/client/r0{path}")]
+        };
+        for path in paths {
+            let handler = handler.clone();
+            let route = on(method, move |State(api): State<Arc<Api>>, request: Request| {
+                let handler = handler.clone();
+                async move {
+                    let (context, whole) = endpoint::take_apart(api, request, token).await?;
+                    handler(Call::new(context, whole)).await
+                }
+            });
+            self.0 = self.0.route(&path, route);
+        }
+        self
     }
 }
 
 /// All of them. What isn't built answers `M_UNRECOGNIZED`.
 pub fn router(api: Arc<Api>) -> Router {
     let routes = crate::discovery::routes(Routes(Router::new()));
+    let routes = crate::session::routes(routes);
+    let routes = crate::account::routes(routes);
+    let routes = crate::user::routes(routes);
+    let routes = crate::room::routes(routes);
+    let routes = crate::directory::routes(routes);
+    let routes = crate::keys::routes(routes);
+    let routes = crate::sync::routes(routes);
     routes
         .0
+        .layer(axum::middleware::from_fn(cors))
         .fallback(|| async { ApiError::unrecognized() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
         .with_state(api)
+}
+
+/// Cross-origin headers on every answer; OPTIONS runs no endpoint.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients>
+async fn cors(request: Request, next: Next) -> Response {
+    let mut response = if request.method() == Method::OPTIONS {
+        http::StatusCode::OK.into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"),
+    );
+    response
 }

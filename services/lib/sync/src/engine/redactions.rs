@@ -73,3 +73,88 @@ impl Engine {
         Ok(receipts.filter(|receipt| !receipt.private || receipt.user_id == viewer).collect())
     }
 }
+
+impl Engine {
+    /// The state after a row.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn state_after(&self, key: LogKey, seq: polity_core::Seq) -> Result<crate::read::StateView, SyncError> {
+        super::window::state_after(&self.rooms, key, seq).await
+    }
+
+    /// Rows as a user may see them, each with the room's id; `None` for one that the user may not see.
+    ///
+    /// # Errors
+    /// When something can't be read.
+    pub async fn render_rows(
+        &self,
+        viewer: &super::Viewer,
+        key: LogKey,
+        head: &RoomState,
+        rows: &[Arc<StoredRow>],
+    ) -> Result<Vec<Option<Bytes>>, SyncError> {
+        let redactions = self.redactions(key, head, rows).await?;
+        let mut out: Vec<Option<Bytes>> = vec![None; rows.len()];
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|at| rows[*at].seq);
+        // Runs without a hole are decided from the state before their first row on.
+        for run in order.chunk_by(|a, b| rows[*a].seq.next() == rows[*b].seq) {
+            let Some(first) = run.first() else { continue };
+            let start = super::window::state_before(&self.rooms, key, &rows[*first]).await?;
+            let of_run: Vec<_> = run.iter().map(|at| Arc::clone(&rows[*at])).collect();
+            let seen = super::visibility::decide(&self.rooms, key, &viewer.user_id, &start, &of_run, true).await?;
+            for (at, seen) in run.iter().zip(seen) {
+                if seen.visible {
+                    out[*at] = self
+                        .render_row(viewer, key, head, &rows[*at], &seen.membership, redactions.get(&rows[*at].seq))
+                        .await?;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    async fn render_row(
+        &self,
+        viewer: &super::Viewer,
+        key: LogKey,
+        head: &RoomState,
+        row: &Arc<StoredRow>,
+        membership: &str,
+        redacted_by: Option<&Arc<StoredRow>>,
+    ) -> Result<Option<Bytes>, SyncError> {
+        let Some(event) = &row.event else { return Ok(None) };
+        let change = row.meta.deltas.iter().find(|delta| delta.after.as_deref() == Some(&*event.event_id));
+        let replaced = match change.and_then(|delta| delta.before.as_deref()) {
+            Some(before) => self.rooms.event(key.tenant, before).await?,
+            None => None,
+        };
+        let device = viewer.sending_device();
+        let unsigned = Unsigned {
+            age_ms: Some(self.clock.now_ms().saturating_sub(event.origin_server_ts)),
+            membership: Some(membership),
+            transaction_id: row.transaction_of(&device),
+            replaced: replaced.as_deref().and_then(|row| row.event.as_ref()),
+            redacted_because: None,
+        };
+        let room_id = Some(&*head.room.room_id);
+        Ok(match redacted_by {
+            Some(because) => self.render_redacted(head, row, because, room_id, &unsigned),
+            None => render(row, room_id, &unsigned),
+        })
+    }
+
+    /// State events with the room's id.
+    #[must_use]
+    pub fn render_state_rows(&self, viewer: &super::Viewer, head: &RoomState, rows: &[Arc<StoredRow>]) -> Vec<Bytes> {
+        let device = viewer.sending_device();
+        let render_one = |row: &Arc<StoredRow>| {
+            let event = row.event.as_ref()?;
+            let age_ms = Some(self.clock.now_ms().saturating_sub(event.origin_server_ts));
+            let unsigned = Unsigned { age_ms, transaction_id: row.transaction_of(&device), ..Unsigned::default() };
+            render(row, Some(&head.room.room_id), &unsigned)
+        };
+        rows.iter().filter_map(render_one).collect()
+    }
+}

@@ -94,10 +94,11 @@ impl StoredRow {
         Self::new(row.seq, row.event_id.as_deref(), row.sent_by, &Bytes::from(row.body))
     }
 
-    /// The transaction id, if `device` (the log's name of a sending device) sent it.
+    /// The client's transaction id, if `device` (the log's name of a sending device) sent it. The log has the endpoint before it.
     #[must_use]
     pub fn transaction_of(&self, device: &str) -> Option<&str> {
-        self.sent_by.as_ref().filter(|(sender, _)| **sender == *device).map(|(_, txn)| &**txn)
+        let (_, txn) = self.sent_by.as_ref().filter(|(sender, _)| **sender == *device)?;
+        txn.rsplit_once('/').map(|(_, txn)| txn)
     }
 
     /// About how many bytes it takes in memory.

@@ -1,0 +1,96 @@
+//! `/_synapse/admin/v1/register`: whoever has the shared secret makes accounts, as other servers' tools expect.
+
+use std::time::Duration;
+
+use axum::routing::MethodFilter;
+use hmac::{Hmac, KeyInit, Mac};
+use polity_accounts::NewDevice;
+use serde::Deserialize;
+use serde_json::json;
+use sha1::Sha1;
+
+use super::new_user_id;
+use crate::{
+    Api, ApiError,
+    call::{Answer, Call},
+    endpoint::Token,
+    routes::Routes,
+    session,
+};
+
+const PATH: &str = "/_synapse/admin/v1/register";
+/// A nonce is good for so long.
+const NONCE: Duration = Duration::from_secs(60);
+
+/// Adds the two methods.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.json(MethodFilter::GET, Token::None, PATH, nonce).json(MethodFilter::POST, Token::None, PATH, register)
+}
+
+fn secret(api: &Api) -> Result<&str, ApiError> {
+    api.shared_secret.as_deref().ok_or_else(ApiError::unrecognized)
+}
+
+/// A nonce carries its time and a proof that it is ours, so that none need be remembered.
+fn sign(secret: &str, at_ms: u64, random: &str) -> Result<String, ApiError> {
+    let mac = mac(secret, &[b"nonce", at_ms.to_string().as_bytes(), random.as_bytes()])?;
+    Ok(format!("{at_ms}.{random}.{}", hex::encode(mac.finalize().into_bytes())))
+}
+
+fn mac(secret: &str, parts: &[&[u8]]) -> Result<Hmac<Sha1>, ApiError> {
+    let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(secret.as_bytes())
+        .map_err(|error| ApiError::of_kind(polity_core::ErrorKind::Internal, error.to_string()))?;
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            mac.update(&[0]);
+        }
+        mac.update(part);
+    }
+    Ok(mac)
+}
+
+async fn nonce(call: Call) -> Result<Answer, ApiError> {
+    let api = &call.context.api;
+    let nonce = sign(secret(api)?, api.clock.now_ms(), &api.random.alphanumeric(16))?;
+    Ok(json!({"nonce": nonce}).into())
+}
+
+#[derive(Deserialize)]
+struct Register {
+    nonce: String,
+    username: String,
+    password: String,
+    #[serde(default)]
+    admin: bool,
+    mac: String,
+    displayname: Option<String>,
+}
+
+async fn register(call: Call) -> Result<Answer, ApiError> {
+    let body: Register = call.json()?;
+    let (api, tenant) = (&call.context.api, &call.context.tenant);
+    let secret = secret(api)?;
+    check_nonce(api, secret, &body.nonce)?;
+    let admin: &[u8] = if body.admin { b"admin" } else { b"notadmin" };
+    let expected = mac(secret, &[body.nonce.as_bytes(), body.username.as_bytes(), body.password.as_bytes(), admin])?;
+    let given = hex::decode(&body.mac).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
+    // Compared in constant time.
+    expected.verify_slice(&given).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
+    let user_id = new_user_id(tenant, &body.username.to_lowercase())?;
+    api.accounts.register(tenant.id, &user_id, Some(body.password), body.admin).await?;
+    if body.displayname.is_some() {
+        api.accounts.set_profile(tenant.id, &user_id, "displayname", body.displayname).await?;
+    }
+    let logged_in = api.accounts.log_in(tenant.id, &user_id, NewDevice::default()).await?;
+    Ok(session::answer(&user_id, &logged_in).into())
+}
+
+fn check_nonce(api: &Api, secret: &str, nonce: &str) -> Result<(), ApiError> {
+    let unknown = || ApiError::new(http::StatusCode::BAD_REQUEST, "M_UNKNOWN", "unrecognised nonce");
+    let mut parts = nonce.split('.');
+    let (at, random) = (parts.next().ok_or_else(unknown)?, parts.next().ok_or_else(unknown)?);
+    let at_ms: u64 = at.parse().map_err(|_| unknown())?;
+    let fresh = api.clock.now_ms().saturating_sub(at_ms) <= u64::try_from(NONCE.as_millis()).unwrap_or(u64::MAX);
+    let ours = subtle::ConstantTimeEq::ct_eq(sign(secret, at_ms, random)?.as_bytes(), nonce.as_bytes());
+    if fresh && bool::from(ours) { Ok(()) } else { Err(unknown()) }
+}

@@ -1,0 +1,171 @@
+//! What the endpoints stand on.
+
+use std::{sync::Arc, time::Duration};
+
+use polity_accounts::Accounts;
+use polity_bus::Bus;
+use polity_core::{Clock, Random, TenantId, sync_token::TokenKey};
+use polity_store::Store;
+use polity_sync::engine::{Engine, Viewer};
+use quick_cache::sync::Cache;
+use ruma_common::{OwnedServerName, RoomVersionId};
+
+use crate::{ApiError, auth::Requester, room_client::RoomClient};
+
+/// A tenant, as the client API knows it.
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its server name.
+    pub server_name: OwnedServerName,
+    /// Where its clients find it.
+    pub public_baseurl: String,
+    /// How its sync tokens are sealed.
+    pub token_key: Arc<TokenKey>,
+}
+
+/// The tenants, found by Host.
+pub struct Tenants {
+    /// The first one answers for every name that is nobody's.
+    pub all: Vec<Arc<Tenant>>,
+}
+
+/// How often clients may ask.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Whether there are limits.
+    pub enabled: bool,
+    /// Events per user and second, in the long run.
+    pub messages_per_s: f64,
+    /// Events per user at once.
+    pub messages_burst: u32,
+    /// Logins and registrations per address and second, in the long run.
+    pub logins_per_s: f64,
+    /// Logins and registrations per address at once.
+    pub logins_burst: u32,
+}
+
+/// The client API.
+pub struct Api {
+    /// The tenants.
+    pub tenants: Tenants,
+    /// Users.
+    pub accounts: Arc<Accounts>,
+    /// Reading, and syncs.
+    pub engine: Arc<Engine>,
+    /// Room commands.
+    pub(crate) rooms: RoomClient,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// News.
+    pub bus: Arc<dyn Bus>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The largest body.
+    pub max_body_bytes: usize,
+    /// The version of new rooms.
+    pub default_room_version: RoomVersionId,
+    /// Whether anybody may register.
+    pub open_registration: bool,
+    /// Whoever has it may register users.
+    pub shared_secret: Option<String>,
+    /// Whether the public list needs no login.
+    pub public_list_without_auth: bool,
+    /// How often clients may ask.
+    pub limits: Limits,
+    /// When the next request of a name would be in time (monotonic), for rate limits.
+    buckets: Cache<(TenantId, Box<str>), Duration>,
+}
+
+/// What [`Api::new`] needs.
+#[expect(missing_docs, reason = "the fields of Api")]
+pub struct Parts {
+    pub tenants: Tenants,
+    pub accounts: Arc<Accounts>,
+    pub engine: Arc<Engine>,
+    pub rooms: polity_proto::Transport,
+    pub bus: Arc<dyn Bus>,
+    pub max_body_bytes: usize,
+    pub default_room_version: RoomVersionId,
+    pub open_registration: bool,
+    pub shared_secret: Option<String>,
+    pub public_list_without_auth: bool,
+    pub limits: Limits,
+}
+
+impl Tenants {
+    /// The tenant that a request is for.
+    pub(crate) fn of_request(&self, parts: &http::request::Parts) -> Result<Arc<Tenant>, ApiError> {
+        let header = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let host = header.or_else(|| parts.uri.host()).unwrap_or_default();
+        let named = self.all.iter().find(|tenant| tenant.server_name == host || of_url(tenant, host));
+        named.or_else(|| self.all.first()).cloned().ok_or_else(ApiError::unrecognized)
+    }
+}
+
+fn of_url(tenant: &Tenant, host: &str) -> bool {
+    tenant.public_baseurl.split("://").nth(1).is_some_and(|rest| rest == host)
+}
+
+impl Api {
+    /// The API.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let engine = &parts.engine;
+        Arc::new(Self {
+            store: Arc::clone(&engine.store),
+            clock: Arc::clone(&engine.clock),
+            random: Arc::clone(&engine.random),
+            rooms: RoomClient::new(parts.rooms),
+            tenants: parts.tenants,
+            accounts: parts.accounts,
+            engine: parts.engine,
+            bus: parts.bus,
+            max_body_bytes: parts.max_body_bytes,
+            default_room_version: parts.default_room_version,
+            open_registration: parts.open_registration,
+            shared_secret: parts.shared_secret,
+            public_list_without_auth: parts.public_list_without_auth,
+            limits: parts.limits,
+            buckets: Cache::new(100_000),
+        })
+    }
+
+    /// Counts an event that a user sends.
+    pub(crate) fn count_message(&self, requester: &Requester) -> Result<(), ApiError> {
+        let (rate, burst) = (self.limits.messages_per_s, self.limits.messages_burst);
+        self.count(requester.tenant, format!("m{}", requester.user_id), rate, burst)
+    }
+
+    /// Counts a login or registration from an address.
+    pub(crate) fn count_login(&self, tenant: TenantId, address: std::net::IpAddr) -> Result<(), ApiError> {
+        self.count(tenant, format!("l{address}"), self.limits.logins_per_s, self.limits.logins_burst)
+    }
+
+    /// A token bucket, kept as the time at which it would be full again. What falls out of the cache was full.
+    fn count(&self, tenant: TenantId, name: String, per_s: f64, burst: u32) -> Result<(), ApiError> {
+        if !self.limits.enabled {
+            return Ok(());
+        }
+        let (now, key) = (self.clock.monotonic(), (tenant, name.into_boxed_str()));
+        let cost = Duration::from_secs_f64(1.0 / per_s);
+        let full_at = self.buckets.get(&key).unwrap_or(now).max(now) + cost;
+        let allowed = now + cost * burst;
+        if full_at > allowed {
+            return Err(ApiError::limit_exceeded(full_at.saturating_sub(allowed)));
+        }
+        self.buckets.insert(key, full_at);
+        Ok(())
+    }
+
+    pub(crate) fn viewer(tenant: &Tenant, requester: &Requester) -> Viewer {
+        Viewer {
+            tenant: tenant.id,
+            user_id: requester.user_id.clone(),
+            device_id: requester.device_id.clone(),
+            token_key: Arc::clone(&tenant.token_key),
+        }
+    }
+}

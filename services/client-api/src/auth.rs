@@ -1,0 +1,41 @@
+//! Who asks.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#client-authentication>
+
+use http::{header, request::Parts};
+use polity_core::TenantId;
+use ruma_common::{OwnedDeviceId, OwnedUserId};
+
+use crate::{Api, ApiError, Tenant};
+
+/// A user with a device.
+#[derive(Debug, Clone)]
+pub(crate) struct Requester {
+    pub(crate) tenant: TenantId,
+    pub(crate) user_id: OwnedUserId,
+    pub(crate) device_id: OwnedDeviceId,
+}
+
+/// The token of a request: in the header, or (as older clients have it) in the query.
+fn token(parts: &Parts) -> Option<String> {
+    if let Some(header) = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        return header.strip_prefix("Bearer ").map(|token| token.trim().to_owned());
+    }
+    let query = parts.uri.query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(str::to_owned)
+}
+
+/// The requester of a request that needs a token.
+pub(crate) async fn required(api: &Api, tenant: &Tenant, parts: &Parts) -> Result<Requester, ApiError> {
+    let token = token(parts).ok_or_else(ApiError::missing_token)?;
+    let resolved = api.accounts.resolve(tenant.id, &tenant.server_name, &token).await?;
+    Ok(Requester { tenant: tenant.id, user_id: resolved.user_id, device_id: resolved.device_id })
+}
+
+/// The requester of a request that may have a token.
+pub(crate) async fn optional(api: &Api, tenant: &Tenant, parts: &Parts) -> Result<Option<Requester>, ApiError> {
+    if token(parts).is_none() {
+        return Ok(None);
+    }
+    required(api, tenant, parts).await.map(Some)
+}

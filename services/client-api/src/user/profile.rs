@@ -1,0 +1,73 @@
+//! Profiles.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#profiles>
+
+use axum::routing::MethodFilter;
+use polity_core::tasks;
+use polity_store::rooms::memberships;
+use serde_json::{Map, Value, json};
+
+use super::oneself;
+use crate::{
+    ApiError,
+    call::{Answer, Call},
+    endpoint::Token,
+    room_client::Membership,
+    routes::Routes,
+};
+
+const FIELDS: [&str; 2] = ["displayname", "avatar_url"];
+
+/// Adds these endpoints.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .json(MethodFilter::GET, Token::Optional, "/profile/{user_id}", whole)
+        .json(MethodFilter::GET, Token::Optional, "/profile/{user_id}/{field}", field)
+        .json(MethodFilter::PUT, Token::Required, "/profile/{user_id}/{field}", set)
+}
+
+async fn whole(call: Call) -> Result<Answer, ApiError> {
+    let (api, tenant, user_id) = (&call.context.api, &call.context.tenant, call.user_id(0)?);
+    let mut profile = Map::new();
+    for field in FIELDS {
+        if let Some(value) = api.accounts.profile(tenant.id, &user_id, field).await? {
+            profile.insert(field.to_owned(), Value::from(value));
+        }
+    }
+    Ok(Value::Object(profile).into())
+}
+
+fn known(field: &str) -> Result<&str, ApiError> {
+    FIELDS.into_iter().find(|known| *known == field).ok_or_else(ApiError::unrecognized)
+}
+
+async fn field(call: Call) -> Result<Answer, ApiError> {
+    let (api, tenant, user_id) = (&call.context.api, &call.context.tenant, call.user_id(0)?);
+    let field = known(call.param(1)?)?;
+    let value = api.accounts.profile(tenant.id, &user_id, field).await?;
+    Ok(value.map_or_else(|| json!({}), |value| json!({field: value})).into())
+}
+
+async fn set(call: Call) -> Result<Answer, ApiError> {
+    let requester = oneself(&call)?;
+    let field = known(call.param(1)?)?.to_owned();
+    let body: Map<String, Value> = call.json()?;
+    let value = match body.get(&field) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(value)) => Some(value.clone()).filter(|value| !value.is_empty()),
+        Some(_) => return Err(ApiError::bad_json(format!("{field} must be a string"))),
+    };
+    let api = call.context.api.clone();
+    api.accounts.set_profile(requester.tenant, &requester.user_id, &field, value).await?;
+    let rooms = memberships(&*api.store, requester.tenant, &requester.user_id).await?;
+    // One after the other, in the background: a user in a thousand rooms doesn't wait for them.
+    tasks::spawn(async move {
+        for (room_id, _) in rooms.into_iter().filter(|(_, row)| row.membership == "join") {
+            let change = Membership { membership: "join", profile_only: true, ..Membership::default() };
+            if let Err(error) = api.set_membership(&requester, &room_id, &requester.user_id, change).await {
+                tracing::debug!(%error, room = %room_id, "a profile didn't reach a room");
+            }
+        }
+    });
+    Ok(json!({}).into())
+}
