@@ -124,10 +124,10 @@ impl ApiError {
     }
 
     /// The error of a failure of ours, by its kind. What is internal is logged, not told.
-    pub fn from_classified(error: &(impl Classified + ?Sized)) -> Self {
+    pub fn from_classified(error: &impl Classified) -> Self {
         let kind = error.kind();
         if kind == ErrorKind::Internal {
-            tracing::error!(error = error as &dyn std::fmt::Display, "internal error");
+            tracing::error!(%error, "internal error");
             return Self::of_kind(kind, "internal error");
         }
         Self::of_kind(kind, error.to_string())

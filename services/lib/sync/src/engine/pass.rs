@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use polity_core::{LogKey, Seq};
-use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId};
+use ruma_common::{EventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Engine, SyncError, SyncRequest,

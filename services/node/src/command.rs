@@ -1,0 +1,103 @@
+//! The command line.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use polity_platform::{
+    config::{self, Config},
+    lifecycle::exit,
+};
+
+use crate::{failure::Failure, run};
+
+/// Polity: a Matrix homeserver.
+#[derive(Parser)]
+#[command(name = "polity", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs everything in one process (the default).
+    Serve {
+        /// The configuration; without one: embedded store, ./polity-data, port 8008.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Looks at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Prints every fault at once.
+    Check {
+        /// The file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Prints the annotated default file.
+    Reference,
+}
+
+/// The process: parses the command line, does what it says, gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let done = match arguments.command.unwrap_or(Command::Serve { config: None }) {
+        Command::Serve { config } => serve(config.as_deref()),
+        Command::Config { command: ConfigCommand::Check { config } } => {
+            load(Some(&config)).map(|_| say("the configuration is good"))
+        }
+        Command::Config { command: ConfigCommand::Reference } => {
+            say(config::reference().trim_end());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // The log may go elsewhere: whoever started the process must see this.
+            let _ = writeln!(std::io::stderr(), "polity: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Prints for people.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn load(file: Option<&Path>) -> Result<Config, Failure> {
+    let mut base = Config::default();
+    // Nobody but this machine can reach the default listener.
+    base.registration.enabled = file.is_none();
+    config::load(file, std::env::vars(), base).map_err(|faults| Failure::new(exit::USAGE, faults))
+}
+
+fn serve(file: Option<&Path>) -> Result<(), Failure> {
+    let mut config = load(file)?;
+    if file.is_none() && config.registration.enabled && !config.listeners.client.bind.ip().is_loopback() {
+        let said = std::env::var_os("POLITY__REGISTRATION__ENABLED").is_some();
+        config.registration.enabled = said;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::software)?;
+    runtime.block_on(run::run(&config))
+}

@@ -1,0 +1,229 @@
+//! Builds the tiers of one process, runs them, and ends them in order.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use polity_accounts::Accounts;
+use polity_bus::{Bus, LocalBus};
+use polity_client_api::{Api, Limits, Parts};
+use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom, tasks};
+use polity_log::{Env, Moved, Names, Recover, Registry, recover_all};
+use polity_platform::{
+    config::{Config, StoreKind},
+    http,
+    lifecycle::{self, exit},
+    ops::{self, Ready},
+    telemetry,
+};
+use polity_room_state::{Deps, ROOM_LOG, Service};
+use polity_store::Store;
+use polity_store_local::{LocalStore, Options};
+use polity_sync::{
+    engine::Engine,
+    ephemeral::Ephemeral,
+    heads::HeadMap,
+    live::{Hub, Interest},
+    read::Rooms,
+};
+use ruma_common::RoomVersionId;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{command::say, failure::Failure, tenants::Tenants};
+
+/// Bytes of rows and state nodes that readers keep.
+const READ_CACHE: u64 = 64 << 20;
+/// Bytes of state nodes that writers keep.
+const NODE_CACHE: u64 = 16 << 20;
+/// Logs that stay loaded when idle, by use.
+const LOADED: usize = 5_000;
+/// Logs in the head map.
+const HEADS: usize = 200_000;
+/// Bytes of a request's body: an event has 64 KiB, a key upload more.
+const BODY: usize = 1 << 20;
+/// How often idle logs are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// The head map hears of appends before they are acknowledged.
+struct ToHeads(Arc<HeadMap>);
+
+impl Moved for ToHeads {
+    fn moved(&self, key: LogKey, seq: Seq) {
+        self.0.moved(key.tenant, key.log, seq);
+    }
+}
+
+/// What a process is made of.
+struct Node {
+    registry: Arc<Registry>,
+    accounts: Arc<Accounts>,
+    rooms: Service,
+    api: Arc<Api>,
+}
+
+/// Runs until a signal says stop.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    telemetry::start(&config.log).map_err(|error| Failure::new(exit::USAGE, error))?;
+    let metrics = ops::record_metrics().map_err(Failure::software)?;
+    polity_store_local::describe_metrics();
+    polity_log::describe_metrics();
+    polity_bus::describe_metrics();
+    // Ports first: nothing is touched by a process that can't serve.
+    let clients = listen(config.listeners.client.bind).await?;
+    let operators = listen(config.listeners.ops.bind).await?;
+    let stop = CancellationToken::new();
+    lifecycle::stop_on_signals(&stop).map_err(Failure::software)?;
+    let (ready, drain) = (Ready::default(), Duration::from_secs(config.shutdown_timeout_s));
+    let ops = tasks::spawn(http::serve(operators, ops::router(ready.clone(), metrics), stop.clone(), drain));
+    let node = build(config).await?;
+    recover(&node, &node_name(config));
+    let sweeper = sweep(&node, stop.clone());
+    ready.set(true);
+    greet(config);
+    http::serve(clients, polity_client_api::router(Arc::clone(&node.api)), stop.clone(), drain).await;
+    ready.set(false);
+    stop.cancel();
+    let in_time = node.rooms.drain(drain).await & node.accounts.uses().drain(drain).await;
+    if in_time {
+        // Nothing of this run is left for the next one to recover.
+        node.registry.leave().await?;
+    }
+    let _ = (ops.await, sweeper.await);
+    Ok(())
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure::new(exit::UNAVAILABLE, format!("{address}: {error}")))
+}
+
+fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+    if config.store.kind == StoreKind::Memory {
+        return Ok(LocalStore::memory(Arc::clone(clock), &SystemRandom).map_err(Failure::software)?);
+    }
+    Ok(LocalStore::open(&config.data_dir.join("store"), &Options::default(), Arc::clone(clock), &SystemRandom)?)
+}
+
+async fn build(config: &Config) -> Result<Node, Failure> {
+    fs::create_dir_all(&config.data_dir)
+        .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))?;
+    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
+    let store = open_store(config, &clock)?;
+    let tenants = Arc::new(Tenants::load(config, &*random)?);
+    let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+    let incarnation = IncarnationId::new(random.bytes());
+    let registry = Registry::join(Arc::clone(&store), incarnation, "polity", &node_name(config)).await?;
+    let heads = Arc::new(HeadMap::new(HEADS));
+    let env = Env {
+        store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
+        moved: Arc::new(ToHeads(Arc::clone(&heads))),
+        clock: Arc::clone(&clock),
+    };
+    let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
+    let deps = Deps::new(
+        Arc::clone(&store),
+        Arc::clone(&bus),
+        Arc::clone(&clock),
+        Arc::clone(&random),
+        Arc::clone(&tenants) as _,
+        Arc::clone(&names),
+        NODE_CACHE,
+    );
+    let rooms = Service::new(deps, env.clone(), LOADED);
+    let accounts = Accounts::new(&env, &bus, Arc::clone(&random), config.passwords.cheap_hash_for_tests, LOADED);
+    let accounts = Arc::new(accounts.map_err(Failure::software)?);
+    let (subscriptions, receiver) = bus.receiver(65_536);
+    let interest = Interest::new(subscriptions);
+    let reader = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), READ_CACHE);
+    let engine = Arc::new(Engine {
+        store: Arc::clone(&store),
+        accounts: Arc::clone(&accounts),
+        rooms: Arc::new(reader),
+        heads,
+        interest: Arc::clone(&interest),
+        ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
+        clock: Arc::clone(&clock),
+        random,
+    });
+    let hub =
+        Hub { interest, ephemeral: Arc::clone(&engine.ephemeral), rooms: Arc::clone(&engine.rooms), store, clock };
+    // It ends with the subscriptions, which the engine holds: no shutdown waits for it.
+    #[expect(clippy::disallowed_methods, reason = "ends with the process")]
+    tokio::spawn(hub.run(receiver));
+    let api = Api::new(Parts {
+        tenants: tenants.for_clients(),
+        accounts: Arc::clone(&accounts),
+        engine,
+        rooms: rooms.transport(),
+        bus,
+        max_body_bytes: BODY,
+        default_room_version: RoomVersionId::try_from(config.rooms.default_version.as_str())
+            .map_err(|error| Failure::new(exit::USAGE, error))?,
+        open_registration: config.registration.enabled,
+        shared_secret: Some(config.registration.shared_secret.clone()).filter(|secret| !secret.is_empty()),
+        public_list_without_auth: config.rooms.public_list_without_auth,
+        limits: limits(config),
+    });
+    Ok(Node { registry, accounts, rooms, api })
+}
+
+fn limits(config: &Config) -> Limits {
+    let limits = &config.rate_limits;
+    Limits {
+        enabled: limits.enabled,
+        messages_per_s: limits.messages_per_s,
+        messages_burst: limits.messages_burst,
+        logins_per_s: limits.logins_per_s,
+        logins_burst: limits.logins_burst,
+    }
+}
+
+fn node_name(config: &Config) -> String {
+    if !config.cluster.node_name.is_empty() {
+        return config.cluster.node_name.clone();
+    }
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), config.listeners.client.bind.port())
+}
+
+/// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first.
+fn recover(node: &Node, name: &str) {
+    let mut uses: Vec<Arc<dyn Recover>> = node.accounts.uses().recover();
+    uses.push(node.rooms.recover());
+    let (registry, name) = (Arc::clone(&node.registry), name.to_owned());
+    tasks::spawn(async move {
+        match recover_all(&registry, &name, &uses).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "logs of an earlier run were recovered"),
+            Err(error) => tracing::error!(%error, "an earlier run can't be recovered wholly"),
+        }
+    });
+}
+
+fn sweep(node: &Node, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+    let (rooms, accounts) = (node.rooms.clone(), Arc::clone(&node.accounts));
+    tasks::spawn(async move {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            rooms.sweep();
+            accounts.uses().sweep();
+        }
+    })
+}
+
+/// What to do next.
+fn greet(config: &Config) {
+    let url = config.base_url();
+    say(&format!("Polity serves {} at {url}", config.server_name));
+    if config.registration.enabled {
+        say("Anybody who reaches it may make an account: give a client that address and register,");
+        say(&format!(
+            "or: curl -X POST {url}/_matrix/client/v3/register -d '{{\"username\":\"me\",\"password\":\"SECRET\",\"auth\":{{\"type\":\"m.login.dummy\"}}}}'"
+        ));
+    } else {
+        say("Registration is closed: set registration.enabled or registration.shared_secret to make accounts.");
+    }
+}
