@@ -4,6 +4,7 @@
 mod command;
 mod deps;
 mod error;
+mod found;
 mod grpc;
 mod hot;
 mod machine;

@@ -6,6 +6,7 @@ use js_int::UInt;
 use polity_core::Seq;
 use polity_log::NewRow;
 use polity_room_engine::{
+    auth,
     build::{EventDraft, SigningIdentity},
     pdu::Pdu,
     record::{Counts, RoomHead, Roots, Summary},
@@ -67,6 +68,8 @@ impl Create {
             redactions: 0,
             last_event_ms: now_ms,
         };
+        auth::authorise(&rules, &self.create, |_| None, |_, _| None)
+            .map_err(|why| RoomError::from(why).of_initial_state())?;
         let mut hot = Hot::new(head, rules);
         let mut stage = Stage { hot: &mut hot, identity, now_ms };
         let mut rows = vec![stage.accept(&self.create, first, None)?];
@@ -82,7 +85,7 @@ impl Create {
                 redacts: None,
                 origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::try_from(now_ms).unwrap_or(UInt::MAX)),
             };
-            let event = stage.build(draft)?;
+            let event = stage.build(draft).map_err(RoomError::of_initial_state)?;
             let row = stage.accept(&event, first.plus(rows.len() as u64), None)?;
             rows.push(row);
         }

@@ -42,6 +42,15 @@ impl Member {
         let now = stage.hot.state("m.room.member", self.target.as_str()).map(|event| event.pdu.clone());
         let membership = now.as_ref().and_then(polity_room_engine::pdu::Pdu::membership);
         let is = |wanted: MembershipState| membership == Some(wanted);
+        if let Some(now) = &now
+            && self.change == Change::Leave
+            && is(MembershipState::Leave)
+            && now.sender() == self.target
+            && self.target == self.requester.user_id
+        {
+            // A repeated request: the leave stands already.
+            return Ok((None, Done { event_id: now.event_id().clone(), seq: Seq::ZERO }));
+        }
         self.check(&membership)?;
         let content = self.content()?;
         if let Some(now) = &now

@@ -25,6 +25,10 @@ impl Send {
     /// Decides it; no row if the state has that event already.
     pub(crate) fn decide(self, stage: &mut Stage<'_>, next: Seq) -> Result<(Option<NewRow>, Done), RoomError> {
         let Self { requester, event_type, state_key, content, redacts, dedup } = self;
+        // For memberships the rules of authorisation know better: one may join by such an event.
+        if event_type != TimelineEventType::RoomMember {
+            stage.expect_joined(&requester.user_id)?;
+        }
         if let Some(key) = &state_key
             && let Some(now) = stage.hot.state(&event_type.to_string(), key)
             && now.pdu.sender() == requester.user_id
