@@ -60,9 +60,9 @@ impl Service {
         let requester = requester(request.requester)?;
         let version = version(&request.room_version)?;
         let preset = match request.preset.as_str() {
-            "private_chat" => Preset::PrivateChat,
-            "public_chat" => Preset::PublicChat,
-            "trusted_private_chat" => Preset::TrustedPrivateChat,
+            "private_chat" => Preset::Private,
+            "public_chat" => Preset::Public,
+            "trusted_private_chat" => Preset::TrustedPrivate,
             _ => return Err(RoomError::bad_json("unknown preset")),
         };
         let invite = request.invite.iter().map(|user| user_id(user)).collect::<Result<Vec<_>, _>>()?;
@@ -73,7 +73,7 @@ impl Service {
         for state in request.initial_state {
             initial_state.push((state.event_type, state.state_key, object(&state.content)?));
         }
-        let trusted = if preset == Preset::TrustedPrivateChat { &*invite } else { &[] };
+        let trusted = if preset == Preset::TrustedPrivate { &*invite } else { &[] };
         let create = self.create_event(&requester, &version, object(&request.creation_content)?, trusted)?;
         let profile = request.profile.unwrap_or_default();
         Ok(Create {

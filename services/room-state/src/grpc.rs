@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use polity_core::{ErrorKind, LogKey, TenantId, tasks};
+use polity_core::{Classified, ErrorKind, LogKey, TenantId, tasks};
 use polity_log::{Dedup, Env, Logs};
 use polity_proto::{
     Detail, Transport, local,
@@ -22,6 +22,7 @@ use crate::{
     deps::Deps,
     error::RoomError,
     machine::Room,
+    metric,
 };
 
 /// The name under which rooms' logs stand in the registry.
@@ -59,6 +60,7 @@ impl Service {
 
     /// Unloads idle rooms. Call it every few seconds.
     pub fn sweep(&self) {
+        self.deps.nodes.tell_size();
         self.rooms.sweep();
     }
 
@@ -134,19 +136,28 @@ impl RoomState for Service {
         // In a task of its own: a caller that hangs up leaves no room without its invitations.
         let (service, request) = (self.clone(), request.into_inner());
         let made = tasks::spawn(async move { service.found(request).await });
-        answer(made.await.unwrap_or_else(|_| Err(RoomError::internal("the founding of a room has died"))))
+        answer(
+            "create_room",
+            made.await.unwrap_or_else(|_| Err(RoomError::internal("the founding of a room has died"))),
+        )
     }
 
     async fn send_event(&self, request: Request<SendEventRequest>) -> Result<Response<EventResponse>, Status> {
-        answer(self.send(request.into_inner()).await)
+        answer("send_event", self.send(request.into_inner()).await)
     }
 
     async fn set_membership(&self, request: Request<SetMembershipRequest>) -> Result<Response<EventResponse>, Status> {
-        answer(self.member(request.into_inner()).await)
+        answer("set_membership", self.member(request.into_inner()).await)
     }
 }
 
-fn answer<T>(outcome: Result<T, RoomError>) -> Result<Response<T>, Status> {
+fn answer<T>(command: &'static str, outcome: Result<T, RoomError>) -> Result<Response<T>, Status> {
+    metric::count(command, &outcome);
+    if let Err(error) = &outcome
+        && error.kind() == ErrorKind::Internal
+    {
+        tracing::error!(command, %error, "a command on a room failed");
+    }
     outcome.map(Response::new).map_err(|error| to_status(&Detail::from(&error)))
 }
 
@@ -161,7 +172,7 @@ pub(crate) fn requester(requester: Option<polity_proto::room_state::Requester>) 
 
 pub(crate) fn user_id(text: &str) -> Result<OwnedUserId, RoomError> {
     let invalid = |_| RoomError::new(ErrorKind::Invalid, "M_INVALID_PARAM", format!("{text:?} is no user id"));
-    UserId::parse(text).map(Into::into).map_err(invalid)
+    UserId::parse(text).map_err(invalid)
 }
 
 /// The content that a client wants to send.

@@ -41,9 +41,9 @@ pub(crate) struct Create {
 /// The settings that a room begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Preset {
-    PrivateChat,
-    PublicChat,
-    TrustedPrivateChat,
+    Private,
+    Public,
+    TrustedPrivate,
 }
 
 impl Create {
@@ -113,8 +113,8 @@ impl Create {
             add("m.room.canonical_alias", "", json!({"alias": alias}));
         }
         let (join_rule, guests) = match self.preset {
-            Preset::PublicChat => ("public", "forbidden"),
-            Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+            Preset::Public => ("public", "forbidden"),
+            Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
         };
         let overridden =
             |event_type: &str| self.initial_state.iter().any(|(t, key, _)| t == event_type && key.is_empty());
@@ -141,7 +141,7 @@ impl Create {
     }
 
     fn power_levels(&self, creators_have_power: bool) -> Map<String, Value> {
-        let trusted = self.preset == Preset::TrustedPrivateChat;
+        let trusted = self.preset == Preset::TrustedPrivate;
         let mut users = Map::new();
         if !creators_have_power {
             let invited = self.invite.iter().filter(|_| trusted);

@@ -64,7 +64,7 @@ impl Member {
             event_type: TimelineEventType::RoomMember,
             state_key: Some(self.target.to_string()),
             content,
-            sender: self.requester.user_id.clone(),
+            sender: self.requester.user_id,
             redacts: None,
             origin_server_ts,
         };
@@ -77,17 +77,10 @@ impl Member {
     fn check(&self, now: &Option<MembershipState>) -> Result<(), RoomError> {
         let is = |wanted: MembershipState| *now == Some(wanted);
         let own = self.target == self.requester.user_id;
+        let there = is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock);
         match self.change {
-            Change::Leave
-                if own && !(is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock)) =>
-            {
-                Err(RoomError::forbidden("you are not in this room"))
-            }
-            Change::Leave
-                if !own
-                    && !(is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock)) =>
-            {
-                Err(RoomError::forbidden("the user is not in this room"))
+            Change::Leave if !there => {
+                Err(RoomError::forbidden(if own { "you are not in this room" } else { "the user is not in this room" }))
             }
             Change::Unban if !is(MembershipState::Ban) => Err(RoomError::forbidden("the user is not banned")),
             Change::Invite if is(MembershipState::Join) => Err(RoomError::forbidden("the user is already in the room")),

@@ -46,7 +46,7 @@ impl Send {
             }
         }
         let origin_server_ts = MilliSecondsSinceUnixEpoch(UInt::try_from(stage.now_ms).unwrap_or(UInt::MAX));
-        let sender = requester.user_id.clone();
+        let sender = requester.user_id;
         let event = stage.build(EventDraft { event_type, state_key, content, sender, redacts, origin_server_ts })?;
         let row = stage.accept(&event, next, dedup)?;
         Ok((Some(row), Done { event_id: event.event_id().clone(), seq: next }))
