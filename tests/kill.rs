@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::Method;
+use polity_core::tasks;
 use polity_tests::{Client, Failure, Sandbox, escape};
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -35,9 +36,9 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let writers = accounts(&sandbox, WRITERS).await;
     let rooms = shared_rooms(&writers).await;
     let world = Arc::new(World { rooms, done: AtomicBool::new(false), promised: Mutex::default() });
-    let reader = tokio::spawn(read(writers[0].clone(), Arc::clone(&world)));
+    let reader = tasks::spawn(read(writers[0].clone(), Arc::clone(&world)));
     let writing: Vec<_> =
-        (0..WRITERS).map(|n| tokio::spawn(write(n, writers[n].clone(), Arc::clone(&world)))).collect();
+        (0..WRITERS).map(|n| tasks::spawn(write(n, writers[n].clone(), Arc::clone(&world)))).collect();
     for _ in 0..kills {
         let pause = rand::rng().random_range(20..250);
         tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -50,7 +50,7 @@ const HOMES: &[(&str, &str)] = &[
     ("ruma-signatures", "room-engine"),
     ("ruma-client-api", "client-api, sync"),
     ("argon2", "accounts"),
-    ("clap", "node"),
+    ("clap", "node, benches"),
 ];
 
 fn root() -> PathBuf {

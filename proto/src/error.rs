@@ -39,8 +39,11 @@ const KINDS: [(u32, ErrorKind, Code); 11] = [
 /// The status of a failure.
 #[must_use]
 pub fn to_status(detail: &Detail) -> Status {
-    let (number, _, code) =
-        KINDS.into_iter().find(|(_, kind, _)| *kind == detail.kind).unwrap_or((11, ErrorKind::Internal, Code::Internal));
+    let (number, _, code) = KINDS.into_iter().find(|(_, kind, _)| *kind == detail.kind).unwrap_or((
+        11,
+        ErrorKind::Internal,
+        Code::Internal,
+    ));
     let retry_after_ms = detail.retry_after.map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     let (reason, message) = (detail.reason.clone(), detail.message.clone());
     let details = ErrorDetail { kind: number, reason, message, retry_after_ms };

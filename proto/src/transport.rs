@@ -1,28 +1,60 @@
 //! How a tier is called: an HTTP service that speaks gRPC, in this process or behind a channel. Callers can't tell.
 
-use std::task::{Context, Poll};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::{Request, Response};
-use tonic::body::Body;
+use http::{HeaderMap, Request, Response};
+use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 /// The way to a tier.
 #[derive(Clone)]
 pub struct Transport(BoxCloneSyncService<Request<Body>, Response<Body>, tonic::transport::Error>);
 
-/// The way to a tier in this process: its server itself.
+/// The way to a tier in this process: its server itself. A call's deadline (`grpc-timeout`) holds as it does across the network.
 pub fn local<S>(server: S) -> Transport
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    Transport(BoxCloneSyncService::new(server.map_err(|never| match never {})))
+    let timed = tower::service_fn(move |request: Request<Body>| {
+        let limit = timeout(request.headers());
+        let call = server.clone().oneshot(request);
+        async move {
+            let Some(limit) = limit else { return call.await };
+            match tokio::time::timeout(limit, call).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(Status::deadline_exceeded("the call's deadline has passed").into_http()),
+            }
+        }
+    });
+    Transport(BoxCloneSyncService::new(timed.map_err(|never| match never {})))
+}
+
+/// How long a call may take, by its `grpc-timeout`: up to eight digits and a unit. What isn't one sets no limit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
 }
 
 impl Service<Request<Body>> for Transport {
     type Response = Response<Body>;
     type Error = tonic::transport::Error;
-    type Future = <BoxCloneSyncService<Request<Body>, Response<Body>, tonic::transport::Error> as Service<Request<Body>>>::Future;
+    type Future =
+        <BoxCloneSyncService<Request<Body>, Response<Body>, tonic::transport::Error> as Service<Request<Body>>>::Future;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(context)
@@ -30,5 +62,85 @@ impl Service<Request<Body>> for Transport {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.0.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::room_state::{
+        CreateRoomRequest, CreateRoomResponse, EventResponse, SendEventRequest, SetMembershipRequest,
+        room_state_client::RoomStateClient,
+        room_state_server::{RoomState, RoomStateServer},
+    };
+
+    /// Answers sends at once and never makes a room.
+    struct Half;
+
+    #[tonic::async_trait]
+    impl RoomState for Half {
+        async fn create_room(
+            &self,
+            _: tonic::Request<CreateRoomRequest>,
+        ) -> Result<tonic::Response<CreateRoomResponse>, Status> {
+            std::future::pending().await
+        }
+
+        async fn send_event(
+            &self,
+            request: tonic::Request<SendEventRequest>,
+        ) -> Result<tonic::Response<EventResponse>, Status> {
+            let event_id = request.into_inner().event_type;
+            Ok(tonic::Response::new(EventResponse { event_id, life: 1, seq: 2 }))
+        }
+
+        async fn set_membership(
+            &self,
+            _: tonic::Request<SetMembershipRequest>,
+        ) -> Result<tonic::Response<EventResponse>, Status> {
+            Err(Status::internal("no"))
+        }
+    }
+
+    fn with_timeout<T>(message: T, limit: Duration) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(limit);
+        request
+    }
+
+    #[tokio::test]
+    async fn calls_are_answered_and_end_at_their_deadline() {
+        let mut client = RoomStateClient::new(local(RoomStateServer::new(Half)));
+        let late = client.create_room(with_timeout(CreateRoomRequest::default(), Duration::from_millis(5))).await;
+        assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
+        let send = SendEventRequest { event_type: "x".into(), ..Default::default() };
+        let answer = client.send_event(with_timeout(send, Duration::from_secs(60))).await.unwrap();
+        assert_eq!(answer.into_inner().event_id, "x");
+        assert_eq!(client.set_membership(SetMembershipRequest::default()).await.unwrap_err().code(), Code::Internal);
+    }
+
+    #[test]
+    fn deadlines_are_read() {
+        let read = |text: &str| {
+            timeout(&[(http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap())].into_iter().collect())
+        };
+        for (text, wanted) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("99999999m", Some(Duration::from_millis(99_999_999))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("6n", Some(Duration::from_nanos(6))),
+            ("100000000m", None),
+            ("5", None),
+            ("-5S", None),
+            ("S", None),
+            ("", None),
+            ("5x", None),
+        ] {
+            assert_eq!(read(text), wanted, "{text}");
+        }
     }
 }

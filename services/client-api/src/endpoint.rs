@@ -14,7 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use polity_platform::http::ClientAddress;
+use polity_platform::http::{ClientAddress, Scope};
 use ruma_common::api::{
     IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt,
     auth_scheme::{AccessToken, AccessTokenOptional, NoAccessToken, NoAuthentication},
@@ -64,6 +64,8 @@ pub(crate) struct Context {
     pub requester: Option<Requester>,
     /// Where the request came from.
     pub client: ClientAddress,
+    /// The request, for its log line and its place among those under way.
+    pub scope: Option<Scope>,
 }
 
 impl Context {
@@ -138,9 +140,16 @@ pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> 
         .iter()
         .map(|(_, value)| value.to_owned())
         .collect();
+    let scope = parts.extensions.get::<Scope>().cloned();
+    if let Some(scope) = &scope {
+        scope.set_tenant(tenant.server_name.as_str());
+        if let Some(requester) = &requester {
+            scope.set_user(requester.user_id.as_str());
+        }
+    }
     let client = parts.extensions.get::<ClientAddress>().copied().unwrap_or_default();
     let body = read(body, api.max_body_bytes).await?;
-    let context = Context { api, tenant, requester, client };
+    let context = Context { api, tenant, requester, client, scope };
     Ok((context, Whole { parts, body, params }))
 }
 

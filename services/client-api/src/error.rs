@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use polity_core::{Classified, ErrorKind};
+use polity_platform::http::Errcode;
 use serde_json::{Map, Value, json};
 
 /// What a client is told.
@@ -19,10 +20,6 @@ pub struct ApiError {
     retry_after: Option<Duration>,
     extra: Map<String, Value>,
 }
-
-/// The `errcode` of an answer, for the request log.
-#[derive(Debug, Clone, Copy)]
-pub struct Errcode(pub &'static str);
 
 // === impl ApiError ===
 

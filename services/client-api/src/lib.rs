@@ -18,5 +18,5 @@ mod sync;
 mod user;
 
 pub use api::{Api, Limits, Parts, Tenant, Tenants};
-pub use error::{ApiError, Errcode};
+pub use error::ApiError;
 pub use routes::router;

@@ -5,11 +5,8 @@ use std::{future::Future, sync::Arc};
 use axum::{
     Router,
     extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
-use http::{HeaderValue, Method, header};
 use ruma_common::api::{IncomingRequest, OutgoingResponse};
 
 use crate::{
@@ -72,27 +69,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let routes = crate::sync::routes(routes);
     routes
         .0
-        .layer(axum::middleware::from_fn(cors))
         .fallback(|| async { ApiError::unrecognized() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
         .with_state(api)
-}
-
-/// Cross-origin headers on every answer; OPTIONS runs no endpoint.
-///
-/// <https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients>
-async fn cors(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::OPTIONS {
-        http::StatusCode::OK.into_response()
-    } else {
-        next.run(request).await
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"),
-    );
-    response
 }

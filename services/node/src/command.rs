@@ -86,18 +86,13 @@ pub(crate) fn say(text: &str) {
 }
 
 fn load(file: Option<&Path>) -> Result<Config, Failure> {
-    let mut base = Config::default();
-    // Nobody but this machine can reach the default listener.
-    base.registration.enabled = file.is_none();
+    // Registration that only this opens is closed again when others can reach the listener.
+    let base = if file.is_none() { Config::single_binary_default() } else { Config::default() };
     config::load(file, std::env::vars(), base).map_err(|faults| Failure::new(exit::USAGE, faults))
 }
 
 fn serve(file: Option<&Path>) -> Result<(), Failure> {
-    let mut config = load(file)?;
-    if file.is_none() && config.registration.enabled && !config.listeners.client.bind.ip().is_loopback() {
-        let said = std::env::var_os("POLITY__REGISTRATION__ENABLED").is_some();
-        config.registration.enabled = said;
-    }
+    let config = load(file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::software)?;
     runtime.block_on(run::run(&config))
 }

@@ -9,7 +9,7 @@ use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, System
 use polity_log::{Env, Moved, Names, Recover, Registry, recover_all};
 use polity_platform::{
     config::{Config, StoreKind},
-    http,
+    http::{self, Layers, Server, Tls},
     lifecycle::{self, exit},
     ops::{self, Ready},
     telemetry,
@@ -62,24 +62,29 @@ struct Node {
 
 /// Runs until a signal says stop.
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
-    telemetry::start(&config.log).map_err(|error| Failure::new(exit::USAGE, error))?;
-    let metrics = ops::record_metrics().map_err(Failure::software)?;
+    let _telemetry = telemetry::start(&config.log, &config.telemetry, &config.node_name())
+        .map_err(|error| Failure::new(exit::USAGE, error))?;
+    let stop = CancellationToken::new();
+    let metrics = ops::record_metrics(&stop).map_err(Failure::software)?;
+    polity_room_state::describe_metrics();
     polity_store_local::describe_metrics();
     polity_log::describe_metrics();
     polity_bus::describe_metrics();
     // Ports first: nothing is touched by a process that can't serve.
     let clients = listen(config.listeners.client.bind).await?;
     let operators = listen(config.listeners.ops.bind).await?;
-    let stop = CancellationToken::new();
     lifecycle::stop_on_signals(&stop).map_err(Failure::software)?;
     let (ready, drain) = (Ready::default(), Duration::from_secs(config.shutdown_timeout_s));
     let ops = tasks::spawn(http::serve(operators, ops::router(ready.clone(), metrics), stop.clone(), drain));
     let node = build(config).await?;
-    recover(&node, &node_name(config));
+    recover(&node, &config.node_name());
     let sweeper = sweep(&node, stop.clone());
     ready.set(true);
     greet(config);
-    http::serve(clients, polity_client_api::router(Arc::clone(&node.api)), stop.clone(), drain).await;
+    let layers = Layers::new(&config.limits);
+    let routes = layers.around(polity_client_api::router(Arc::clone(&node.api)));
+    let server = Server::new(clients, &config.limits).with_tls(tls(config)?);
+    server.serve(routes, stop.clone(), drain).await;
     ready.set(false);
     stop.cancel();
     let in_time = node.rooms.drain(drain).await & node.accounts.uses().drain(drain).await;
@@ -93,6 +98,16 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| Failure::new(exit::UNAVAILABLE, format!("{address}: {error}")))
+}
+
+/// The client listener's certificate, if it has one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Failure> {
+    let listener = &config.listeners.client;
+    if !listener.is_tls() {
+        return Ok(None);
+    }
+    let loaded = Tls::load(&listener.tls_cert, &listener.tls_key);
+    loaded.map(Some).map_err(|error| Failure::new(exit::USAGE, error))
 }
 
 fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
@@ -110,7 +125,7 @@ async fn build(config: &Config) -> Result<Node, Failure> {
     let tenants = Arc::new(Tenants::load(config, &*random)?);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let incarnation = IncarnationId::new(random.bytes());
-    let registry = Registry::join(Arc::clone(&store), incarnation, "polity", &node_name(config)).await?;
+    let registry = Registry::join(Arc::clone(&store), incarnation, "polity", &config.node_name()).await?;
     let heads = Arc::new(HeadMap::new(HEADS));
     let env = Env {
         store: Arc::clone(&store),
@@ -159,7 +174,7 @@ async fn build(config: &Config) -> Result<Node, Failure> {
         default_room_version: RoomVersionId::try_from(config.rooms.default_version.as_str())
             .map_err(|error| Failure::new(exit::USAGE, error))?,
         open_registration: config.registration.enabled,
-        shared_secret: Some(config.registration.shared_secret.clone()).filter(|secret| !secret.is_empty()),
+        shared_secret: config.registration.shared_secret.get().map(str::to_owned),
         public_list_without_auth: config.rooms.public_list_without_auth,
         limits: limits(config),
     });
@@ -175,14 +190,6 @@ fn limits(config: &Config) -> Limits {
         logins_per_s: limits.logins_per_s,
         logins_burst: limits.logins_burst,
     }
-}
-
-fn node_name(config: &Config) -> String {
-    if !config.cluster.node_name.is_empty() {
-        return config.cluster.node_name.clone();
-    }
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}:{}", host.trim(), config.listeners.client.bind.port())
 }
 
 /// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first.
@@ -220,9 +227,8 @@ fn greet(config: &Config) {
     say(&format!("Polity serves {} at {url}", config.server_name));
     if config.registration.enabled {
         say("Anybody who reaches it may make an account: give a client that address and register,");
-        say(&format!(
-            "or: curl -X POST {url}/_matrix/client/v3/register -d '{{\"username\":\"me\",\"password\":\"SECRET\",\"auth\":{{\"type\":\"m.login.dummy\"}}}}'"
-        ));
+        let body = r#"{"username":"me","password":"SECRET","auth":{"type":"m.login.dummy"}}"#;
+        say(&format!("or: curl -X POST {url}/_matrix/client/v3/register -d '{body}'"));
     } else {
         say("Registration is closed: set registration.enabled or registration.shared_secret to make accounts.");
     }

@@ -26,6 +26,14 @@ impl RoomError {
         Self::new(ErrorKind::Forbidden, "M_FORBIDDEN", message)
     }
 
+    /// A refusal while a room is made: the client asked for a state that can't be.
+    pub(crate) fn of_initial_state(self) -> Self {
+        match self.kind {
+            ErrorKind::Forbidden => Self { kind: ErrorKind::Invalid, reason: "M_INVALID_ROOM_STATE", ..self },
+            _ => self,
+        }
+    }
+
     pub(crate) fn bad_json(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, "M_BAD_JSON", message)
     }

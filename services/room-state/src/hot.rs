@@ -9,7 +9,7 @@ use polity_room_engine::{
     record::{RoomHead, RoomRow, Roots, StateDelta},
     state::{self, Part, Put},
 };
-use polity_store::rooms;
+use polity_store::rooms::{self, EventPlace};
 use ruma_common::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) pdu: Pdu,
     pub(crate) seq: Seq,
     pub(crate) notifies: bool,
+    /// An earlier redaction took effect: another one changes no count.
+    pub(crate) redacted: bool,
 }
 
 /// What stands in the state under a key: `None` inside means that nothing does.
@@ -88,10 +90,13 @@ impl Hot {
         let id = deps.nodes.ask(&*deps.store, key, self.head.generation, &mut self.pinned, question).await?;
         if !self.known.contains_key(&name) {
             let event = match id {
-                Some(id) => load_event(deps, key, &id, self).await?.map(|(row, pdu)| StateEvent {
-                    pdu,
-                    since: row.meta.membership.map_or(Seq::ZERO, |change| change.since),
-                }),
+                // What the state names must be there: going on without it would decide by another state.
+                Some(id) => {
+                    let place = rooms::place_of_event(&*deps.store, key.tenant, &id).await?;
+                    let missing = || LogError::Corrupt(format!("the state's event {id} is not to be found"));
+                    let (row, pdu) = self.load_event(deps, &id, place.ok_or_else(missing)?).await?;
+                    Some(StateEvent { pdu, since: row.meta.membership.map_or(Seq::ZERO, |change| change.since) })
+                }
                 None => None,
             };
             self.known.insert(name, event);
@@ -105,16 +110,36 @@ impl Hot {
             let place = rooms::place_of_event(&*deps.store, key.tenant, id).await?;
             let here = place.filter(|place| place.key.log == key.log);
             let target = match here {
-                Some(place) => load_event(deps, key, id, self).await?.map(|(row, pdu)| Target {
-                    pdu,
-                    seq: place.seq,
-                    notifies: row.meta.notifies,
-                }),
+                Some(place) => {
+                    let (row, pdu) = self.load_event(deps, id, place).await?;
+                    let redactions = rooms::redactions_between(&*deps.store, key, place.seq, place.seq).await?;
+                    let (notifies, redacted) = (row.meta.notifies, !redactions.is_empty());
+                    Some(Target { pdu, seq: place.seq, notifies, redacted })
+                }
                 None => None,
             };
             self.targets.insert(id.to_owned(), target);
         }
         Ok(())
+    }
+
+    async fn load_event(&self, deps: &Deps, id: &EventId, place: EventPlace) -> Result<(RoomRow, Pdu), LogError> {
+        let corrupt = |error: String| LogError::Corrupt(error);
+        let row = read::back(&*deps.store, place.key, place.seq, 1).await?.into_iter().next();
+        let row = row.filter(|row| row.event_id.as_deref() == Some(id.as_str()));
+        let row = row.ok_or_else(|| corrupt(format!("{id} is not on the row that is said to have it")))?;
+        let row = RoomRow::decode(&row.body).map_err(|error| corrupt(error.to_string()))?;
+        let pdu = Pdu::from_stored(id.to_owned(), self.head.room_id.clone(), row.pdu.clone(), &self.rules);
+        Ok((row, pdu.map_err(|error| corrupt(error.to_string()))?))
+    }
+
+    /// Begins a group: forgets what only the last one needed, and all events if there are too many. Nothing may be decided and not sealed.
+    pub(crate) fn begin(&mut self) {
+        self.pinned.clear();
+        self.targets.clear();
+        if self.known.len() > KNOWN {
+            self.known.clear();
+        }
     }
 
     /// The group's first row and the state before it, given the number of the next row.
@@ -163,27 +188,6 @@ impl Hot {
             new.extend(updated.nodes);
         }
         self.group = None;
-        self.pinned.clear();
-        self.targets.clear();
-        if self.known.len() > KNOWN {
-            self.known.clear();
-        }
         Ok(new)
     }
-}
-
-/// An event of this room by its id.
-pub(crate) async fn load_event(
-    deps: &Deps,
-    key: LogKey,
-    id: &EventId,
-    room: &Hot,
-) -> Result<Option<(RoomRow, Pdu)>, LogError> {
-    let Some(place) = rooms::place_of_event(&*deps.store, key.tenant, id).await? else { return Ok(None) };
-    let rows = read::back(&*deps.store, LogKey { life: place.key.life, ..key }, place.seq, 1).await?;
-    let Some(row) = rows.into_iter().next() else { return Ok(None) };
-    let row = RoomRow::decode(&row.body).map_err(|error| LogError::Corrupt(error.to_string()))?;
-    let pdu = Pdu::from_stored(id.to_owned(), room.head.room_id.clone(), row.pdu.clone(), &room.rules)
-        .map_err(|error| LogError::Corrupt(error.to_string()))?;
-    Ok(Some((row, pdu)))
 }

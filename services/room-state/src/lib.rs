@@ -4,9 +4,11 @@
 mod command;
 mod deps;
 mod error;
+mod found;
 mod grpc;
 mod hot;
 mod machine;
+mod metric;
 mod nodes;
 mod project;
 mod stage;
@@ -15,6 +17,7 @@ mod summary;
 pub use deps::{Deps, Tenant, Tenants};
 pub use error::RoomError;
 pub use grpc::{ROOM_LOG, Service};
+pub use metric::describe_metrics;
 
 #[cfg(test)]
 mod tests;

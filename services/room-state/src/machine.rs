@@ -89,6 +89,7 @@ impl Machine for Room {
 
     async fn prepare(&mut self, group: &[&Command]) -> Result<(), LogError> {
         let (Some(hot), Some(key)) = (&mut self.hot, self.key) else { return Ok(()) };
+        hot.begin();
         for event_type in ALWAYS {
             hot.know(&self.deps, key, event_type, "").await?;
         }

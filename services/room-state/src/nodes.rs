@@ -8,6 +8,8 @@ use polity_room_engine::state::{EMPTY, Node, NodeHash, Nodes, StateError};
 use polity_store::{Store, rooms};
 use quick_cache::{Weighter, sync::Cache};
 
+use crate::metric;
+
 /// Nodes by tenant and hash.
 pub(crate) struct NodeCache {
     cache: Cache<(TenantId, NodeHash), Arc<Node>, BySize>,
@@ -29,6 +31,12 @@ pub(crate) struct Pinned(HashMap<NodeHash, Arc<Node>>);
 impl NodeCache {
     pub(crate) fn new(bytes: u64) -> Self {
         Self { cache: Cache::with_weighter(usize::try_from(bytes / 2048).unwrap_or(1024), bytes, BySize) }
+    }
+
+    /// Tells how full it is.
+    pub(crate) fn tell_size(&self) {
+        let bytes = u32::try_from(self.cache.weight() / 1024).unwrap_or(u32::MAX);
+        metrics::gauge!(metric::NODE_CACHE_BYTES).set(f64::from(bytes) * 1024.0);
     }
 
     pub(crate) fn insert(&self, tenant: TenantId, hash: NodeHash, node: Arc<Node>) {
@@ -65,8 +73,10 @@ impl NodeCache {
     ) -> Result<Arc<Node>, LogError> {
         debug_assert_ne!(*hash, EMPTY, "the empty trie has no node");
         if let Some(node) = self.cache.get(&(key.tenant, *hash)) {
+            metrics::counter!(metric::NODE_READS, "from" => "memory").increment(1);
             return Ok(node);
         }
+        metrics::counter!(metric::NODE_READS, "from" => "store").increment(1);
         let bytes = rooms::state_node(store, key, generation, hash).await?;
         let node = Arc::new(Node::decode(hash, &bytes).map_err(|error| LogError::Corrupt(error.to_string()))?);
         self.insert(key.tenant, *hash, Arc::clone(&node));

@@ -10,7 +10,8 @@ use polity_room_engine::{
     record::{MembershipChange, RoomRow, RowMeta, row_kind},
     redact,
 };
-use ruma_common::{EventId, OwnedEventId};
+use ruma_common::{EventId, OwnedEventId, UserId};
+use ruma_events::{TimelineEventType, room::member::MembershipState};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -54,6 +55,13 @@ impl Stage<'_> {
         Ok(event)
     }
 
+    /// Refuses whoever isn't in the room, before anything of the room is told.
+    pub(crate) fn expect_joined(&self, user_id: &UserId) -> Result<(), RoomError> {
+        let member = self.hot.state("m.room.member", user_id.as_str()).and_then(|event| event.pdu.membership());
+        let joined = member == Some(MembershipState::Join);
+        if joined { Ok(()) } else { Err(RoomError::forbidden("you are not in this room")) }
+    }
+
     /// Takes an allowed event into the room as the row `seq`.
     pub(crate) fn accept(&mut self, event: &Pdu, seq: Seq, dedup: Option<Dedup>) -> Result<NewRow, RoomError> {
         let (group_first, roots) = self.hot.group(seq);
@@ -62,20 +70,15 @@ impl Stage<'_> {
             self.state_effects(event, seq, &mut meta);
         }
         meta.redacts = self.redaction(event);
-        let levels = self.levels();
-        let head = &mut self.hot.head;
         meta.thread = thread_of(event);
-        meta.notifies = meta.redacts.is_none() && notifies(event);
-        head.counts.notifying += u64::from(meta.notifies);
-        let rings = event_mentions_room(event)
-            && levels.is_some_and(|levels| levels.user_can_trigger_room_notification(event.sender()));
-        head.counts.highlights += u64::from(rings);
+        let rings = self.rings(event);
+        meta.notifies = meta.redacts.is_none() && (rings || notifies(event));
         if let Some((target, Some(_))) = &meta.redacts {
-            head.redactions += 1;
-            let counted = self.hot.targets.get(target).and_then(Option::as_ref).is_some_and(|target| target.notifies);
-            self.hot.head.counts.redacted += u64::from(counted);
+            self.note_redaction(target);
         }
         let head = &mut self.hot.head;
+        head.counts.notifying += u64::from(meta.notifies);
+        head.counts.highlights += u64::from(rings);
         meta.counts = head.counts;
         head.extremities = vec![event.event_id().clone()];
         head.depth = event.depth();
@@ -102,6 +105,29 @@ impl Stage<'_> {
             }
         }
         meta.deltas.push(self.hot.set_state(event, since));
+    }
+
+    /// Whether an event highlights for everybody by the default push rules.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#default-override-rules>
+    fn rings(&self, event: &Pdu) -> bool {
+        let closes = *event.event_type() == TimelineEventType::RoomTombstone && event.state_key() == Some("");
+        // The levels are read only for the few events that call for everybody.
+        let calls = || {
+            mentions_room(event)
+                && self.levels().is_some_and(|levels| levels.user_can_trigger_room_notification(event.sender()))
+        };
+        closes || calls()
+    }
+
+    /// Counts an effective redaction. Only the first one of an event takes it out of the counts.
+    fn note_redaction(&mut self, target: &EventId) {
+        self.hot.head.redactions += 1;
+        let target = self.hot.targets.get_mut(target).and_then(Option::as_mut).filter(|target| !target.redacted);
+        if let Some(target) = target {
+            target.redacted = true;
+            self.hot.head.counts.redacted += u64::from(target.notifies);
+        }
     }
 
     /// The target of a redaction, with its row if the redaction takes effect.
@@ -142,7 +168,7 @@ fn thread_of(event: &Pdu) -> Option<OwnedEventId> {
 fn notifies(event: &Pdu) -> bool {
     let event_type = event.event_type().to_string();
     match event_type.as_str() {
-        "m.room.encrypted" => true,
+        "m.room.encrypted" | "m.call.invite" => true,
         "m.room.message" => {
             let content = content_of(event);
             let edit = content.get("m.relates_to").and_then(|relation| relation.get("rel_type"))
@@ -153,7 +179,7 @@ fn notifies(event: &Pdu) -> bool {
     }
 }
 
-fn event_mentions_room(event: &Pdu) -> bool {
+fn mentions_room(event: &Pdu) -> bool {
     event.content().get().contains("m.mentions")
         && content_of(event).get("m.mentions").and_then(|mentions| mentions.get("room")) == Some(&Value::Bool(true))
 }

@@ -18,6 +18,10 @@ use ruma_common::{OwnedServerName, UserId};
 
 use crate::{Deps, ROOM_LOG, Service, Tenant, Tenants};
 
+mod founded;
+mod redacted;
+mod refused;
+
 struct TestTenant(SigningIdentity);
 
 impl Tenant for TestTenant {
@@ -50,8 +54,14 @@ const TENANT: u64 = 7;
 
 async fn world() -> World {
     let clock = Arc::new(ManualClock::new(1_000_000));
-    let store: Arc<dyn Store> = LocalStore::memory(clock.clone(), &SystemRandom).unwrap();
-    let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "a").await.unwrap();
+    process(LocalStore::memory(clock, &SystemRandom).unwrap(), 1).await
+}
+
+/// A process on a store, beside others perhaps.
+async fn process(store: Arc<dyn Store>, number: u8) -> World {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let incarnation = IncarnationId::new([number; 16]);
+    let registry = Registry::join(Arc::clone(&store), incarnation, "test", &number.to_string()).await.unwrap();
     let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
     let tenants = [TENANT, TENANT + 1].map(|id| {
         let name = OwnedServerName::try_from(format!("t{id}.test")).unwrap();
@@ -92,6 +102,26 @@ impl World {
         };
         let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?.into_inner();
         Ok((answer.event_id, answer.seq))
+    }
+
+    /// Sends state, or a message of another type where `state_key` is none.
+    async fn put(
+        &mut self,
+        user: &str,
+        room: &str,
+        (event_type, state_key): (&str, Option<&str>),
+        content: impl Into<String>,
+    ) -> Result<String, Detail> {
+        let request = SendEventRequest {
+            requester: who(user),
+            room_id: room.into(),
+            event_type: event_type.into(),
+            state_key: state_key.map(str::to_owned),
+            content: content.into().into(),
+            ..Default::default()
+        };
+        let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?;
+        Ok(answer.into_inner().event_id)
     }
 
     async fn member(&mut self, user: &str, room: &str, target: &str, membership: &str) -> Result<String, Detail> {

@@ -1,4 +1,6 @@
 //! A room as one user may read it: access is checked against the state at a head read after the request arrived.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
 use std::sync::Arc;
 

@@ -45,6 +45,10 @@ async fn sync(call: Call) -> Result<Answer, ApiError> {
         timeout: Duration::from_millis(call.query_as("timeout")?.unwrap_or(0)),
     };
     let api = Arc::clone(&call.context.api);
+    if let Some(scope) = &call.context.scope {
+        // A sync that waits is none under way.
+        scope.park();
+    }
     // While it waits, only what it needs is kept.
     drop(call);
     let answer = Box::pin(api.engine.sync(&request)).await?;

@@ -234,7 +234,6 @@ type Answers<M> = Vec<(oneshot::Sender<<M as Machine>::Reply>, <M as Machine>::R
 
 impl<M: Machine> Task<M> {
     /// Makes a group durable and projects it.
-    #[expect(clippy::type_complexity, reason = "the parts of a group, each for somebody else")]
     async fn append(
         &self,
         log: &mut Loaded<M>,

@@ -25,11 +25,14 @@ enum Fault {
     LandsLater,
 }
 
+/// A conditional write that hasn't started.
+type Held = (&'static Table, Values, Condition, Vec<Change>);
+
 /// A store that misbehaves as real ones do.
 struct Faulty {
     inner: Arc<LocalStore>,
     next: Mutex<Option<Fault>>,
-    held: Mutex<Option<(&'static Table, Values, Condition, Vec<Change>)>>,
+    held: Mutex<Option<Held>>,
 }
 
 impl Faulty {
@@ -260,7 +263,7 @@ async fn a_write_of_a_stopped_owner_can_not_land_after_the_next_one_took_over() 
     let (_, old, _) = process(&store, 1, "a").await;
     until_said(&old, "first").await;
     store.fault(Fault::LandsLater);
-    let stopped = tokio::spawn({
+    let stopped = polity_core::tasks::spawn({
         let old = old.clone();
         async move { old.submit(key(), say("late")).await }
     });

@@ -24,6 +24,9 @@ const QUEUE: usize = 4096;
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
 /// A change of one key within a conditional write.
 pub(crate) enum KeyChange {
     Put(Vec<u8>, Record),
@@ -39,16 +42,16 @@ pub(crate) enum Request {
         row: (Vec<u8>, Values),
         expect: Expect,
         changes: Vec<KeyChange>,
-        reply: oneshot::Sender<Result<Cas, StoreError>>,
+        reply: Reply<Cas>,
     },
     Put {
         writes: Vec<PlainWrite>,
         durability: Durability,
-        reply: oneshot::Sender<Result<(), StoreError>>,
+        reply: Reply<()>,
     },
     Drop {
         range: (Vec<u8>, Vec<u8>),
-        reply: oneshot::Sender<Result<(), StoreError>>,
+        reply: Reply<()>,
     },
 }
 
@@ -116,8 +119,8 @@ struct Group<'a> {
     pending: BTreeMap<Vec<u8>, Option<Bytes>>,
     bytes: usize,
     sync: bool,
-    cas: Vec<(oneshot::Sender<Result<Cas, StoreError>>, Result<Cas, StoreError>)>,
-    put: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    cas: Vec<(Reply<Cas>, Result<Cas, StoreError>)>,
+    put: Vec<Reply<()>>,
 }
 
 impl<'a> Group<'a> {

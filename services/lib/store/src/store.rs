@@ -87,6 +87,7 @@ pub enum Change {
 
 /// The known outcome of a conditional write. An unknown one is [`StoreError::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "made once an append and taken apart at once")]
 pub enum Cas {
     /// The condition held; everything was written.
     Applied,

@@ -6,6 +6,7 @@ use js_int::UInt;
 use polity_core::Seq;
 use polity_log::NewRow;
 use polity_room_engine::{
+    auth,
     build::{EventDraft, SigningIdentity},
     pdu::Pdu,
     record::{Counts, RoomHead, Roots, Summary},
@@ -40,9 +41,9 @@ pub(crate) struct Create {
 /// The settings that a room begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Preset {
-    PrivateChat,
-    PublicChat,
-    TrustedPrivateChat,
+    Private,
+    Public,
+    TrustedPrivate,
 }
 
 impl Create {
@@ -67,6 +68,8 @@ impl Create {
             redactions: 0,
             last_event_ms: now_ms,
         };
+        auth::authorise(&rules, &self.create, |_| None, |_, _| None)
+            .map_err(|why| RoomError::from(why).of_initial_state())?;
         let mut hot = Hot::new(head, rules);
         let mut stage = Stage { hot: &mut hot, identity, now_ms };
         let mut rows = vec![stage.accept(&self.create, first, None)?];
@@ -82,7 +85,7 @@ impl Create {
                 redacts: None,
                 origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::try_from(now_ms).unwrap_or(UInt::MAX)),
             };
-            let event = stage.build(draft)?;
+            let event = stage.build(draft).map_err(RoomError::of_initial_state)?;
             let row = stage.accept(&event, first.plus(rows.len() as u64), None)?;
             rows.push(row);
         }
@@ -110,8 +113,8 @@ impl Create {
             add("m.room.canonical_alias", "", json!({"alias": alias}));
         }
         let (join_rule, guests) = match self.preset {
-            Preset::PublicChat => ("public", "forbidden"),
-            Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+            Preset::Public => ("public", "forbidden"),
+            Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
         };
         let overridden =
             |event_type: &str| self.initial_state.iter().any(|(t, key, _)| t == event_type && key.is_empty());
@@ -138,7 +141,7 @@ impl Create {
     }
 
     fn power_levels(&self, creators_have_power: bool) -> Map<String, Value> {
-        let trusted = self.preset == Preset::TrustedPrivateChat;
+        let trusted = self.preset == Preset::TrustedPrivate;
         let mut users = Map::new();
         if !creators_have_power {
             let invited = self.invite.iter().filter(|_| trusted);

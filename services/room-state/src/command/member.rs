@@ -42,6 +42,15 @@ impl Member {
         let now = stage.hot.state("m.room.member", self.target.as_str()).map(|event| event.pdu.clone());
         let membership = now.as_ref().and_then(polity_room_engine::pdu::Pdu::membership);
         let is = |wanted: MembershipState| membership == Some(wanted);
+        if let Some(now) = &now
+            && self.change == Change::Leave
+            && is(MembershipState::Leave)
+            && now.sender() == self.target
+            && self.target == self.requester.user_id
+        {
+            // A repeated request: the leave stands already.
+            return Ok((None, Done { event_id: now.event_id().clone(), seq: Seq::ZERO }));
+        }
         self.check(&membership)?;
         let content = self.content()?;
         if let Some(now) = &now
@@ -55,7 +64,7 @@ impl Member {
             event_type: TimelineEventType::RoomMember,
             state_key: Some(self.target.to_string()),
             content,
-            sender: self.requester.user_id.clone(),
+            sender: self.requester.user_id,
             redacts: None,
             origin_server_ts,
         };
@@ -68,17 +77,10 @@ impl Member {
     fn check(&self, now: &Option<MembershipState>) -> Result<(), RoomError> {
         let is = |wanted: MembershipState| *now == Some(wanted);
         let own = self.target == self.requester.user_id;
+        let there = is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock);
         match self.change {
-            Change::Leave
-                if own && !(is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock)) =>
-            {
-                Err(RoomError::forbidden("you are not in this room"))
-            }
-            Change::Leave
-                if !own
-                    && !(is(MembershipState::Join) || is(MembershipState::Invite) || is(MembershipState::Knock)) =>
-            {
-                Err(RoomError::forbidden("the user is not in this room"))
+            Change::Leave if !there => {
+                Err(RoomError::forbidden(if own { "you are not in this room" } else { "the user is not in this room" }))
             }
             Change::Unban if !is(MembershipState::Ban) => Err(RoomError::forbidden("the user is not banned")),
             Change::Invite if is(MembershipState::Join) => Err(RoomError::forbidden("the user is already in the room")),

@@ -25,6 +25,10 @@ impl Send {
     /// Decides it; no row if the state has that event already.
     pub(crate) fn decide(self, stage: &mut Stage<'_>, next: Seq) -> Result<(Option<NewRow>, Done), RoomError> {
         let Self { requester, event_type, state_key, content, redacts, dedup } = self;
+        // For memberships the rules of authorisation know better: one may join by such an event.
+        if event_type != TimelineEventType::RoomMember {
+            stage.expect_joined(&requester.user_id)?;
+        }
         if let Some(key) = &state_key
             && let Some(now) = stage.hot.state(&event_type.to_string(), key)
             && now.pdu.sender() == requester.user_id
@@ -42,7 +46,7 @@ impl Send {
             }
         }
         let origin_server_ts = MilliSecondsSinceUnixEpoch(UInt::try_from(stage.now_ms).unwrap_or(UInt::MAX));
-        let sender = requester.user_id.clone();
+        let sender = requester.user_id;
         let event = stage.build(EventDraft { event_type, state_key, content, sender, redacts, origin_server_ts })?;
         let row = stage.accept(&event, next, dedup)?;
         Ok((Some(row), Done { event_id: event.event_id().clone(), seq: next }))

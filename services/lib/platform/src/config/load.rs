@@ -1,16 +1,19 @@
 //! Reading the file and the environment.
 
-use std::{fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{Config, keys::KEYS};
+use super::{
+    Config,
+    reference::keys,
+    settings::{Key, Raw, Section as _},
+};
 
 /// The beginning of variables that are ours.
 const PREFIX: &str = "POLITY__";
 
-/// Everything that is wrong, at once.
+/// Everything that is wrong, at once: one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(pub Vec<String>);
 
@@ -22,7 +25,12 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Reads the file (if there is one), then the environment over it.
+/// A value, and the name under which its giver knows it.
+type Given = BTreeMap<String, (String, Raw)>;
+
+/// Reads the file (if there is one), then the environment over it; what neither sets is as in `base`.
+///
+/// Registration that only `base` opens is closed again when the client listener can be reached from other machines.
 ///
 /// # Errors
 /// All faults at once.
@@ -31,36 +39,34 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     base: Config,
 ) -> Result<Config, Faults> {
-    let mut faults = Vec::new();
-    let mut table = match file {
-        Some(path) => read(path).unwrap_or_else(|fault| {
-            faults.push(fault);
-            Table::new()
-        }),
-        None => Table::new(),
-    };
+    let (mut faults, mut given, known) = (Vec::new(), Given::new(), keys());
+    match file.map(read).transpose() {
+        Ok(table) => flatten(&table.unwrap_or_default(), "", &known, &mut given),
+        Err(fault) => faults.push(fault),
+    }
     for (name, value) in environment {
         if let Some(rest) = name.strip_prefix(PREFIX) {
-            let path: Vec<String> = rest.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-            set(&mut table, &path, parse(&path.join("."), value));
+            let path = rest.to_ascii_lowercase().replace("__", ".");
+            given.insert(path, (name, Raw::Environment(value)));
         }
     }
-    check_keys(&table, "", &mut faults);
-    if !faults.is_empty() {
-        return Err(Faults(faults));
-    }
-    // Numbers and texts of the environment were told apart by the defaults: what is left is a wrong type.
-    let mut merged = defaults(&base, file.is_none());
-    merge(&mut merged, table);
-    let mut config = Config::deserialize(Value::Table(merged)).map_err(|error| Faults(vec![error.to_string()]))?;
-    let secret_file = &config.registration.shared_secret_file;
-    if !secret_file.as_os_str().is_empty() {
-        match fs::read_to_string(secret_file) {
-            Ok(secret) => config.registration.shared_secret = secret.trim().to_owned(),
-            Err(error) => faults.push(format!("registration.shared_secret_file: {}: {error}", secret_file.display())),
+    let mut config = base;
+    let registration_was_asked_for = given.contains_key("registration.enabled");
+    for (path, (name, raw)) in given {
+        match config.set(&path, &raw) {
+            Some(Ok(())) => {}
+            Some(Err(fault)) => faults.push(format!("{name}: {fault}")),
+            None => faults.push(unknown(&path, &name, matches!(raw, Raw::Environment(_)), &known)),
         }
     }
-    faults.extend(config.faults());
+    let registration = &mut config.registration;
+    if let Err(fault) = registration.shared_secret.resolve(&registration.shared_secret_file) {
+        faults.push(format!("registration.shared_secret_file: {fault}"));
+    }
+    if !registration_was_asked_for && !config.listeners.client.bind.ip().is_loopback() {
+        config.registration.enabled = false;
+    }
+    config.all_faults("", &mut faults);
     if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
 }
 
@@ -69,58 +75,34 @@ fn read(path: &Path) -> Result<Table, String> {
     text.parse::<Table>().map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What the base configuration sets beyond the defaults (the single binary without a file opens registration).
-fn defaults(base: &Config, without_file: bool) -> Table {
-    let mut table = Table::new();
-    if without_file && base.registration.enabled {
-        set(&mut table, &["registration".to_owned(), "enabled".to_owned()], Value::Boolean(true));
-    }
-    table
-}
-
-/// A text as the type that the key's default has.
-fn parse(path: &str, text: String) -> Value {
-    let default = KEYS.iter().find(|key| key.path == path).map_or("\"\"", |key| key.default);
-    if default.starts_with('"') {
-        return Value::String(text);
-    }
-    format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v")).unwrap_or(Value::String(text))
-}
-
-fn set(table: &mut Table, path: &[String], value: Value) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        table.insert(first.clone(), value);
-        return;
-    }
-    let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(inner) = inner {
-        set(inner, rest, value);
-    }
-}
-
-fn merge(into: &mut Table, from: Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
-            (_, value) => drop(into.insert(key, value)),
-        }
-    }
-}
-
-/// Unknown keys, each with the nearest known one.
-fn check_keys(table: &Table, prefix: &str, faults: &mut Vec<String>) {
+/// Tables to paths. A table that is no section stays whole: it is one fault, not one for each of its keys.
+fn flatten(table: &Table, prefix: &str, known: &[Key], given: &mut Given) {
     for (name, value) in table {
-        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        let is_section = KEYS.iter().any(|key| key.path.starts_with(&format!("{path}.")));
+        let path = format!("{prefix}{name}");
+        let inner = format!("{path}.");
         match value {
-            Value::Table(inner) if is_section => check_keys(inner, &path, faults),
-            _ if KEYS.iter().any(|key| key.path == path) => {}
-            _ => {
-                let nearest = KEYS.iter().min_by_key(|key| strsim::levenshtein(key.path, &path));
-                let hint = nearest.map(|key| format!(" (the nearest known key is {})", key.path)).unwrap_or_default();
-                faults.push(format!("{path}: unknown key{hint}"));
+            Value::Table(table) if known.iter().any(|key| key.path.starts_with(&inner)) => {
+                flatten(table, &inner, known, given);
             }
+            value => drop(given.insert(path.clone(), (path, Raw::File(value.clone())))),
         }
     }
+}
+
+/// What is said about a key that isn't one: the nearest that is, spelled as the giver spells them.
+fn unknown(path: &str, name: &str, environment: bool, known: &[Key]) -> String {
+    if known.iter().any(|key| key.path.starts_with(&format!("{path}."))) {
+        return format!("{name}: is a section, not a key");
+    }
+    let nearest = known.iter().map(|key| key.path.as_str()).min_by_key(|key| distance(key, path));
+    let spelled = nearest.map(|key| {
+        if environment { format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")) } else { key.to_owned() }
+    });
+    format!("{name}: unknown key (the nearest known one is {})", spelled.unwrap_or_default())
+}
+
+/// How far apart two paths are: a good name in the wrong section is nearer than another name in the right one.
+fn distance(known: &str, path: &str) -> usize {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    strsim::damerau_levenshtein(known, path) + 2 * strsim::damerau_levenshtein(&last(known), &last(path))
 }

@@ -1,266 +1,122 @@
 //! The operator's file: one for all tiers, every key overridden by the environment, unknown keys refused.
+//!
+//! A key is declared once, in [`settings`]' macro: name, type, default and meaning. The reference is printed from that.
 
-mod keys;
+mod limits;
+mod listeners;
 mod load;
+mod rate_limits;
+mod reference;
+mod registration;
+mod rooms;
+mod secret;
+mod settings;
+mod storage;
+mod telemetry;
+mod value;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-
-pub use keys::reference;
+pub use limits::Limits;
+pub use listeners::{InternalListener, Listener, Listeners, OpsListener};
 pub use load::{Faults, load};
+pub use rate_limits::RateLimits;
+pub use reference::reference;
+pub use registration::{Passwords, Registration};
+pub use rooms::Rooms;
+pub use secret::Secret;
+pub use storage::{Bus, BusKind, Cluster, Store, StoreKind};
+pub use telemetry::{Log, LogFormat, Telemetry};
 
-/// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// The first tenant's server name.
-    pub server_name: String,
-    /// Where clients find the server; empty: the client listener.
-    pub public_baseurl: String,
-    /// Where data live.
-    pub data_dir: PathBuf,
-    /// How long requests under way may take at the end.
-    pub shutdown_timeout_s: u64,
-    /// Where to listen.
-    pub listeners: Listeners,
-    /// The store.
-    pub store: Store,
-    /// This process in the cluster.
-    pub cluster: Cluster,
-    /// Who may make accounts.
-    pub registration: Registration,
-    /// How passwords are kept.
-    pub passwords: Passwords,
-    /// How often clients may ask.
-    pub rate_limits: RateLimits,
-    /// Rooms.
-    pub rooms: Rooms,
-    /// The log.
-    pub log: Log,
-}
+use settings::{Check, Fault, section};
 
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Listeners {
-    /// For clients.
-    pub client: Listener,
-    /// For operators.
-    pub ops: OpsListener,
-}
-
-/// A listener for clients.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Listener {
-    /// Its address.
-    pub bind: SocketAddr,
-}
-
-/// The listener for operators.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct OpsListener {
-    /// Its address.
-    pub bind: SocketAddr,
-}
-
-/// The store.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Store {
-    /// Which one.
-    pub kind: StoreKind,
-}
-
-/// See [`Store`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoreKind {
-    /// On disk, in the data folder.
-    Embedded,
-    /// In memory: gone with the process.
-    Memory,
-}
-
-/// This process.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Cluster {
-    /// Its name; empty: the host's and the port.
-    pub node_name: String,
-}
-
-/// Who may make accounts.
-#[derive(Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Registration {
-    /// Anybody.
-    pub enabled: bool,
-    /// Whoever has this secret; empty: nobody.
-    pub shared_secret: String,
-    /// A file that holds it.
-    pub shared_secret_file: PathBuf,
-}
-
-/// How passwords are kept.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Passwords {
-    /// Hashes that cost nothing and protect nothing.
-    pub cheap_hash_for_tests: bool,
-}
-
-/// How often clients may ask.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct RateLimits {
-    /// Whether there are limits.
-    pub enabled: bool,
-    /// Messages per user.
-    pub messages_per_s: f64,
-    /// Messages at once.
-    pub messages_burst: u32,
-    /// Logins and registrations per address.
-    pub logins_per_s: f64,
-    /// Logins and registrations at once.
-    pub logins_burst: u32,
-}
-
-/// Rooms.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Rooms {
-    /// The version of new rooms.
-    pub default_version: String,
-    /// Whether the public list is public.
-    pub public_list_without_auth: bool,
-}
-
-/// The log.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// What is logged.
-    pub level: String,
-    /// How.
-    pub format: LogFormat,
-    /// Where; empty: standard error.
-    pub file: PathBuf,
-}
-
-/// See [`Log`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server_name: "localhost".into(),
-            public_baseurl: String::new(),
-            data_dir: "./polity-data".into(),
-            shutdown_timeout_s: 30,
-            listeners: Listeners::default(),
-            store: Store::default(),
-            cluster: Cluster::default(),
-            registration: Registration::default(),
-            passwords: Passwords::default(),
-            rate_limits: RateLimits::default(),
-            rooms: Rooms::default(),
-            log: Log::default(),
+section! {
+    /// Everything that can be set.
+    pub struct Config {
+        /// The first tenant: what stands behind the colon of its users. It can't be changed later.
+        server_name: String = "localhost".to_owned();
+        /// Where clients find this server. Default: the client listener.
+        public_baseurl: String = String::new();
+        /// Signing keys and the embedded store live here; made at the first start.
+        data_dir: PathBuf = PathBuf::from("./polity-data");
+        /// How long requests under way may take after SIGTERM.
+        shutdown_timeout_s: u64 = 30;
+        @sections {
+            /// Where to listen.
+            listeners: Listeners;
+            /// The store.
+            store: Store;
+            /// The bus.
+            bus: Bus;
+            /// This process among others.
+            cluster: Cluster;
+            /// Who may make accounts.
+            registration: Registration;
+            /// How passwords are kept.
+            passwords: Passwords;
+            /// How often clients may ask.
+            rate_limits: RateLimits;
+            /// How much the HTTP server takes on.
+            limits: Limits;
+            /// Rooms.
+            rooms: Rooms;
+            /// The log.
+            log: Log;
+            /// Traces.
+            telemetry: Telemetry;
         }
-    }
-}
-
-impl Default for Listeners {
-    fn default() -> Self {
-        Self { client: Listener::default(), ops: OpsListener::default() }
-    }
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8008)) }
-    }
-}
-
-impl Default for OpsListener {
-    fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 9008)) }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { kind: StoreKind::Embedded }
-    }
-}
-
-impl Default for RateLimits {
-    fn default() -> Self {
-        Self { enabled: true, messages_per_s: 10.0, messages_burst: 100, logins_per_s: 0.5, logins_burst: 20 }
-    }
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self { default_version: "12".into(), public_list_without_auth: false }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text, file: PathBuf::new() }
-    }
-}
-
-impl std::fmt::Debug for Registration {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The secret stays out of every log.
-        let secret = if self.shared_secret.is_empty() { "none" } else { "set" };
-        f.debug_struct("Registration").field("enabled", &self.enabled).field("shared_secret", &secret).finish()
     }
 }
 
 impl Config {
-    /// Every value that can't be.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    /// What `serve` without a file begins with: registration is open as long as only this machine can reach the client
+    /// listener (see [`load`]).
+    #[must_use]
+    pub fn single_binary_default() -> Self {
+        let mut config = Self::default();
+        config.registration.enabled = true;
+        config
+    }
+
+    /// Where clients find the server, without a slash at the end.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        if !self.public_baseurl.is_empty() {
+            return self.public_baseurl.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.listeners.client.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}", self.listeners.client.bind)
+    }
+
+    /// This process's name: as configured, or the host's name and the client listener's port.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        if !self.cluster.node_name.is_empty() {
+            return self.cluster.node_name.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+        format!("{host}:{}", self.listeners.client.bind.port())
+    }
+}
+
+impl Check for Config {
+    fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if self.server_name.is_empty() || self.server_name.contains(['/', ' ', '@']) {
-            faults.push(format!("server_name: {:?} is no server name", self.server_name));
+        let name = &self.server_name;
+        // https://spec.matrix.org/v1.19/appendices/#server-name
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if name.is_empty() || name.len() > 230 || !name.chars().all(allowed) {
+            faults.push(("server_name", format!("{name:?} is no server name")));
         }
         let url = &self.public_baseurl;
         if !url.is_empty() && !url.starts_with("https://") && !url.starts_with("http://") {
-            faults.push(format!("public_baseurl: {url:?} is no http or https address"));
+            faults.push(("public_baseurl", format!("{url:?} is no http or https address")));
         }
-        if !matches!(self.rooms.default_version.as_str(), "10" | "11" | "12") {
-            faults.push(format!("rooms.default_version: {:?} is not 10, 11 or 12", self.rooms.default_version));
-        }
-        if !matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug" | "trace") {
-            faults.push(format!("log.level: {:?} is not error, warn, info, debug or trace", self.log.level));
-        }
-        let limits = &self.rate_limits;
-        let impossible = |rate: f64| !rate.is_finite() || rate <= 0.0;
-        if limits.enabled && (impossible(limits.messages_per_s) || impossible(limits.logins_per_s)) {
-            faults.push("rate_limits: rates must be greater than 0".to_owned());
+        if self.data_dir.as_os_str().is_empty() {
+            faults.push(("data_dir", "empty".to_owned()));
         }
         faults
-    }
-
-    /// Where clients find the server.
-    #[must_use]
-    pub fn base_url(&self) -> String {
-        if self.public_baseurl.is_empty() {
-            return format!("http://{}", self.listeners.client.bind);
-        }
-        self.public_baseurl.trim_end_matches('/').to_owned()
     }
 }
 

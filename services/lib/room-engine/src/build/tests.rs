@@ -1,3 +1,5 @@
+//! What is built is what ruma builds, for every event and version.
+
 use proptest::prelude::*;
 use ruma_common::{
     CanonicalJsonObject, OwnedEventId, RoomVersionId, owned_event_id, owned_room_id, owned_server_name, owned_user_id,

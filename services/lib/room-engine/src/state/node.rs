@@ -23,6 +23,7 @@ pub const EMPTY: NodeHash = [0; 32];
 pub struct DamagedNode(String);
 
 /// A node.
+#[expect(clippy::large_enum_variant, reason = "nodes live behind an Arc; a box would cost every branch a pointer more")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Node {
     /// All entries of a small subtree, sorted by the hash of their keys.

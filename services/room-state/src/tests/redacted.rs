@@ -1,0 +1,67 @@
+//! Redactions: who may, what they count, once.
+
+use super::*;
+
+impl World {
+    async fn redact(&mut self, user: &str, room: &str, target: &str) -> Result<String, Detail> {
+        let request = SendEventRequest {
+            requester: who(user),
+            room_id: room.into(),
+            event_type: "m.room.redaction".into(),
+            content: "{}".into(),
+            redacts: Some(target.into()),
+            ..Default::default()
+        };
+        let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?;
+        Ok(answer.into_inner().event_id)
+    }
+}
+
+#[tokio::test]
+async fn one_redacts_ones_own_and_moderators_all() {
+    for version in ["10", "11", "12"] {
+        let mut world = world().await;
+        let room = world.create(version, "public_chat").await;
+        world.member(BOB, &room, BOB, "join").await.unwrap();
+        let (own, _) = world.send(BOB, &room, "own").await.unwrap();
+        let (others, seq) = world.send(ALICE, &room, "others").await.unwrap();
+        assert_eq!(world.redact(BOB, &room, &others).await.unwrap_err().reason, "M_FORBIDDEN");
+        assert_eq!(world.redact(BOB, &room, "$nothing").await.unwrap_err().reason, "M_NOT_FOUND");
+        world.redact(BOB, &room, &own).await.unwrap();
+        let first = world.redact(ALICE, &room, &others).await.unwrap();
+        world.redact(ALICE, &room, &others).await.unwrap();
+        // Sent as an ordinary event, too.
+        let by_content = format!("{{\"redacts\":\"{others}\"}}");
+        world.put(ALICE, &room, ("m.room.redaction", None), by_content).await.unwrap();
+        let rows = world.rows(&room).await;
+        let last = rows.last().unwrap();
+        assert_eq!(last.meta.redacts, Some((others.as_str().try_into().unwrap(), Some(Seq::new(seq)))));
+        assert_eq!((last.meta.counts.notifying, last.meta.counts.redacted), (2, 2), "each event once");
+        let key = world.names.find(TenantId::new(TENANT), &room).await.unwrap().unwrap();
+        let redacted = rooms::redactions_between(&*world.store, key, Seq::new(seq), Seq::new(seq)).await.unwrap();
+        assert_eq!(redacted, [(Seq::new(seq), first.as_str().try_into().unwrap())], "the first one stays");
+    }
+}
+
+#[tokio::test]
+async fn events_of_other_rooms_are_out_of_reach() {
+    let mut world = world().await;
+    let room = world.create("12", "public_chat").await;
+    let other = world.create("12", "public_chat").await;
+    let (event, _) = world.send(ALICE, &other, "there").await.unwrap();
+    assert_eq!(world.redact(ALICE, &room, &event).await.unwrap_err().reason, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn redactions_at_once_count_once() {
+    let mut world = world().await;
+    let room = world.create("12", "public_chat").await;
+    let (event, _) = world.send(ALICE, &room, "gone").await.unwrap();
+    let redactions = (0..8).map(|_| {
+        let mut world = World { store: world.store.clone(), names: world.names.clone(), client: world.client.clone() };
+        let (room, event) = (room.clone(), event.clone());
+        async move { world.redact(ALICE, &room, &event).await.unwrap() }
+    });
+    futures_util::future::join_all(redactions).await;
+    assert_eq!(world.rows(&room).await.last().unwrap().meta.counts.redacted, 1);
+}
