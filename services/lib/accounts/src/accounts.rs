@@ -273,17 +273,17 @@ impl Accounts {
         Ok(found.map_or(Seq::ZERO, |found| found.head.seq))
     }
 
-    /// The log of a device's inbox, if it has one: what is published on the bus names it.
+    /// The log of a device's inbox, made if it has none yet: what is published on the bus names it, also of the first message.
     ///
     /// # Errors
-    /// When the store can't be read.
+    /// When the store can't be read or written.
     pub async fn inbox_log(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         device_id: &ruma_common::DeviceId,
-    ) -> Result<Option<LogId>, Error> {
-        Ok(self.inbox_names.find(tenant, &inbox::name(user_id, device_id)).await?.map(|key| key.log))
+    ) -> Result<LogId, Error> {
+        Ok(self.inbox_names.find_or_make(tenant, &inbox::name(user_id, device_id)).await?.log)
     }
 
     pub(crate) async fn entry(

@@ -70,9 +70,9 @@ impl Engine {
         let viewer = &request.viewer;
         let mut watch = self.interest.watch(Arc::clone(session));
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
-        if let Some(inbox) = self.accounts.inbox_log(viewer.tenant, &viewer.user_id, &viewer.device_id).await? {
-            watch.add(Subject::new(SubjectKind::Device, viewer.tenant, inbox));
-        }
+        // Also if it is empty: a key must be told before the message that needs it.
+        let inbox = self.accounts.inbox_log(viewer.tenant, &viewer.user_id, &viewer.device_id).await?;
+        watch.add(Subject::new(SubjectKind::Device, viewer.tenant, inbox));
         for log in self.member_logs(request).await? {
             watch.add(Subject::new(SubjectKind::Room, viewer.tenant, log));
             watch.add(Subject::new(SubjectKind::RoomEphemeral, viewer.tenant, log));
