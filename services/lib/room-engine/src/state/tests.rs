@@ -105,5 +105,8 @@ fn hashed_ids_are_kept_short_and_others_whole() {
         let id = OwnedEventId::try_from(id).unwrap();
         assert_eq!(EventRef::from(&*id).to_id().unwrap(), id);
     }
-    assert!(matches!(EventRef::from(ruma_common::event_id!("$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg")), EventRef::Hash(_)));
+    assert!(matches!(
+        EventRef::from(ruma_common::event_id!("$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg")),
+        EventRef::Hash(_)
+    ));
 }
