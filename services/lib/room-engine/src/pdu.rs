@@ -106,7 +106,7 @@ impl Pdu {
             prev_events: stored.prev_events,
             auth_events: stored.auth_events,
             redacts,
-            json: json.clone(),
+            json,
         }))
     }
 

@@ -246,6 +246,7 @@ fn short() -> RecordError {
     RecordError::Damaged("cut short".into())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn damaged(error: postcard::Error) -> RecordError {
     RecordError::Damaged(error.to_string())
 }
