@@ -133,8 +133,8 @@ fn http1(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout())
         .max_header_size(limits.request_head_bytes.min(BUFFER))
-        .max_buf_size(BUFFER)
-        .pipeline_flush(true);
+        .max_buf_size(BUFFER);
+    // Not pipeline_flush: with it hyper never sends the refusal of a head that is too large.
     builder
 }
 
