@@ -47,11 +47,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|error| BindError { address, error })
 }
 
-/// Serves plain HTTP with the default limits: see [`Server::serve`].
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, drain: Duration) {
-    Server::new(listener, &Limits::default()).serve(router, stop, drain).await;
-}
-
 /// A listener with what it needs to serve.
 #[derive(Debug)]
 pub struct Server {
