@@ -157,25 +157,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_crashed_essential_task_stops_the_process_and_an_orderly_one_does_not() {
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         let stop = life.stop();
         life.essential("orderly", async move { stop.cancelled().await });
         life.stop().cancel();
         assert!(life.ended().await);
         assert!(life.cut().is_cancelled());
 
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         life.essential("broken", async { panic!("as a test wants it") });
         assert!(!tokio::time::timeout(Duration::from_secs(5), life.ended()).await.unwrap());
 
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         life.essential("lazy", async {});
         assert!(!tokio::time::timeout(Duration::from_secs(5), life.ended()).await.unwrap());
     }
 
     #[tokio::test]
     async fn hangup_reloads_and_terminate_stops() {
-        let (life, reloaded) = (Lifecycle::new(Duration::from_secs(5)), Arc::new(tokio::sync::Notify::new()));
+        let (life, reloaded) = (Lifecycle::new(Duration::from_millis(500)), Arc::new(tokio::sync::Notify::new()));
         let told = Arc::clone(&reloaded);
         life.listen(move || told.notify_one()).unwrap();
         let send = |signal: &str| {
