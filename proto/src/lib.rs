@@ -7,7 +7,7 @@ mod error;
 mod transport;
 
 pub use error::{Detail, to_status};
-pub use transport::{Transport, local};
+pub use transport::{Transport, local, with_deadline};
 
 /// Commands on rooms.
 pub mod room_state {

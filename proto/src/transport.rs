@@ -34,6 +34,13 @@ where
     Transport(BoxCloneSyncService::new(timed.map_err(|never| match never {})))
 }
 
+/// A request that is given up after `limit`, here and by who answers it.
+pub fn with_deadline<T>(message: T, limit: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
 /// How long a call may take, by its `grpc-timeout`: up to eight digits and a unit. What isn't one sets no limit.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
@@ -104,19 +111,13 @@ mod tests {
         }
     }
 
-    fn with_timeout<T>(message: T, limit: Duration) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        request.set_timeout(limit);
-        request
-    }
-
     #[tokio::test]
     async fn calls_are_answered_and_end_at_their_deadline() {
         let mut client = RoomStateClient::new(local(RoomStateServer::new(Half)));
-        let late = client.create_room(with_timeout(CreateRoomRequest::default(), Duration::from_millis(5))).await;
+        let late = client.create_room(with_deadline(CreateRoomRequest::default(), Duration::from_millis(5))).await;
         assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
         let send = SendEventRequest { event_type: "x".into(), ..Default::default() };
-        let answer = client.send_event(with_timeout(send, Duration::from_secs(60))).await.unwrap();
+        let answer = client.send_event(with_deadline(send, Duration::from_secs(60))).await.unwrap();
         assert_eq!(answer.into_inner().event_id, "x");
         assert_eq!(client.set_membership(SetMembershipRequest::default()).await.unwrap_err().code(), Code::Internal);
     }

@@ -1,16 +1,15 @@
 //! What the endpoints stand on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use polity_accounts::Accounts;
 use polity_bus::Bus;
 use polity_core::{Clock, Random, TenantId, sync_token::TokenKey};
 use polity_store::Store;
 use polity_sync::engine::{Engine, Viewer};
-use quick_cache::sync::Cache;
 use ruma_common::{OwnedServerName, RoomVersionId};
 
-use crate::{ApiError, auth::Requester, room_client::RoomClient};
+use crate::{ApiError, auth::Requester, limits::Limits, room_client::RoomClient};
 
 /// A tenant, as the client API knows it.
 pub struct Tenant {
@@ -28,21 +27,6 @@ pub struct Tenant {
 pub struct Tenants {
     /// The first one answers for every name that is nobody's.
     pub all: Vec<Arc<Tenant>>,
-}
-
-/// How often clients may ask.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Whether there are limits.
-    pub enabled: bool,
-    /// Events per user and second, in the long run.
-    pub messages_per_s: f64,
-    /// Events per user at once.
-    pub messages_burst: u32,
-    /// Logins and registrations per address and second, in the long run.
-    pub logins_per_s: f64,
-    /// Logins and registrations per address at once.
-    pub logins_burst: u32,
 }
 
 /// The client API.
@@ -75,8 +59,6 @@ pub struct Api {
     pub public_list_without_auth: bool,
     /// How often clients may ask.
     pub limits: Limits,
-    /// When the next request of a name would be in time (monotonic), for rate limits.
-    buckets: Cache<(TenantId, Box<str>), Duration>,
 }
 
 /// What [`Api::new`] needs.
@@ -129,35 +111,7 @@ impl Api {
             shared_secret: parts.shared_secret,
             public_list_without_auth: parts.public_list_without_auth,
             limits: parts.limits,
-            buckets: Cache::new(100_000),
         })
-    }
-
-    /// Counts an event that a user sends.
-    pub(crate) fn count_message(&self, requester: &Requester) -> Result<(), ApiError> {
-        let (rate, burst) = (self.limits.messages_per_s, self.limits.messages_burst);
-        self.count(requester.tenant, format!("m{}", requester.user_id), rate, burst)
-    }
-
-    /// Counts a login or registration from an address.
-    pub(crate) fn count_login(&self, tenant: TenantId, address: std::net::IpAddr) -> Result<(), ApiError> {
-        self.count(tenant, format!("l{address}"), self.limits.logins_per_s, self.limits.logins_burst)
-    }
-
-    /// A token bucket, kept as the time at which it would be full again. What falls out of the cache was full.
-    fn count(&self, tenant: TenantId, name: String, per_s: f64, burst: u32) -> Result<(), ApiError> {
-        if !self.limits.enabled {
-            return Ok(());
-        }
-        let (now, key) = (self.clock.monotonic(), (tenant, name.into_boxed_str()));
-        let cost = Duration::from_secs_f64(1.0 / per_s);
-        let full_at = self.buckets.get(&key).unwrap_or(now).max(now) + cost;
-        let allowed = now + cost * burst;
-        if full_at > allowed {
-            return Err(ApiError::limit_exceeded(full_at.saturating_sub(allowed)));
-        }
-        self.buckets.insert(key, full_at);
-        Ok(())
     }
 
     pub(crate) fn viewer(tenant: &Tenant, requester: &Requester) -> Viewer {

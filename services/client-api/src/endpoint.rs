@@ -3,7 +3,7 @@
 //! The paths, the method and the kind of authentication come from ruma's description of the endpoint, so that every old
 //! and unstable spelling of a path is served without being written down here.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,9 @@ use ruma_common::api::{
 };
 
 use crate::{Api, ApiError, Tenant, auth::Requester};
+
+/// A call of another tier takes no longer, however long the request might.
+pub(crate) const CALL: Duration = Duration::from_secs(60);
 
 /// Whether an endpoint wants an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,11 @@ impl Context {
     /// Who asks, on an endpoint that requires a token.
     pub(crate) fn requester(&self) -> Result<&Requester, ApiError> {
         self.requester.as_ref().ok_or_else(ApiError::missing_token)
+    }
+
+    /// How long a call of another tier may take.
+    pub(crate) fn within(&self) -> Duration {
+        self.scope.as_ref().map_or(CALL, Scope::remaining).min(CALL)
     }
 }
 

@@ -10,6 +10,7 @@ mod discovery;
 mod endpoint;
 mod error;
 mod keys;
+mod limits;
 mod room;
 mod room_client;
 mod routes;
@@ -17,6 +18,7 @@ mod session;
 mod sync;
 mod user;
 
-pub use api::{Api, Limits, Parts, Tenant, Tenants};
+pub use api::{Api, Parts, Tenant, Tenants};
 pub use error::ApiError;
+pub use limits::Limits;
 pub use routes::router;

@@ -1,11 +1,14 @@
 //! Calls of room-state.
 
+use std::time::Duration;
+
 use polity_proto::{
     Detail, Transport,
     room_state::{
         CreateRoomRequest, EventResponse, Profile, Requester as ProtoRequester, SendEventRequest, SetMembershipRequest,
         room_state_client::RoomStateClient,
     },
+    with_deadline,
 };
 use ruma_common::{OwnedEventId, OwnedRoomId, RoomId, UserId};
 
@@ -39,13 +42,15 @@ impl RoomClient {
         Self(RoomStateClient::new(transport).max_decoding_message_size(1 << 20).max_encoding_message_size(8 << 20))
     }
 
-    pub(crate) async fn create(&self, request: CreateRoomRequest) -> Result<OwnedRoomId, ApiError> {
+    pub(crate) async fn create(&self, request: CreateRoomRequest, within: Duration) -> Result<OwnedRoomId, ApiError> {
+        let request = with_deadline(request, within);
         let answer = self.0.clone().create_room(request).await.map_err(|status| Detail::from(&status))?.into_inner();
         OwnedRoomId::try_from(answer.room_id)
             .map_err(|error| ApiError::of_kind(polity_core::ErrorKind::Internal, error.to_string()))
     }
 
-    pub(crate) async fn send(&self, request: SendEventRequest) -> Result<OwnedEventId, ApiError> {
+    pub(crate) async fn send(&self, request: SendEventRequest, within: Duration) -> Result<OwnedEventId, ApiError> {
+        let request = with_deadline(request, within);
         event_id(self.0.clone().send_event(request).await.map_err(|status| Detail::from(&status))?.into_inner())
     }
 }
@@ -63,6 +68,7 @@ impl Api {
         room_id: &RoomId,
         target: &UserId,
         change: Membership,
+        within: Duration,
     ) -> Result<OwnedEventId, ApiError> {
         let request = SetMembershipRequest {
             requester: requester(by),
@@ -74,6 +80,7 @@ impl Api {
             is_direct: change.is_direct,
             profile_only: change.profile_only,
         };
+        let request = with_deadline(request, within);
         event_id(
             self.rooms.0.clone().set_membership(request).await.map_err(|status| Detail::from(&status))?.into_inner(),
         )

@@ -32,6 +32,12 @@ impl From<polity_store_local::OpenError> for Failure {
     }
 }
 
+impl From<polity_platform::http::BindError> for Failure {
+    fn from(error: polity_platform::http::BindError) -> Self {
+        Self::new(exit::UNAVAILABLE, error)
+    }
+}
+
 impl From<polity_log::LogError> for Failure {
     fn from(error: polity_log::LogError) -> Self {
         Self::software(error)

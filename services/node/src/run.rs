@@ -1,7 +1,12 @@
 //! Builds the tiers of one process, runs them, and ends them in order.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use axum::Router;
 use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
 use polity_client_api::{Api, Limits, Parts};
@@ -10,7 +15,7 @@ use polity_log::{Env, Moved, Names, Recover, Registry, recover_all};
 use polity_platform::{
     config::{Config, StoreKind},
     http::{self, Layers, Server, Tls},
-    lifecycle::{self, exit},
+    lifecycle::{self, Lifecycle, exit},
     ops::{self, Ready},
     telemetry,
 };
@@ -25,7 +30,7 @@ use polity_sync::{
     read::Rooms,
 };
 use ruma_common::RoomVersionId;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{command::say, failure::Failure, tenants::Tenants};
@@ -38,8 +43,6 @@ const NODE_CACHE: u64 = 16 << 20;
 const LOADED: usize = 5_000;
 /// Logs in the head map.
 const HEADS: usize = 200_000;
-/// Bytes of a request's body: an event has 64 KiB, a key upload more.
-const BODY: usize = 1 << 20;
 /// How often idle logs are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -64,40 +67,57 @@ struct Node {
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let _telemetry = telemetry::start(&config.log, &config.telemetry, &config.node_name())
         .map_err(|error| Failure::new(exit::USAGE, error))?;
-    let stop = CancellationToken::new();
-    let metrics = ops::record_metrics(&stop).map_err(Failure::software)?;
+    let life = Lifecycle::new(Duration::from_secs(config.shutdown_timeout_s));
+    let metrics = ops::record_metrics(&life.stop()).map_err(Failure::software)?;
+    describe_metrics();
+    if let Err(error) = lifecycle::raise_file_limit() {
+        tracing::warn!(%error, "the number of connections stays as the system limits it");
+    }
+    // Ports first: nothing is touched by a process that can't serve.
+    let clients = http::bind(config.listeners.client.bind).await?;
+    let operators = http::bind(config.listeners.ops.bind).await?;
+    let tls = tls(config)?;
+    let certificate = tls.clone();
+    life.listen(move || reload(certificate.as_deref())).map_err(Failure::software)?;
+    let ready = Ready::default();
+    let ops = serve_operators(operators, config, ops::router(ready.clone(), metrics), life.cut());
+    let node = build(config, &life).await?;
+    recover(&node, &config.node_name());
+    sweep(&node, &life);
+    ready.set(true);
+    greet(config);
+    let routes = Layers::new(&config.limits).around(polity_client_api::router(Arc::clone(&node.api)));
+    let listener = &config.listeners.client;
+    let server = Server::new(clients, &config.limits).with_tls(tls).with_trusted_proxies(&listener.trusted_proxies);
+    let stop = life.stop();
+    let stopping = async {
+        stop.cancelled().await;
+        ready.set(false);
+        Instant::now()
+    };
+    let ((), stopped) = tokio::join!(server.serve(routes, stop.clone(), life.drain()), stopping);
+    let left = || life.drain().saturating_sub(stopped.elapsed());
+    if node.rooms.drain(left()).await & node.accounts.uses().drain(left()).await {
+        // Nothing of this run is left for the next one to recover.
+        node.registry.leave().await?;
+    }
+    let asked_for = life.ended().await;
+    let _ = ops.await;
+    if asked_for { Ok(()) } else { Err(Failure::software("a part that the process can't do without has ended")) }
+}
+
+fn describe_metrics() {
     polity_room_state::describe_metrics();
     polity_store_local::describe_metrics();
     polity_log::describe_metrics();
     polity_bus::describe_metrics();
-    // Ports first: nothing is touched by a process that can't serve.
-    let clients = listen(config.listeners.client.bind).await?;
-    let operators = listen(config.listeners.ops.bind).await?;
-    lifecycle::stop_on_signals(&stop).map_err(Failure::software)?;
-    let (ready, drain) = (Ready::default(), Duration::from_secs(config.shutdown_timeout_s));
-    let ops = tasks::spawn(http::serve(operators, ops::router(ready.clone(), metrics), stop.clone(), drain));
-    let node = build(config).await?;
-    recover(&node, &config.node_name());
-    let sweeper = sweep(&node, stop.clone());
-    ready.set(true);
-    greet(config);
-    let layers = Layers::new(&config.limits);
-    let routes = layers.around(polity_client_api::router(Arc::clone(&node.api)));
-    let server = Server::new(clients, &config.limits).with_tls(tls(config)?);
-    server.serve(routes, stop.clone(), drain).await;
-    ready.set(false);
-    stop.cancel();
-    let in_time = node.rooms.drain(drain).await & node.accounts.uses().drain(drain).await;
-    if in_time {
-        // Nothing of this run is left for the next one to recover.
-        node.registry.leave().await?;
-    }
-    let _ = (ops.await, sweeper.await);
-    Ok(())
 }
 
-async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| Failure::new(exit::UNAVAILABLE, format!("{address}: {error}")))
+/// Answers operators until the very end.
+fn serve_operators(listener: TcpListener, config: &Config, routes: Router, cut: CancellationToken) -> JoinHandle<()> {
+    let server = Server::new(listener, &config.limits);
+    #[expect(clippy::disallowed_methods, reason = "ends after the tasks that the end waits for")]
+    tokio::spawn(server.serve(routes, cut, Duration::from_secs(1)))
 }
 
 /// The client listener's certificate, if it has one.
@@ -110,6 +130,15 @@ fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Failure> {
     loaded.map(Some).map_err(|error| Failure::new(exit::USAGE, error))
 }
 
+/// Reads the certificate again: an operator sends SIGHUP after a renewal.
+fn reload(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used: the old one stays"),
+    }
+}
+
 fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
     if config.store.kind == StoreKind::Memory {
         return Ok(LocalStore::memory(Arc::clone(clock), &SystemRandom).map_err(Failure::software)?);
@@ -117,7 +146,7 @@ fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>,
     Ok(LocalStore::open(&config.data_dir.join("store"), &Options::default(), Arc::clone(clock), &SystemRandom)?)
 }
 
-async fn build(config: &Config) -> Result<Node, Failure> {
+async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     fs::create_dir_all(&config.data_dir)
         .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))?;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
@@ -158,38 +187,29 @@ async fn build(config: &Config) -> Result<Node, Failure> {
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
         clock: Arc::clone(&clock),
         random,
+        stop: life.stop(),
     });
     let hub =
         Hub { interest, ephemeral: Arc::clone(&engine.ephemeral), rooms: Arc::clone(&engine.rooms), store, clock };
-    // It ends with the subscriptions, which the engine holds: no shutdown waits for it.
-    #[expect(clippy::disallowed_methods, reason = "ends with the process")]
-    tokio::spawn(hub.run(receiver));
+    let stop = life.stop();
+    life.essential("news", async move {
+        tokio::select! { () = stop.cancelled() => {}, () = hub.run(receiver) => {} }
+    });
     let api = Api::new(Parts {
         tenants: tenants.for_clients(),
         accounts: Arc::clone(&accounts),
         engine,
         rooms: rooms.transport(),
         bus,
-        max_body_bytes: BODY,
+        max_body_bytes: config.limits.request_body_bytes,
         default_room_version: RoomVersionId::try_from(config.rooms.default_version.as_str())
             .map_err(|error| Failure::new(exit::USAGE, error))?,
         open_registration: config.registration.enabled,
         shared_secret: config.registration.shared_secret.get().map(str::to_owned),
         public_list_without_auth: config.rooms.public_list_without_auth,
-        limits: limits(config),
+        limits: Limits::new(&config.rate_limits),
     });
     Ok(Node { registry, accounts, rooms, api })
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.rate_limits;
-    Limits {
-        enabled: limits.enabled,
-        messages_per_s: limits.messages_per_s,
-        messages_burst: limits.messages_burst,
-        logins_per_s: limits.logins_per_s,
-        logins_burst: limits.logins_burst,
-    }
 }
 
 /// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first.
@@ -206,9 +226,10 @@ fn recover(node: &Node, name: &str) {
     });
 }
 
-fn sweep(node: &Node, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
-    let (rooms, accounts) = (node.rooms.clone(), Arc::clone(&node.accounts));
-    tasks::spawn(async move {
+/// Unloads what is idle.
+fn sweep(node: &Node, life: &Lifecycle) {
+    let (rooms, accounts, stop) = (node.rooms.clone(), Arc::clone(&node.accounts), life.stop());
+    life.essential("sweep", async move {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
@@ -218,7 +239,7 @@ fn sweep(node: &Node, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
             rooms.sweep();
             accounts.uses().sweep();
         }
-    })
+    });
 }
 
 /// What to do next.

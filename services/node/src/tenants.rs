@@ -77,9 +77,13 @@ fn signing_key(folder: &Path, random: &dyn Random) -> io::Result<(String, [u8; 3
         Ok(text) => parse(&text).ok_or_else(|| io::Error::other("signing.key is damaged")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let (version, seed) = (random.alphanumeric(6), random.bytes());
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            // Whole or not at all: a half-written key would be taken for a damaged one.
+            let new = folder.join("signing.key.new");
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             writeln!(file, "ed25519 {version} {}", STANDARD_NO_PAD.encode(seed))?;
             file.sync_all()?;
+            fs::rename(&new, &path)?;
+            fs::File::open(folder)?.sync_all()?;
             Ok((version, seed))
         }
         Err(error) => Err(error),

@@ -15,6 +15,7 @@ use crate::{
     ApiError, Tenant,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     routes::Routes,
     session,
 };
@@ -65,7 +66,7 @@ async fn register(call: Call) -> Result<Answer, ApiError> {
         });
         return Ok(Answer::Status(StatusCode::UNAUTHORIZED, challenge));
     }
-    api.count_login(tenant.id, call.context.client.0.ip())?;
+    api.count_address(tenant.id, call.context.client.0.ip(), Counted::Registration)?;
     api.accounts.register(tenant.id, &user_id, body.password, false).await?;
     if body.inhibit_login {
         return Ok(json!({"user_id": user_id, "home_server": tenant.server_name}).into());

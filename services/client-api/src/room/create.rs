@@ -13,6 +13,7 @@ use crate::{
     call::{Answer, Call},
     directory,
     endpoint::Token,
+    limits::Counted,
     room_client,
     routes::Routes,
 };
@@ -64,7 +65,7 @@ struct State {
 async fn create(call: Call) -> Result<Answer, ApiError> {
     let body: Create = call.json()?;
     let (api, requester) = (&call.context.api, call.context.requester()?);
-    api.count_message(requester)?;
+    api.count(requester, Counted::Join)?;
     if !body.invite_3pid.is_empty() {
         return Err(ApiError::invalid_param("invitations by third-party identifiers are not supported"));
     }
@@ -103,7 +104,7 @@ async fn create(call: Call) -> Result<Answer, ApiError> {
         profile: Some(api.profile_of(requester, &requester.user_id).await?),
         listed: public,
     };
-    let room_id = api.rooms.create(request).await?;
+    let room_id = api.rooms.create(request, call.context.within()).await?;
     if let Some(alias) = alias {
         directory::make_alias(api, requester, &alias, &room_id).await?;
     }

@@ -15,6 +15,7 @@ use crate::{
     call::{Answer, Call},
     directory,
     endpoint::Token,
+    limits::Counted,
     room_client::Membership,
     routes::Routes,
 };
@@ -46,9 +47,9 @@ struct Other {
 async fn join_room(call: &Call, room_id: &OwnedRoomId) -> Result<Answer, ApiError> {
     let body: Own = call.json()?;
     let requester = call.context.requester()?;
-    call.context.api.count_message(requester)?;
+    call.context.api.count(requester, Counted::Join)?;
     let change = Membership { membership: "join", reason: body.reason, ..Membership::default() };
-    call.context.api.set_membership(requester, room_id, &requester.user_id, change).await?;
+    call.context.api.set_membership(requester, room_id, &requester.user_id, change, call.context.within()).await?;
     Ok(json!({"room_id": room_id}).into())
 }
 
@@ -66,7 +67,10 @@ async fn leave(call: Call) -> Result<Answer, ApiError> {
     let body: Own = call.json()?;
     let requester = call.context.requester()?;
     let change = Membership { membership: "leave", reason: body.reason, ..Membership::default() };
-    call.context.api.set_membership(requester, &call.room_id(0)?, &requester.user_id, change).await?;
+    call.context
+        .api
+        .set_membership(requester, &call.room_id(0)?, &requester.user_id, change, call.context.within())
+        .await?;
     Ok(json!({}).into())
 }
 
@@ -87,9 +91,9 @@ async fn forget(call: Call) -> Result<Answer, ApiError> {
 async fn change_other(call: &Call, membership: &'static str) -> Result<Answer, ApiError> {
     let (requester, room_id) = (call.context.requester()?, call.room_id(0)?);
     let body: Other = call.json()?;
-    call.context.api.count_message(requester)?;
+    call.context.api.count(requester, if membership == "invite" { Counted::Invite } else { Counted::Message })?;
     let change = Membership { membership, reason: body.reason, ..Membership::default() };
-    call.context.api.set_membership(requester, &room_id, &body.user_id, change).await?;
+    call.context.api.set_membership(requester, &room_id, &body.user_id, change, call.context.within()).await?;
     Ok(json!({}).into())
 }
 

@@ -11,6 +11,7 @@ use crate::{
     ApiError,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     room_client,
     routes::Routes,
 };
@@ -26,13 +27,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 fn request(call: &Call) -> Result<SendEventRequest, ApiError> {
     let requester = call.context.requester()?;
-    call.context.api.count_message(requester)?;
+    call.context.api.count(requester, Counted::Message)?;
     let room_id = call.room_id(0)?.to_string();
     Ok(SendEventRequest { requester: room_client::requester(requester), room_id, ..SendEventRequest::default() })
 }
 
 async fn answer(call: &Call, request: SendEventRequest) -> Result<Answer, ApiError> {
-    Ok(json!({"event_id": call.context.api.rooms.send(request).await?}).into())
+    Ok(json!({"event_id": call.context.api.rooms.send(request, call.context.within()).await?}).into())
 }
 
 async fn send(call: Call) -> Result<Answer, ApiError> {

@@ -13,6 +13,7 @@ use crate::{
     ApiError, Tenant,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     routes::Routes,
 };
 
@@ -56,7 +57,7 @@ async fn login(call: Call) -> Result<Answer, ApiError> {
     if body.kind != "m.login.password" {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "only m.login.password is supported"));
     }
-    api.count_login(tenant.id, call.context.client.0.ip())?;
+    api.count_address(tenant.id, call.context.client.0.ip(), Counted::Login)?;
     let user = match body.identifier {
         Some(Identifier { kind, user }) if kind == "m.id.user" => user,
         Some(_) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "unknown kind of identifier")),

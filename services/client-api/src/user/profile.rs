@@ -11,6 +11,7 @@ use super::oneself;
 use crate::{
     ApiError,
     call::{Answer, Call},
+    endpoint::CALL,
     endpoint::Token,
     room_client::Membership,
     routes::Routes,
@@ -64,7 +65,7 @@ async fn set(call: Call) -> Result<Answer, ApiError> {
     tasks::spawn(async move {
         for (room_id, _) in rooms.into_iter().filter(|(_, row)| row.membership == "join") {
             let change = Membership { membership: "join", profile_only: true, ..Membership::default() };
-            if let Err(error) = api.set_membership(&requester, &room_id, &requester.user_id, change).await {
+            if let Err(error) = api.set_membership(&requester, &room_id, &requester.user_id, change, CALL).await {
                 tracing::debug!(%error, room = %room_id, "a profile didn't reach a room");
             }
         }

@@ -127,10 +127,7 @@ impl Drop for Essential {
 }
 
 /// Cancels the token at the first SIGTERM or SIGINT, and ends the process at the second.
-///
-/// # Errors
-/// When signals can't be listened for.
-pub fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
+fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = stop.clone();
     // Not one of the tasks that the end waits for.
@@ -160,20 +157,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_crashed_essential_task_stops_the_process_and_an_orderly_one_does_not() {
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         let stop = life.stop();
         life.essential("orderly", async move { stop.cancelled().await });
         life.stop().cancel();
         assert!(life.ended().await);
         assert!(life.cut().is_cancelled());
 
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         life.essential("broken", async { panic!("as a test wants it") });
         assert!(!tokio::time::timeout(Duration::from_secs(5), life.ended()).await.unwrap());
 
-        let life = Lifecycle::new(Duration::from_secs(5));
+        let life = Lifecycle::new(Duration::from_millis(500));
         life.essential("lazy", async {});
         assert!(!tokio::time::timeout(Duration::from_secs(5), life.ended()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn hangup_reloads_and_terminate_stops() {
+        let (life, reloaded) = (Lifecycle::new(Duration::from_millis(500)), Arc::new(tokio::sync::Notify::new()));
+        let told = Arc::clone(&reloaded);
+        life.listen(move || told.notify_one()).unwrap();
+        let send = |signal: &str| {
+            let own = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args([signal, &own]).status().unwrap().success());
+        };
+        for _ in 0..2 {
+            send("-HUP");
+            tokio::time::timeout(Duration::from_secs(5), reloaded.notified()).await.unwrap();
+        }
+        assert!(!life.stop().is_cancelled());
+        send("-TERM");
+        tokio::time::timeout(Duration::from_secs(5), life.stop().cancelled()).await.unwrap();
     }
 
     #[test]

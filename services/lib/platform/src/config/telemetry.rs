@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 
 use super::settings::{Check, Fault, choice, section};
 
@@ -15,9 +15,6 @@ choice! {
         Json = "json",
     }
 }
-
-/// A library that tells too much.
-const QUIET: &str = "ruma_state_res";
 
 section! {
     /// The log.
@@ -53,10 +50,7 @@ impl Log {
                 return Err(bad(word));
             }
         }
-        let targets = self.level.parse::<Targets>().map_err(|_| bad(&self.level))?;
-        // It tells at info of every event that it allows.
-        let quiet = !self.level.contains(QUIET);
-        Ok(if quiet { targets.with_target(QUIET, LevelFilter::WARN) } else { targets })
+        self.level.parse::<Targets>().map_err(|_| bad(&self.level))
     }
 }
 

@@ -11,7 +11,7 @@ mod tls;
 
 pub use address::ClientAddress;
 pub use layers::{Errcode, Layers, Scope, describe_metrics};
-pub use server::{BindError, Server, bind, serve};
+pub use server::{BindError, Server, bind};
 pub use tls::{Tls, TlsError};
 
 #[cfg(test)]

@@ -47,11 +47,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|error| BindError { address, error })
 }
 
-/// Serves plain HTTP with the default limits: see [`Server::serve`].
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, drain: Duration) {
-    Server::new(listener, &Limits::default()).serve(router, stop, drain).await;
-}
-
 /// A listener with what it needs to serve.
 #[derive(Debug)]
 pub struct Server {
@@ -133,8 +128,8 @@ fn http1(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout())
         .max_header_size(limits.request_head_bytes.min(BUFFER))
-        .max_buf_size(BUFFER)
-        .pipeline_flush(true);
+        .max_buf_size(BUFFER);
+    // Not pipeline_flush: with it hyper never sends the refusal of a head that is too large.
     builder
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fs, time::Duration};
 
+use tower::ServiceExt as _;
+
 use super::*;
 
 fn log(file: &std::path::Path, level: &str) -> config::Log {
@@ -25,6 +27,11 @@ async fn the_level_and_the_file_can_be_changed_while_it_runs() {
     wait_for(&path, "wanted now");
     assert!(!fs::read_to_string(&moved).unwrap().contains("not wanted"));
     assert!(telemetry.reload(&log(&path, "loud")).is_err());
+    // The line of a request asks beforehand whether anybody wants it.
+    let routes = axum::Router::new().route("/route", axum::routing::get(|| async {}));
+    let router = crate::http::Layers::new(&config::Limits::default()).around(routes);
+    router.oneshot(http::Request::get("/route").body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    wait_for(&path, "\"route\":\"/route\"");
     measure();
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use polity_accounts::Accounts;
 use polity_core::{Clock, Random};
 use polity_store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ephemeral::Ephemeral,
@@ -51,4 +52,6 @@ pub struct Engine {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Cancelled when the process ends: who waits is answered then.
+    pub stop: CancellationToken,
 }

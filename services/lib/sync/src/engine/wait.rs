@@ -36,7 +36,11 @@ impl Engine {
         let mut watch = self.watch(request, &session).await?;
         let mut answer = self.collect(request, &mut progress).await?;
         while answer.is_empty() && !progress.initial && !request.full_state {
-            let Ok(dirty) = tokio::time::timeout_at(deadline, session.woken()).await else { break };
+            let dirty = tokio::select! {
+                dirty = session.woken() => dirty,
+                () = tokio::time::sleep_until(deadline) => break,
+                () = self.stop.cancelled() => break,
+            };
             answer = self.look_again(request, &mut progress, &mut watch, &dirty).await?;
         }
         drop(watch);

@@ -53,7 +53,7 @@ impl Line {
     pub(super) fn write(&self, scope: &Scope, response: &Response, metrics: &RouteMetrics, span: &tracing::Span) {
         let (took, status) = (scope.began().elapsed(), response.status().as_u16());
         metrics.count(self.route(), status, took.as_secs_f64());
-        if !tracing::enabled!(target: TARGET, Level::INFO) {
+        if !tracing::event_enabled!(target: TARGET, Level::INFO) {
             return;
         }
         let own = crate::telemetry::trace_id(span);

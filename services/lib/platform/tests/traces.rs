@@ -1,0 +1,73 @@
+//! A request's span reaches a collector, in the trace that the client named. (One process has one subscriber: a test of its own.)
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    response::Response,
+    routing::{get, post},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt as _, Full};
+use polity_platform::{
+    config::{Limits, Log, Telemetry},
+    http::{Layers, Server, bind},
+    telemetry,
+};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+type Received = Arc<Mutex<Vec<u8>>>;
+
+/// Keeps what is exported and answers as a collector does: an empty message, and that all is well.
+async fn export(State(received): State<Received>, body: Bytes) -> Response {
+    received.lock().await.extend_from_slice(&body);
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok(trailers)) });
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_span_reaches_the_collector_in_the_trace_of_its_client() {
+    let received = Received::default();
+    let collector = Router::new().route(EXPORT, post(export)).with_state(Arc::clone(&received));
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let server = Server::new(listener, &Limits::default());
+    let (address, stop) = (server.local_addr().unwrap(), CancellationToken::new());
+    polity_core::tasks::spawn(server.serve(collector, stop.clone(), Duration::from_secs(1)));
+
+    let log = Log { level: "off".to_owned(), ..Log::default() };
+    let running = telemetry::start(&log, &Telemetry { otlp_endpoint: format!("http://{address}") }, "node-a").unwrap();
+    assert!(telemetry::traces_enabled());
+    let handler = async || {
+        let mut onward = HeaderMap::new();
+        telemetry::inject(&tracing::Span::current(), &mut onward);
+        onward.get("traceparent").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    let router = Layers::new(&Limits::default()).around(Router::new().route("/rooms/{room}", get(handler)));
+    let request = Request::get("/rooms/private").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let onward = response.into_body().collect().await.unwrap().to_bytes();
+    let onward = std::str::from_utf8(&onward).unwrap();
+    assert!(onward.contains(TRACE) && !onward.contains("00f067aa0ba902b7"), "the call onward is of the span: {onward}");
+    tokio::task::spawn_blocking(move || drop(running)).await.unwrap();
+
+    let received = received.lock().await;
+    let id: Vec<u8> = (0..16).map(|at| u8::from_str_radix(&TRACE[2 * at..2 * at + 2], 16).unwrap()).collect();
+    assert!(contains(&received, &id), "the trace's id is in {} bytes", received.len());
+    assert!(contains(&received, b"GET /rooms/{room}") && contains(&received, b"node-a"));
+    assert!(!contains(&received, b"private"));
+    stop.cancel();
+}
