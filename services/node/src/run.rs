@@ -23,7 +23,7 @@ use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::Store;
 use polity_store_local::{LocalStore, Options};
 use polity_sync::{
-    engine::Engine,
+    engine::{Engine, UnreadCounts},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -41,6 +41,8 @@ const READ_CACHE: u64 = 64 << 20;
 const NODE_CACHE: u64 = 16 << 20;
 /// Logs that stay loaded when idle, by use.
 const LOADED: usize = 5_000;
+/// Unread counts that are kept, by user and room.
+const UNREAD: usize = 100_000;
 /// Logs in the head map.
 const HEADS: usize = 200_000;
 /// How often idle logs are looked for.
@@ -183,6 +185,7 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         accounts: Arc::clone(&accounts),
         rooms: Arc::new(reader),
         heads,
+        unread: UnreadCounts::new(UNREAD),
         interest: Arc::clone(&interest),
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
         clock: Arc::clone(&clock),

@@ -87,6 +87,14 @@ pub struct Unread {
     pub highlights: u64,
 }
 
+impl std::ops::Add for Unread {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { notifications: self.notifications + other.notifications, highlights: self.highlights + other.highlights }
+    }
+}
+
 /// What clients name a room by.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Summary {

@@ -6,7 +6,7 @@ use polity_core::{
     LogKey, Position, Seq,
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
-use polity_store::rooms::{Membership, memberships};
+use polity_store::rooms::Membership;
 use ruma_common::{OwnedRoomId, RoomId};
 
 use super::{
@@ -15,7 +15,10 @@ use super::{
     room::{Outcome, Section},
     token::KnownRooms,
 };
-use crate::{filter, read::ReadError};
+use crate::filter;
+
+/// A user's rooms, and how the user stands in each.
+pub(crate) type Memberships = Vec<(OwnedRoomId, Membership)>;
 
 /// The positions of a client, but for its rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +45,17 @@ pub(crate) struct Progress {
 
 impl Engine {
     /// Looks everywhere. `progress` becomes what the client knows after the answer.
-    pub(crate) async fn collect(&self, request: &SyncRequest, progress: &mut Progress) -> Result<Answer, SyncError> {
+    pub(crate) async fn collect(
+        &self,
+        request: &SyncRequest,
+        progress: &mut Progress,
+        memberships: &[(OwnedRoomId, Membership)],
+    ) -> Result<Answer, SyncError> {
         let mut answer = Answer::default();
         let ephemeral_now = self.ephemeral.position();
-        let memberships =
-            memberships(&*self.store, request.viewer.tenant, &request.viewer.user_id).await.map_err(ReadError::from)?;
         let known = self.record_news(request, progress, &mut answer).await?;
-        let names = short_names(request, &memberships);
-        for (room_id, row) in &memberships {
+        let names = short_names(request, memberships);
+        for (room_id, row) in memberships {
             if !filter::concerns(&request.filter, room_id) {
                 continue;
             }

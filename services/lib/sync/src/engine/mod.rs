@@ -2,6 +2,7 @@
 
 mod answer;
 mod collect;
+mod counted;
 mod error;
 mod joined;
 mod left;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
+pub use counted::UnreadCounts;
 pub use error::SyncError;
 pub use request::{SyncRequest, Viewer};
 
@@ -44,6 +46,8 @@ pub struct Engine {
     pub rooms: Arc<Rooms>,
     /// How far logs have come.
     pub heads: Arc<HeadMap>,
+    /// Unread counts worked out before.
+    pub unread: UnreadCounts,
     /// Who waits.
     pub interest: Arc<Interest<StoredRow>>,
     /// Typing and receipts.

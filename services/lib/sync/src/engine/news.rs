@@ -28,8 +28,13 @@ impl Engine {
             all.into_iter().map(|entry| (entry.scope, entry.key, entry.value)).collect()
         } else {
             let after = progress.at.record;
+            let log = crate::user_log(viewer.tenant, &viewer.user_id);
+            if self.heads.get(viewer.tenant, log) == Some(after) {
+                return Ok(RoomAccountData::new());
+            }
             let (changes, at) = self.accounts.account_data_after(viewer.tenant, &viewer.user_id, after).await?;
             progress.at.record = at;
+            self.heads.moved(viewer.tenant, log, at);
             changes.into_iter().map(|change| (change.scope, change.key, change.value)).collect()
         };
         let mut rooms = RoomAccountData::new();

@@ -5,7 +5,7 @@
 use polity_core::Seq;
 use polity_store::users::own_receipts;
 
-use super::{SyncError, pass::RoomPass};
+use super::{SyncError, counted::Counted, pass::RoomPass};
 use crate::{
     engine::Unread,
     read::{ReadError, StoredRow},
@@ -13,6 +13,8 @@ use crate::{
 
 /// Rows that are looked at one by one, newest first. Those before count by the running counts of the log.
 const EVALUATED: usize = 500;
+/// Rows that are read at once.
+const PAGE: usize = 100;
 
 impl RoomPass<'_> {
     /// The counts after the user's newest receipt (or own message, or join), up to the head.
@@ -26,17 +28,31 @@ impl RoomPass<'_> {
             .map(|receipt| receipt.position.seq)
             .max()
             .unwrap_or(Seq::ZERO);
-        let mut unread = Unread::default();
-        let mut next = self.head.seq;
-        let mut looked = 0;
+        let name = (self.key, viewer.user_id.clone());
+        let (head, redactions) = (self.head.seq, self.head.room.redactions);
+        let unread = match self.engine.unread.get(&name, base, redactions, head) {
+            Some(counted) => {
+                let (newer, all) = self.count_back(counted.up_to).await?;
+                if all { counted.unread + newer } else { newer }
+            }
+            None => self.count_back(base).await?.0,
+        };
+        self.engine.unread.set(name, Counted { base, up_to: head, redactions, unread });
+        Ok(unread)
+    }
+
+    /// The count of the rows after `base`, and whether it goes back that far: not beyond what the user did.
+    async fn count_back(&self, base: Seq) -> Result<(Unread, bool), SyncError> {
+        let (mut unread, mut next, mut looked) = (Unread::default(), self.head.seq, 0);
         while next > base && looked < EVALUATED {
-            let rows = self.engine.rooms.back(self.key, next, 100).await?;
+            let wanted = usize::try_from(next.get() - base.get()).unwrap_or(PAGE).min(PAGE);
+            let rows = self.engine.rooms.back(self.key, next, wanted).await?;
             let Some(oldest) = rows.last().map(|row| row.seq) else { break };
             looked += rows.len();
             let redactions = self.engine.redactions(self.key, &self.head, &rows).await?;
             for row in rows.iter().filter(|row| row.seq > base) {
                 if self.own_turn(row) {
-                    return Ok(unread);
+                    return Ok((unread, false));
                 }
                 if !redactions.contains_key(&row.seq) {
                     self.count(row, &mut unread);
@@ -47,7 +63,7 @@ impl RoomPass<'_> {
         if next > base {
             unread.notifications += self.counted_between(base, next).await?;
         }
-        Ok(unread)
+        Ok((unread, true))
     }
 
     /// Whether everything before a row is read: the user sent it, or joined by it.

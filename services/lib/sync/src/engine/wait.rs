@@ -4,20 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use polity_bus::{Subject, SubjectKind};
 use polity_core::{
-    Life, LogId, LogKey, Position, Seq,
+    Life, LogKey, Position, Seq,
     sync_token::{EphemeralPosition, RoomEntry, SyncToken, Told},
 };
+use polity_store::rooms::memberships;
 use tokio::time::Instant;
 
 use super::{
     Answer, Engine, SyncError, SyncRequest,
-    collect::{Positions, Progress},
+    collect::{Memberships, Positions, Progress},
     pass::RoomPass,
     token::{self, KnownRooms},
 };
 use crate::{
     live::{Dirty, Session, Watch},
-    read::StoredRow,
+    read::{ReadError, StoredRow},
 };
 
 /// A client may wait no longer.
@@ -33,8 +34,9 @@ impl Engine {
         let mut progress = self.begin(request).await?;
         let session = Session::new();
         // Subscribed before anything is read, so that no wake is lost.
-        let mut watch = self.watch(request, &session).await?;
-        let mut answer = self.collect(request, &mut progress).await?;
+        let (mut watch, memberships) = self.watch(request, &session).await?;
+        let mut answer = self.collect(request, &mut progress, &memberships).await?;
+        drop(memberships);
         while answer.is_empty() && !progress.initial && !request.full_state {
             let dirty = tokio::select! {
                 dirty = session.woken() => dirty,
@@ -70,35 +72,35 @@ impl Engine {
         Ok(Progress { at, rooms: rooms.unwrap_or_default(), initial })
     }
 
-    async fn watch(&self, request: &SyncRequest, session: &Arc<Session>) -> Result<Watch<StoredRow>, SyncError> {
+    /// Subscribes to the user, then reads the rooms, then subscribes to them: what changes in between wakes.
+    async fn watch(
+        &self,
+        request: &SyncRequest,
+        session: &Arc<Session>,
+    ) -> Result<(Watch<StoredRow>, Memberships), SyncError> {
         let viewer = &request.viewer;
         let mut watch = self.interest.watch(Arc::clone(session));
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
         // Also if it is empty: a key must be told before the message that needs it.
         let inbox = self.accounts.inbox_log(viewer.tenant, &viewer.user_id, &viewer.device_id).await?;
         watch.add(Subject::new(SubjectKind::Device, viewer.tenant, inbox));
-        for log in self.member_logs(request).await? {
-            watch.add(Subject::new(SubjectKind::Room, viewer.tenant, log));
-            watch.add(Subject::new(SubjectKind::RoomEphemeral, viewer.tenant, log));
-        }
-        Ok(watch)
+        let memberships = self.watch_rooms(request, &mut watch).await?;
+        Ok((watch, memberships))
     }
 
-    /// The logs of the rooms that the user is in.
-    async fn member_logs(&self, request: &SyncRequest) -> Result<Vec<LogId>, SyncError> {
+    /// Subscribes to the rooms that the user is in; the memberships by which they were found.
+    async fn watch_rooms(&self, request: &SyncRequest, watch: &mut Watch<StoredRow>) -> Result<Memberships, SyncError> {
         let viewer = &request.viewer;
-        let rows = polity_store::rooms::memberships(&*self.store, viewer.tenant, &viewer.user_id)
-            .await
-            .map_err(crate::read::ReadError::from)?;
-        let mut logs = Vec::with_capacity(rows.len());
-        for (room_id, row) in rows {
+        let rows = memberships(&*self.store, viewer.tenant, &viewer.user_id).await.map_err(ReadError::from)?;
+        for (room_id, row) in &rows {
             if row.membership == "join"
-                && let Some(key) = self.rooms.key(viewer.tenant, &room_id).await?
+                && let Some(key) = self.rooms.key(viewer.tenant, room_id).await?
             {
-                logs.push(key.log);
+                watch.add(Subject::new(SubjectKind::Room, viewer.tenant, key.log));
+                watch.add(Subject::new(SubjectKind::RoomEphemeral, viewer.tenant, key.log));
             }
         }
-        Ok(logs)
+        Ok(rows)
     }
 
     /// Looks where something may be new. Rooms whose new rows came over the bus are worked out from memory.
@@ -113,13 +115,8 @@ impl Engine {
         if only_rows && let Some(answer) = self.live_rows(request, progress, dirty).await? {
             return Ok(answer);
         }
-        if dirty.user || dirty.all {
-            for log in self.member_logs(request).await? {
-                watch.add(Subject::new(SubjectKind::Room, request.viewer.tenant, log));
-                watch.add(Subject::new(SubjectKind::RoomEphemeral, request.viewer.tenant, log));
-            }
-        }
-        self.collect(request, progress).await
+        let memberships = self.watch_rooms(request, watch).await?;
+        self.collect(request, progress, &memberships).await
     }
 
     /// The live path: rooms in which the client is a member and has missed nothing, from memory. `None` if it isn't that simple.
