@@ -97,12 +97,13 @@ async fn query(call: Call) -> Result<Answer, ApiError> {
         }
         devices.insert(user_id.to_string(), Value::Object(keys));
         for (usage, out) in [("master", &mut master), ("self_signing", &mut own)] {
-            if let Some(key) = accounts.cross_signing(requester.tenant, &user_id, usage).await? {
+            if let Some(key) = accounts.cross_signing(requester.tenant, &user_id, usage, &requester.user_id).await? {
                 out.insert(user_id.to_string(), key);
             }
         }
         if user_id == requester.user_id
-            && let Some(key) = accounts.cross_signing(requester.tenant, &user_id, "user_signing").await?
+            && let Some(key) =
+                accounts.cross_signing(requester.tenant, &user_id, "user_signing", &requester.user_id).await?
         {
             user.insert(user_id.to_string(), key);
         }
@@ -151,7 +152,7 @@ struct Signing {
 async fn upload_signing(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Signing, _) = (call.json()?, call.context.requester()?);
     let accounts = &call.context.api.accounts;
-    let now = accounts.cross_signing(requester.tenant, &requester.user_id, "master").await?;
+    let now = accounts.cross_signing(requester.tenant, &requester.user_id, "master", &requester.user_id).await?;
     let same = |now: &Value, new: &Option<Value>| new.as_ref().is_none_or(|new| new["keys"] == now["keys"]);
     if now.is_some_and(|now| !same(&now, &body.master_key))
         && let Some(challenge) = user::password_stage(&call, requester, body.auth).await?

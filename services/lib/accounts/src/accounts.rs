@@ -4,23 +4,21 @@ use std::sync::Arc;
 
 use polity_bus::{Bus, SubjectKind};
 use polity_core::{Clock, LogId, Random, Seq, TenantId};
-use polity_log::{Env, Logs, Names, Recover};
+use polity_log::{Env, LogError, Logs, Names, Recover};
 use polity_store::Store;
 use ruma_common::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Change, Entry, Error, inbox,
-    journal::{Append, Journal, Must},
+    journal::{Append, Guard, Journal, Must, Refused},
     lists,
     password::Passwords,
     record::{self, kind},
 };
 
-/// A value of account data (and any other entry that clients set) has at most this many bytes.
-const VALUE_MAX: usize = 256 * 1024;
-/// A display name or avatar address has at most this many bytes.
-const PROFILE_MAX: usize = 1000;
+/// How often a change that depends on what an entry is now is worked out again.
+const TRIES: usize = 32;
 
 /// The logs of users, for recovery and shutdown.
 pub struct Uses {
@@ -91,8 +89,9 @@ impl Accounts {
         max_loaded: usize,
     ) -> Result<Self, Error> {
         let logs = |usage, wakes, project| {
-            let bus = Arc::clone(bus);
-            Logs::new(env.clone(), usage, max_loaded, move || Journal::new(Arc::clone(&bus), wakes, project))
+            let (store, bus) = (Arc::clone(&env.store), Arc::clone(bus));
+            let make = move || Journal::new(Arc::clone(&store), Arc::clone(&bus), wakes, project);
+            Logs::new(env.clone(), usage, max_loaded, make)
         };
         let uses = Uses {
             records: logs("user", SubjectKind::User, record::project),
@@ -138,8 +137,8 @@ impl Accounts {
             Change::set(kind::ACCOUNT, "", "", &account)?,
             Change::set(kind::PROFILE, "", "displayname", &user_id.localpart().to_owned())?,
         ];
-        let made = self.append(tenant, user_id, changes, Must::BeNew).await?;
-        made.map(drop).ok_or(Error::UserInUse)
+        let made = self.append(tenant, user_id, changes, Must::BeNew, None).await?;
+        made.map(drop).map_err(|_| Error::UserInUse)
     }
 
     /// Whether there is such an account.
@@ -161,104 +160,6 @@ impl Accounts {
         };
         let right = self.passwords.verify(password, account.and_then(|account| account.password)).await?;
         if right { Ok(()) } else { Err(Error::WrongPassword) }
-    }
-
-    /// A field of a profile.
-    ///
-    /// # Errors
-    /// [`Error::NoAccount`].
-    pub async fn profile(&self, tenant: TenantId, user_id: &UserId, field: &str) -> Result<Option<String>, Error> {
-        if !self.exists(tenant, user_id).await? {
-            return Err(Error::NoAccount);
-        }
-        match self.entry(tenant, user_id, (kind::PROFILE, "", field)).await? {
-            Some(entry) => entry.decode(),
-            None => Ok(None),
-        }
-    }
-
-    /// Sets (or removes) a field of a profile.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`].
-    pub async fn set_profile(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        field: &str,
-        value: Option<String>,
-    ) -> Result<(), Error> {
-        if value.as_ref().is_some_and(|value| value.len() > PROFILE_MAX) {
-            return Err(Error::TooLarge(format!("the {field} has more than {PROFILE_MAX} bytes")));
-        }
-        let change = match value {
-            Some(value) => Change::set(kind::PROFILE, "", field, &value)?,
-            None => Change::new(kind::PROFILE, "", field, None),
-        };
-        self.change(tenant, user_id, vec![change]).await.map(drop)
-    }
-
-    /// Account data: global (empty scope) or of a room. JSON as the client sent it.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn account_data(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        scope: &str,
-        key: &str,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.entry(tenant, user_id, (kind::ACCOUNT_DATA, scope, key)).await?.and_then(|entry| entry.value))
-    }
-
-    /// Sets account data.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`].
-    pub async fn set_account_data(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        (scope, key): (&str, &str),
-        value: Vec<u8>,
-    ) -> Result<(), Error> {
-        if value.len() > VALUE_MAX {
-            return Err(Error::TooLarge(format!("account data has at most {VALUE_MAX} bytes")));
-        }
-        self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await.map(drop)
-    }
-
-    /// All account data: of every scope.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn all_account_data(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
-        record::entries(&*self.store, tenant, user_id, kind::ACCOUNT_DATA, None).await
-    }
-
-    /// What account data changed after a position: scope, key and value; and the position of the record then.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn account_data_after(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        after: Seq,
-    ) -> Result<(Vec<Change>, Seq), Error> {
-        let (mut at, mut out): (Seq, Vec<Change>) = (after, Vec::new());
-        loop {
-            let (changes, last, more) = record::changes_after(&*self.store, tenant, user_id, at).await?;
-            for change in changes.into_iter().filter(|change| change.kind == kind::ACCOUNT_DATA) {
-                out.retain(|earlier| (&earlier.scope, &earlier.key) != (&change.scope, &change.key));
-                out.push(change);
-            }
-            at = last;
-            if !more {
-                return Ok((out, at));
-            }
-        }
     }
 
     /// The position of a user's record now.
@@ -297,7 +198,33 @@ impl Accounts {
 
     /// Changes entries of an account that exists.
     pub(crate) async fn change(&self, tenant: TenantId, user_id: &UserId, changes: Vec<Change>) -> Result<Seq, Error> {
-        self.append(tenant, user_id, changes, Must::Exist).await?.ok_or(Error::NoAccount)
+        self.append(tenant, user_id, changes, Must::Exist, None).await?.map_err(|_| Error::NoAccount)
+    }
+
+    /// Changes entries by what one of them is: worked out again when somebody else changed that one in the meantime, so that no
+    /// change is lost and nothing that was removed comes back. No changes: none are made.
+    pub(crate) async fn update<T>(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        name: (&str, &str, &str),
+        mut decide: impl FnMut(Option<Entry>) -> Result<(T, Vec<Change>), Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..TRIES {
+            let entry = self.entry(tenant, user_id, name).await?;
+            let seen = entry.as_ref().map(|entry| entry.seq);
+            let (outcome, changes) = decide(entry)?;
+            if changes.is_empty() {
+                return Ok(outcome);
+            }
+            let guard = Guard { user_id: user_id.to_owned(), name: record::name(name), seen };
+            match self.append(tenant, user_id, changes, Must::Exist, Some(guard)).await? {
+                Ok(_) => return Ok(outcome),
+                Err(Refused::Exists) => return Err(Error::NoAccount),
+                Err(Refused::Changed) => {}
+            }
+        }
+        Err(LogError::Contended.into())
     }
 
     async fn append(
@@ -306,17 +233,19 @@ impl Accounts {
         user_id: &UserId,
         changes: Vec<Change>,
         must: Must,
-    ) -> Result<Option<Seq>, Error> {
+        guard: Option<Guard>,
+    ) -> Result<Result<Seq, Refused>, Error> {
+        let sets = changes.iter().map(Change::name).collect();
         let body = record::encode(user_id, changes)?;
-        let append = Append { must, body, dedup: None };
+        let append = Append { must, guard, sets, body, dedup: None };
         Ok(self.uses.records.submit(record::log(tenant, user_id), append).await??)
     }
 
     /// Tells the tenant that a user's devices changed.
     pub(crate) async fn devices_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        let append = Append { must: Must::Any, body: lists::encode(user_id), dedup: None };
-        self.uses.lists.submit(lists::log(tenant), append).await??;
-        Ok(())
+        let append = Append::plain(lists::encode(user_id), None);
+        // Under no condition, so never refused.
+        self.uses.lists.submit(lists::log(tenant), append).await??.map(drop).map_err(|_| Error::NoAccount)
     }
 
     /// Whose devices changed after a position of the tenant's log, and the position then.
@@ -333,19 +262,5 @@ impl Accounts {
     /// When the store can't be read.
     pub async fn device_lists_position(&self, tenant: TenantId) -> Result<Seq, Error> {
         lists::position(&*self.store, tenant).await
-    }
-}
-
-impl Accounts {
-    /// A user's push rules, as JSON: the default ones, until they are changed.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn push_rules(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<u8>, Error> {
-        if let Some(own) = self.account_data(tenant, user_id, "", "m.push_rules").await? {
-            return Ok(own);
-        }
-        let rules = serde_json::json!({"global": ruma_common::push::Ruleset::server_default(user_id)});
-        Ok(rules.to_string().into_bytes())
     }
 }

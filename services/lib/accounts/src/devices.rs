@@ -14,6 +14,8 @@ use crate::{
 const DEVICES: usize = 1000;
 /// A device id or display name has at most this many bytes.
 const NAME_MAX: usize = 512;
+/// Devices that one row removes.
+const ROW_DEVICES: usize = 50;
 /// Letters of a device id that the server makes.
 const DEVICE_ID: usize = 10;
 /// How long an access token is good that can be refreshed.
@@ -80,7 +82,8 @@ struct Tokens {
 }
 
 impl Accounts {
-    /// Makes (or replaces) a device of an account that exists, and logs it in.
+    /// Logs a device of an account that exists in. A device with that id keeps its keys, inbox and name (a client that was logged
+    /// out softly goes on with them); its earlier tokens end. One that doesn't exist begins with nothing.
     ///
     /// # Errors
     /// [`Error::NoAccount`], [`Error::TooLarge`].
@@ -88,20 +91,36 @@ impl Accounts {
         let device_id =
             new.device_id.unwrap_or_else(|| self.random.alphanumeric(DEVICE_ID).to_ascii_uppercase().into());
         let long = new.display_name.as_ref().is_some_and(|name| name.len() > NAME_MAX);
-        if long || device_id.as_str().len() > NAME_MAX {
+        if long || device_id.as_str().is_empty() || device_id.as_str().len() > NAME_MAX {
             return Err(Error::TooLarge(format!("device ids and names have at most {NAME_MAX} bytes")));
         }
-        if self.devices(tenant, user_id).await?.len() >= DEVICES {
-            return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
+        let name = (kind::DEVICE, "", device_id.as_str());
+        let before: Option<Stored> = match self.entry(tenant, user_id, name).await? {
+            Some(entry) => entry.decode()?,
+            None => None,
+        };
+        if before.is_none() {
+            if self.devices(tenant, user_id).await?.len() >= DEVICES {
+                return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
+            }
+            // What a device of that id left when its removal was cut short must not become this one's.
+            self.clear_device(tenant, user_id, &device_id).await?;
         }
-        let (tokens, logged_in) = self.tokens(user_id, &device_id, new.refresh);
-        let stored =
-            Stored { display_name: new.display_name, created_ms: self.clock.now_ms(), current: tokens, previous: None };
-        // A device made again begins without the keys of the one before.
-        let mut changes = vec![Change::set(kind::DEVICE, "", device_id.as_str(), &stored)?];
-        changes.push(Change::new(kind::DEVICE_KEYS, "", device_id.as_str(), None));
-        self.change(tenant, user_id, changes).await?;
-        Ok(logged_in)
+        self.update(tenant, user_id, name, |entry| {
+            let before: Option<Stored> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+            let (current, logged_in) = self.tokens(user_id, &device_id, new.refresh);
+            let stored = match before {
+                Some(before) => Stored { current, previous: None, ..before },
+                None => Stored {
+                    display_name: new.display_name.clone(),
+                    created_ms: self.clock.now_ms(),
+                    current,
+                    previous: None,
+                },
+            };
+            Ok((logged_in, vec![Change::set(kind::DEVICE, "", device_id.as_str(), &stored)?]))
+        })
+        .await
     }
 
     fn tokens(&self, user_id: &UserId, device_id: &DeviceId, refresh: bool) -> (Tokens, LoggedIn) {
@@ -133,9 +152,15 @@ impl Accounts {
             return Err(Error::UnknownToken(true));
         }
         if current && stored.previous.is_some() {
-            // The new tokens arrived: the old ones end.
-            let used = Stored { previous: None, ..stored };
-            self.change(tenant, &user_id, vec![Change::set(kind::DEVICE, "", device_id.as_str(), &used)?]).await?;
+            // The new tokens arrived: the old ones end (unless the device was logged out or refreshed again since).
+            self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), |entry| {
+                let now: Option<Stored> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+                let used = now.filter(|now| now.previous.is_some() && token::same(&now.current.access, &hash));
+                let change =
+                    |used| Change::set(kind::DEVICE, "", device_id.as_str(), &Stored { previous: None, ..used });
+                Ok(((), used.map(change).transpose()?.into_iter().collect()))
+            })
+            .await?;
         }
         Ok(Resolved { user_id, device_id })
     }
@@ -145,19 +170,24 @@ impl Accounts {
     /// # Errors
     /// [`Error::UnknownToken`].
     pub async fn refresh(&self, tenant: TenantId, server: &ServerName, refresh_token: &str) -> Result<LoggedIn, Error> {
-        let (user_id, device_id, stored) = self.device_of(tenant, server, refresh_token).await?;
+        let unknown = || Error::UnknownToken(false);
+        let (user_id, device_id) = named(server, refresh_token).ok_or_else(unknown)?;
         let hash = token::hash(refresh_token);
         let is = |tokens: &Tokens| tokens.refresh.as_ref().is_some_and(|refresh| token::same(refresh, &hash));
-        let old = if is(&stored.current) {
-            stored.current.clone()
-        } else {
-            // The answer to the first use was lost: the same again.
-            stored.previous.clone().filter(is).ok_or(Error::UnknownToken(false))?
-        };
-        let (tokens, logged_in) = self.tokens(&user_id, &device_id, true);
-        let stored = Stored { current: tokens, previous: Some(old), ..stored };
-        self.change(tenant, &user_id, vec![Change::set(kind::DEVICE, "", device_id.as_str(), &stored)?]).await?;
-        Ok(logged_in)
+        let refreshed = self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), |entry| {
+            let stored: Option<Stored> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+            let stored = stored.ok_or_else(unknown)?;
+            let old = if is(&stored.current) {
+                stored.current.clone()
+            } else {
+                // The answer to the first use was lost: the same again.
+                stored.previous.clone().filter(is).ok_or_else(unknown)?
+            };
+            let (current, logged_in) = self.tokens(&user_id, &device_id, true);
+            let stored = Stored { current, previous: Some(old), ..stored };
+            Ok((logged_in, vec![Change::set(kind::DEVICE, "", device_id.as_str(), &stored)?]))
+        });
+        refreshed.await
     }
 
     async fn device_of(
@@ -167,10 +197,10 @@ impl Accounts {
         token: &str,
     ) -> Result<(OwnedUserId, OwnedDeviceId, Stored), Error> {
         let unknown = || Error::UnknownToken(false);
-        let (localpart, device) = token::parse(token).ok_or_else(unknown)?;
-        let user_id = UserId::parse(format!("@{localpart}:{server}")).map_err(|_| unknown())?;
-        let entry = self.entry(tenant, &user_id, (kind::DEVICE, "", &device)).await?.ok_or_else(unknown)?;
-        Ok((user_id, device.into(), entry.decode()?.ok_or_else(unknown)?))
+        let (user_id, device_id) = named(server, token).ok_or_else(unknown)?;
+        let name = (kind::DEVICE, "", device_id.as_str());
+        let entry = self.entry(tenant, &user_id, name).await?.ok_or_else(unknown)?;
+        Ok((user_id, device_id, entry.decode()?.ok_or_else(unknown)?))
     }
 
     /// A user's devices.
@@ -202,15 +232,16 @@ impl Accounts {
         if display_name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(Error::TooLarge(format!("device names have at most {NAME_MAX} bytes")));
         }
-        let entry =
-            self.entry(tenant, user_id, (kind::DEVICE, "", device_id.as_str())).await?.ok_or(Error::NoDevice)?;
-        let stored: Stored = entry.decode()?.ok_or(Error::NoDevice)?;
-        let change = Change::set(kind::DEVICE, "", device_id.as_str(), &Stored { display_name, ..stored })?;
-        self.change(tenant, user_id, vec![change]).await?;
+        self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), |entry| {
+            let stored: Option<Stored> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+            let stored = Stored { display_name: display_name.clone(), ..stored.ok_or(Error::NoDevice)? };
+            Ok(((), vec![Change::set(kind::DEVICE, "", device_id.as_str(), &stored)?]))
+        })
+        .await?;
         self.devices_changed(tenant, user_id).await
     }
 
-    /// Logs devices out: their tokens end, their keys go.
+    /// Logs devices out: their tokens end, their keys go. Ids that no device has are passed over.
     ///
     /// # Errors
     /// When the store can't be written.
@@ -220,17 +251,40 @@ impl Accounts {
         user_id: &UserId,
         device_ids: &[OwnedDeviceId],
     ) -> Result<(), Error> {
-        let gone =
-            |id: &OwnedDeviceId| [kind::DEVICE, kind::DEVICE_KEYS].map(|kind| Change::new(kind, "", id.as_str(), None));
-        self.change(tenant, user_id, device_ids.iter().flat_map(gone).collect()).await?;
-        for device_id in device_ids {
-            let name = crate::inbox::name(user_id, device_id);
-            if let Some(key) = self.inbox_names.find(tenant, &name).await? {
-                // A device made again begins with an empty inbox.
-                self.inbox_names.next_life(&name, key).await?;
-            }
-            self.drop_one_time_keys(tenant, user_id, device_id).await?;
+        let there = self.devices(tenant, user_id).await?;
+        let gone: Vec<_> =
+            there.into_iter().map(|device| device.device_id).filter(|id| device_ids.contains(id)).collect();
+        let changes = |id: &OwnedDeviceId| {
+            [(kind::DEVICE, ""), (kind::DEVICE_KEYS, ""), (kind::SIGNATURES, user_id.as_str())]
+                .map(|(kind, scope)| Change::new(kind, scope, id.as_str(), None))
+        };
+        for some in gone.chunks(ROW_DEVICES) {
+            self.change(tenant, user_id, some.iter().flat_map(changes).collect()).await?;
         }
-        self.devices_changed(tenant, user_id).await
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // First of all whoever encrypts for them is to stop.
+        self.devices_changed(tenant, user_id).await?;
+        for device_id in &gone {
+            self.clear_device(tenant, user_id, device_id).await?;
+        }
+        Ok(())
     }
+
+    /// Takes away what stands beside a device's entry: its inbox, its one-time and fallback keys.
+    async fn clear_device(&self, tenant: TenantId, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
+        let name = crate::inbox::name(user_id, device_id);
+        if let Some(key) = self.inbox_names.find(tenant, &name).await? {
+            // A device made again begins with an empty inbox.
+            self.inbox_names.next_life(&name, key).await?;
+        }
+        self.drop_one_time_keys(tenant, user_id, device_id).await
+    }
+}
+
+/// Whom a token names.
+fn named(server: &ServerName, text: &str) -> Option<(OwnedUserId, OwnedDeviceId)> {
+    let (localpart, device) = token::parse(text)?;
+    Some((UserId::parse(format!("@{localpart}:{server}")).ok()?, device.into()))
 }

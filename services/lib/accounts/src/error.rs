@@ -31,6 +31,9 @@ pub enum Error {
     /// A key with this id was uploaded with another content (`M_INVALID_PARAM`).
     #[error("one-time key {0} was uploaded with another content")]
     KeyExists(String),
+    /// Something isn't what it should be (`M_INVALID_PARAM`).
+    #[error("{0}")]
+    Invalid(String),
     /// Something is larger or more than allowed.
     #[error("{0}")]
     TooLarge(String),
@@ -51,7 +54,7 @@ impl Classified for Error {
             Self::NoAccount | Self::NoDevice => ErrorKind::NotFound,
             Self::WrongPassword => ErrorKind::Forbidden,
             Self::UnknownToken(_) => ErrorKind::Unauthenticated,
-            Self::KeyExists(_) => ErrorKind::Invalid,
+            Self::KeyExists(_) | Self::Invalid(_) => ErrorKind::Invalid,
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::Busy => ErrorKind::Overloaded,
             Self::Internal(_) => ErrorKind::Internal,

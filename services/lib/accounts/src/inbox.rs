@@ -8,10 +8,7 @@ use polity_log::{Dedup, LogError, LogRow, read};
 use polity_store::{Consistency, Write};
 use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
-use crate::{
-    Accounts, Error,
-    journal::{Append, Must},
-};
+use crate::{Accounts, Error, journal::Append};
 
 const FORMAT: u8 = 1;
 const KEY_NONE: u8 = 0;
@@ -68,7 +65,7 @@ impl Accounts {
             let key = self.inbox_names.find_or_make(tenant, &name(&user_id, &target)).await?;
             let dedup = Some(Dedup { device: from.clone(), txn: txn.into() });
             let body: Bytes = [&[FORMAT, KEY_NONE][..], &event].concat().into();
-            self.uses.inboxes.submit(key, Append { must: Must::Any, body, dedup }).await??;
+            self.uses.inboxes.submit(key, Append::plain(body, dedup)).await??.map_err(|_| Error::NoDevice)?;
         }
         Ok(())
     }

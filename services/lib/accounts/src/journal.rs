@@ -1,13 +1,17 @@
-//! Logs whose rows are decided by nothing but whether the log exists: records, inboxes, device-list changes.
+//! Logs whose rows are decided by little: whether the log exists, and whether an entry is still what the caller saw. Records,
+//! inboxes, device-list changes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use polity_bus::{Bus, Subject, SubjectKind};
 use polity_core::{LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed};
-use polity_store::Write;
+use polity_store::{Store, Write};
+use ruma_common::OwnedUserId;
+
+use crate::record::{self, Name};
 
 /// What must hold for a row to be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,30 +24,61 @@ pub(crate) enum Must {
     Any,
 }
 
+/// The entry of a record that a row was worked out from: it must be the same still.
+pub(crate) struct Guard {
+    pub(crate) user_id: OwnedUserId,
+    pub(crate) name: Name,
+    /// The row that set it last; `None`: none did.
+    pub(crate) seen: Option<Seq>,
+}
+
 /// A row to be appended.
 pub(crate) struct Append {
     pub(crate) must: Must,
+    pub(crate) guard: Option<Guard>,
+    /// The entries that the row sets.
+    pub(crate) sets: Vec<Name>,
     pub(crate) body: Bytes,
     pub(crate) dedup: Option<Dedup>,
 }
 
-/// Where it stands; `None` if what must hold doesn't.
-pub(crate) type Appended = Result<Option<Seq>, LogError>;
+/// Why a row wasn't appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The log has a row, or has none.
+    Exists,
+    /// The guarded entry was changed in the meantime.
+    Changed,
+}
+
+/// Where the row stands.
+pub(crate) type Appended = Result<Result<Seq, Refused>, LogError>;
 
 /// What rows mean beside the log.
 pub(crate) type Project = fn(LogKey, &LogRow) -> Result<Vec<Write>, LogError>;
 
 /// See the module.
 pub(crate) struct Journal {
+    store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     wakes: SubjectKind,
     project: Project,
     exists: bool,
+    /// The guarded entries of the group, and the rows that set them last.
+    guarded: HashMap<Name, Option<Seq>>,
+    key: Option<LogKey>,
+}
+
+impl Append {
+    /// A row under no condition but the transaction.
+    pub(crate) fn plain(body: Bytes, dedup: Option<Dedup>) -> Self {
+        Self { must: Must::Any, guard: None, sets: Vec::new(), body, dedup }
+    }
 }
 
 impl Journal {
-    pub(crate) fn new(bus: Arc<dyn Bus>, wakes: SubjectKind, project: Project) -> Self {
-        Self { bus, wakes, project, exists: false }
+    pub(crate) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, wakes: SubjectKind, project: Project) -> Self {
+        Self { store, bus, wakes, project, exists: false, guarded: HashMap::new(), key: None }
     }
 }
 
@@ -52,12 +87,22 @@ impl Machine for Journal {
     type Command = Append;
     type Reply = Appended;
 
-    async fn load(&mut self, _key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
+    async fn load(&mut self, key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
         self.exists = head.is_some();
+        self.key = Some(key);
         Ok(())
     }
 
-    async fn prepare(&mut self, _group: &[&Append]) -> Result<(), LogError> {
+    async fn prepare(&mut self, group: &[&Append]) -> Result<(), LogError> {
+        self.guarded.clear();
+        let Some(key) = self.key else { return Ok(()) };
+        for guard in group.iter().filter_map(|append| append.guard.as_ref()) {
+            if !self.guarded.contains_key(&guard.name) {
+                // All earlier rows are projected when a group is prepared, so this is the entry at the head.
+                let set_by = record::set_by(&*self.store, key.tenant, &guard.user_id, &guard.name).await?;
+                self.guarded.insert(guard.name.clone(), set_by);
+            }
+        }
         Ok(())
     }
 
@@ -66,7 +111,7 @@ impl Machine for Journal {
     }
 
     fn repeated(&mut self, _command: &Append, row: &RepeatedRow) -> Appended {
-        Ok(Some(row.seq))
+        Ok(Ok(row.seq))
     }
 
     fn decide(&mut self, command: Append, next: Seq) -> Decision<Appended> {
@@ -76,12 +121,20 @@ impl Machine for Journal {
             Must::Any => true,
         };
         if !holds {
-            return Decision::Reply(Ok(None));
+            return Decision::Reply(Ok(Err(Refused::Exists)));
+        }
+        if let Some(guard) = &command.guard
+            && self.guarded.get(&guard.name).copied().flatten() != guard.seen
+        {
+            return Decision::Reply(Ok(Err(Refused::Changed)));
         }
         self.exists = true;
+        for name in command.sets {
+            self.guarded.entry(name).and_modify(|set_by| *set_by = Some(next));
+        }
         let (device, txn) = command.dedup.map(|dedup| (dedup.device, dedup.txn)).unzip();
         let row = NewRow { kind: 1, event_id: None, device, txn, body: command.body };
-        Decision::Append { rows: vec![row], reply: Ok(Some(next)), after_projection: true }
+        Decision::Append { rows: vec![row], reply: Ok(Ok(next)), after_projection: true }
     }
 
     fn failed(error: LogError) -> Appended {

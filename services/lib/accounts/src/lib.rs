@@ -5,6 +5,7 @@
 //! device's entry. It refuses to know rooms and HTTP. `sync`, the services and `node` may import it.
 
 mod accounts;
+mod data;
 mod devices;
 mod error;
 mod inbox;

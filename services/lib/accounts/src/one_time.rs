@@ -20,9 +20,16 @@ use crate::{
 
 /// The head row of a device's keys of one algorithm.
 const HEAD: i64 = -1;
-/// Unclaimed keys per device and algorithm.
+/// Unclaimed keys per device and algorithm. As many claimed ones are remembered, so that an upload that is repeated after some of its
+/// keys were claimed doesn't bring them back.
 const KEYS: i64 = 500;
-const TRIES: usize = 100;
+/// Algorithms per device.
+const ALGORITHMS: usize = 16;
+/// A key and its id have at most this many bytes.
+const KEY_MAX: usize = 8 * 1024;
+/// The keys of one algorithm in one upload have at most this many bytes.
+const UPLOAD_MAX: usize = 256 * 1024;
+const TRIES: usize = 200;
 
 /// A key that a client uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +69,7 @@ fn head_row((claim, upload): (i64, i64)) -> Row {
 }
 
 impl Accounts {
-    /// Takes one-time keys in. The same key again is no change.
+    /// Takes one-time keys in. The same key again is no change, also when it was claimed lately.
     ///
     /// # Errors
     /// [`Error::KeyExists`] for another key under an id that is in use, [`Error::TooLarge`] for too many.
@@ -73,9 +80,21 @@ impl Accounts {
         device_id: &DeviceId,
         keys: Vec<OneTimeKey>,
     ) -> Result<(), Error> {
-        let mut by_algorithm: BTreeMap<String, Vec<OneTimeKey>> = BTreeMap::new();
-        for key in keys {
-            by_algorithm.entry(key.algorithm.clone()).or_default().push(key);
+        let by_algorithm = by_algorithm(keys)?;
+        if by_algorithm.is_empty() {
+            return Ok(());
+        }
+        let known = record::entries(&*self.store, tenant, user_id, kind::ONE_TIME, Some(device_id.as_str())).await?;
+        let is_known = |algorithm: &String| known.iter().any(|entry| entry.key == *algorithm && entry.value.is_some());
+        let new: Vec<&String> = by_algorithm.keys().filter(|algorithm| !is_known(algorithm)).collect();
+        if known.iter().filter(|entry| entry.value.is_some()).count() + new.len() > ALGORITHMS {
+            return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
+        }
+        if !new.is_empty() {
+            // Noted before the keys, so that none stands where nobody looks.
+            let note =
+                |algorithm: &String| Change::new(kind::ONE_TIME, device_id.as_str(), algorithm, Some(Vec::new()));
+            self.change(tenant, user_id, new.into_iter().map(note).collect()).await?;
         }
         for (algorithm, keys) in by_algorithm {
             let partition = partition(tenant, user_id, device_id, &algorithm);
@@ -83,12 +102,8 @@ impl Accounts {
             while !self.try_upload(&partition, &keys).await? {
                 tries += 1;
                 if tries == TRIES {
-                    return Err(StoreError::Unavailable("one-time keys are being claimed too fast".into()).into());
+                    return Err(contended());
                 }
-            }
-            let counted = Change::new(kind::FALLBACK, &format!("algorithms/{device_id}"), &algorithm, Some(vec![1]));
-            if self.entry(tenant, user_id, (kind::FALLBACK, &counted.scope, &algorithm)).await?.is_none() {
-                self.change(tenant, user_id, vec![counted]).await?;
             }
         }
         Ok(())
@@ -97,20 +112,24 @@ impl Accounts {
     async fn try_upload(&self, partition: &Values, keys: &[OneTimeKey]) -> Result<bool, Error> {
         let head = self.head(partition).await?;
         let (claim, upload) = head.unwrap_or((0, 0));
-        let there = self.unclaimed(partition, claim).await?;
+        let oldest = (claim - KEYS).max(0);
+        let there = self.keys_from(partition, oldest).await?;
         let mut new = Vec::new();
         for key in keys {
-            match there.iter().find(|row| key_id(row) == Some(&key.key_id)) {
-                Some(row) if row.value.get(2..) == Some(&key.key[..]) => {}
-                Some(_) => return Err(Error::KeyExists(key.key_id.clone())),
-                None => new.push(key),
+            let mut of_id = there.iter().filter(|row| key_id(row) == Some(&key.key_id));
+            let same = |row: &Row| row.value.get(2..) == Some(&key.key[..]);
+            // Newest last: the one that counts. A claimed key is gone: its id may come again with another content.
+            match of_id.next_back() {
+                Some(row) if same(row) => {}
+                Some(row) if index(row) >= claim => return Err(Error::KeyExists(key.key_id.clone())),
+                _ => new.push(key),
             }
         }
         if new.is_empty() {
             return Ok(true);
         }
         let count = i64::try_from(new.len()).unwrap_or(i64::MAX);
-        if upload - claim + count > KEYS {
+        if (upload - claim).saturating_add(count) > KEYS {
             return Err(Error::TooLarge(format!("a device has at most {KEYS} one-time keys")));
         }
         let rows = new.into_iter().zip(upload..).map(|(key, idx)| {
@@ -119,7 +138,10 @@ impl Accounts {
                 Row::new(values_of![idx], value.into()).with_columns(vec![Some(Value::from(key.key_id.as_str()))]),
             )
         });
-        let changes = rows.chain([StoreChange::Put(head_row((claim, upload + count)))]).collect();
+        let head_change = StoreChange::Put(head_row((claim, upload + count)));
+        let forget =
+            (oldest > 0).then(|| StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(oldest - 1) });
+        let changes = rows.chain([head_change]).chain(forget).collect();
         self.key_cas(partition, head_condition(head), changes).await
     }
 
@@ -136,20 +158,20 @@ impl Accounts {
     ) -> Result<Option<(String, Vec<u8>)>, Error> {
         let partition = partition(tenant, user_id, device_id, algorithm);
         for _ in 0..TRIES {
-            let Some((claim, upload)) = self.head(&partition).await? else { break };
-            if claim >= upload {
-                break;
-            }
+            let head = self.head(&partition).await?;
+            let Some((claim, upload)) = head.filter(|(claim, upload)| claim < upload) else {
+                return self.fallback_key(tenant, user_id, device_id, algorithm).await;
+            };
             let key = self.store.get(&schema::ONE_TIME_KEYS, partition.clone(), values_of![claim], Consistency::Serial);
-            let Some(key) = key.await? else { break };
-            let gone = StoreChange::DeleteRange { first: Value::Int(claim), last: Value::Int(claim) };
-            let changes = vec![StoreChange::Put(head_row((claim + 1, upload))), gone];
-            if self.key_cas(&partition, head_condition(Some((claim, upload))), changes).await? {
+            // Absent: the device was removed since the head was read. The next look tells.
+            let Some(key) = key.await? else { continue };
+            let changes = vec![StoreChange::Put(head_row((claim + 1, upload)))];
+            if self.key_cas(&partition, head_condition(head), changes).await? {
                 let id = key_id(&key).map(String::from).unwrap_or_default();
                 return Ok(Some((id, key.value.get(2..).unwrap_or_default().to_vec())));
             }
         }
-        self.fallback_key(tenant, user_id, device_id, algorithm).await
+        Err(contended())
     }
 
     async fn fallback_key(
@@ -159,22 +181,23 @@ impl Accounts {
         device_id: &DeviceId,
         algorithm: &str,
     ) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let entry = self.entry(tenant, user_id, (kind::FALLBACK, device_id.as_str(), algorithm)).await?;
-        let Some(fallback) = entry.map(|entry| entry.decode::<Fallback>()).transpose()?.flatten() else {
-            return Ok(None);
-        };
-        if !fallback.used {
-            let used = Fallback { used: true, ..fallback.clone() };
-            let change = Change::set(kind::FALLBACK, device_id.as_str(), algorithm, &used)?;
-            self.change(tenant, user_id, vec![change]).await?;
-        }
-        Ok(Some((fallback.key_id, fallback.key)))
+        self.update(tenant, user_id, (kind::FALLBACK, device_id.as_str(), algorithm), |entry| {
+            let fallback: Option<Fallback> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+            let Some(fallback) = fallback else { return Ok((None, Vec::new())) };
+            let given = Some((fallback.key_id.clone(), fallback.key.clone()));
+            if fallback.used {
+                return Ok((given, Vec::new()));
+            }
+            let used = Fallback { used: true, ..fallback };
+            Ok((given, vec![Change::set(kind::FALLBACK, device_id.as_str(), algorithm, &used)?]))
+        })
+        .await
     }
 
-    /// Sets a device's fallback keys.
+    /// Sets a device's fallback keys. The same key again is no change: it stays used if it was.
     ///
     /// # Errors
-    /// When the store can't be written.
+    /// [`Error::TooLarge`], [`Error::NoAccount`].
     pub async fn set_fallback_keys(
         &self,
         tenant: TenantId,
@@ -182,12 +205,26 @@ impl Accounts {
         device_id: &DeviceId,
         keys: Vec<OneTimeKey>,
     ) -> Result<(), Error> {
-        let mut changes = Vec::with_capacity(keys.len());
-        for OneTimeKey { algorithm, key_id, key } in keys {
-            let fallback = Fallback { key_id, key, used: false };
-            changes.push(Change::set(kind::FALLBACK, device_id.as_str(), &algorithm, &fallback)?);
+        for (algorithm, keys) in by_algorithm(keys)? {
+            // The spec allows one of each algorithm.
+            let Some(OneTimeKey { key_id, key, .. }) = keys.into_iter().next() else { continue };
+            let device_id = device_id.as_str();
+            let known = record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(device_id)).await?;
+            let others = known.iter().filter(|entry| entry.value.is_some() && entry.key != algorithm).count();
+            if others >= ALGORITHMS {
+                return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
+            }
+            self.update(tenant, user_id, (kind::FALLBACK, device_id, &algorithm), |entry| {
+                let now: Option<Fallback> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+                if now.is_some_and(|now| now.key_id == key_id && now.key == key) {
+                    return Ok(((), Vec::new()));
+                }
+                let fallback = Fallback { key_id: key_id.clone(), key: key.clone(), used: false };
+                Ok(((), vec![Change::set(kind::FALLBACK, device_id, &algorithm, &fallback)?]))
+            })
+            .await?;
         }
-        if changes.is_empty() { Ok(()) } else { self.change(tenant, user_id, changes).await.map(drop) }
+        Ok(())
     }
 
     /// How many keys are left, by algorithm, and the algorithms with an unused fallback key.
@@ -200,15 +237,16 @@ impl Accounts {
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<(Uploaded, Vec<String>), Error> {
-        let scope = format!("algorithms/{device_id}");
+        let scope = device_id.as_str();
         let mut counts = Uploaded::new();
-        for entry in record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(&scope)).await? {
-            let head = self.head(&partition(tenant, user_id, device_id, &entry.key)).await?;
-            let (claim, upload) = head.unwrap_or((0, 0));
-            counts.insert(entry.key, u64::try_from(upload - claim).unwrap_or(0));
+        for entry in record::entries(&*self.store, tenant, user_id, kind::ONE_TIME, Some(scope)).await? {
+            if entry.value.is_some() {
+                let head = self.head(&partition(tenant, user_id, device_id, &entry.key)).await?;
+                let (claim, upload) = head.unwrap_or((0, 0));
+                counts.insert(entry.key, u64::try_from(upload - claim).unwrap_or(0));
+            }
         }
         let mut unused = Vec::new();
-        let scope = device_id.as_str();
         for entry in record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(scope)).await? {
             if entry.decode::<Fallback>()?.is_some_and(|fallback| !fallback.used) {
                 unused.push(entry.key);
@@ -217,28 +255,39 @@ impl Accounts {
         Ok((counts, unused))
     }
 
-    /// Takes all keys of a device out: it is gone.
+    /// Takes all one-time and fallback keys of a device out: it is gone.
     pub(crate) async fn drop_one_time_keys(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<(), Error> {
-        let scope = format!("algorithms/{device_id}");
         let mut gone = Vec::new();
-        for entry in record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(&scope)).await? {
-            let partition = partition(tenant, user_id, device_id, &entry.key);
-            for _ in 0..TRIES {
-                let Some((claim, upload)) = self.head(&partition).await? else { break };
-                let all = StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(upload) };
-                let changes = vec![StoreChange::Put(head_row((upload, upload))), all];
-                if self.key_cas(&partition, head_condition(Some((claim, upload))), changes).await? {
-                    break;
+        for kind in [kind::ONE_TIME, kind::FALLBACK] {
+            for entry in record::entries(&*self.store, tenant, user_id, kind, Some(device_id.as_str())).await? {
+                if entry.value.is_none() {
+                    continue;
                 }
+                if kind == kind::ONE_TIME {
+                    self.drop_keys_of(&partition(tenant, user_id, device_id, &entry.key)).await?;
+                }
+                gone.push(Change::new(kind, device_id.as_str(), &entry.key, None));
             }
-            gone.push(Change::new(kind::FALLBACK, device_id.as_str(), &entry.key, None));
         }
         if gone.is_empty() { Ok(()) } else { self.change(tenant, user_id, gone).await.map(drop) }
+    }
+
+    async fn drop_keys_of(&self, partition: &Values) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some((claim, upload)) = self.head(partition).await? else { return Ok(()) };
+            let all = StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(upload) };
+            // One past the last, so that a claim that read this head before is refused.
+            let changes = vec![StoreChange::Put(head_row((upload + 1, upload + 1))), all];
+            if self.key_cas(partition, head_condition(Some((claim, upload))), changes).await? {
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     async fn head(&self, partition: &Values) -> Result<Head, Error> {
@@ -247,12 +296,20 @@ impl Accounts {
         Ok(row.and_then(|row| row.guards))
     }
 
-    async fn unclaimed(&self, partition: &Values, claim: i64) -> Result<Vec<Row>, Error> {
-        let bounds = Bounds { from: Bound::Included(values([Value::Int(claim)])), ..Bounds::all() };
-        let limit = usize::try_from(KEYS).unwrap_or(usize::MAX);
-        let page =
-            self.store.scan(&schema::ONE_TIME_KEYS, partition.clone(), bounds, limit, Consistency::Serial).await?;
-        Ok(page.rows)
+    /// The keys from an index on, claimed ones too: twice as many as may be unclaimed, at most.
+    async fn keys_from(&self, partition: &Values, oldest: i64) -> Result<Vec<Row>, Error> {
+        let mut bounds = Bounds { from: Bound::Included(values([Value::Int(oldest)])), ..Bounds::all() };
+        let limit = usize::try_from(2 * KEYS).unwrap_or(usize::MAX);
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let (store, at) = (&self.store, bounds.clone());
+            let page = store.scan(&schema::ONE_TIME_KEYS, partition.clone(), at, limit, Consistency::Serial).await?;
+            rows.extend(page.rows);
+            match rows.last() {
+                Some(last) if page.more => bounds.from = Bound::Excluded(last.key.clone()),
+                _ => return Ok(rows),
+            }
+        }
     }
 
     /// A conditional write of keys. An unknown outcome counts as failed: a key that may have been given isn't given again.
@@ -269,4 +326,28 @@ impl Accounts {
 
 fn key_id(row: &Row) -> Option<&str> {
     row.columns.first().and_then(Option::as_ref).and_then(Value::as_text)
+}
+
+fn index(row: &Row) -> i64 {
+    row.key.first().and_then(Value::as_int).unwrap_or(HEAD)
+}
+
+fn contended() -> Error {
+    StoreError::Unavailable("the one-time keys of a device are asked for too often at once".to_owned()).into()
+}
+
+/// The keys by their algorithms, if none is too large.
+fn by_algorithm(keys: Vec<OneTimeKey>) -> Result<BTreeMap<String, Vec<OneTimeKey>>, Error> {
+    let mut out: BTreeMap<String, Vec<OneTimeKey>> = BTreeMap::new();
+    for key in keys {
+        if key.algorithm.len() + key.key_id.len() + key.key.len() > KEY_MAX {
+            return Err(Error::TooLarge(format!("a key has at most {KEY_MAX} bytes")));
+        }
+        out.entry(key.algorithm.clone()).or_default().push(key);
+    }
+    let bytes = |keys: &Vec<OneTimeKey>| keys.iter().map(|key| key.key_id.len() + key.key.len()).sum::<usize>();
+    if out.values().any(|keys| bytes(keys) > UPLOAD_MAX) {
+        return Err(Error::TooLarge(format!("keys of one algorithm have at most {UPLOAD_MAX} bytes in one upload")));
+    }
+    Ok(out)
 }

@@ -23,7 +23,12 @@ pub(crate) mod kind {
     pub(crate) const CROSS_SIGNING: &str = "cross_signing";
     pub(crate) const SIGNATURES: &str = "signatures";
     pub(crate) const FALLBACK: &str = "fallback";
+    /// The algorithms for which a device ever uploaded one-time keys.
+    pub(crate) const ONE_TIME: &str = "one_time";
 }
+
+/// An entry's kind, scope and key.
+pub(crate) type Name = [Box<str>; 3];
 
 /// One entry set, or (without value) removed. The user's id goes with it: a projection is a function of rows alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +67,11 @@ impl Change {
         Self { kind: kind.to_owned(), scope: scope.to_owned(), key: key.to_owned(), value }
     }
 
+    /// Which entry it sets.
+    pub(crate) fn name(&self) -> Name {
+        name((&self.kind, &self.scope, &self.key))
+    }
+
     /// An entry with an encoded value.
     pub(crate) fn set<T: Serialize>(kind: &str, scope: &str, key: &str, value: &T) -> Result<Self, Error> {
         let value = postcard::to_stdvec(value).map_err(|error| Error::Internal(error.to_string()))?;
@@ -75,6 +85,10 @@ impl Entry {
         let damaged = |error: postcard::Error| StoreError::corrupt(schema::USER_RECORD.name, error.to_string());
         Ok(self.value.as_ref().map(|value| postcard::from_bytes(value)).transpose().map_err(damaged)?)
     }
+}
+
+pub(crate) fn name((kind, scope, key): (&str, &str, &str)) -> Name {
+    [kind.into(), scope.into(), key.into()]
 }
 
 /// The log of a user's record.
@@ -152,6 +166,18 @@ pub(crate) async fn entry(
     let partition = values_of![tenant, user_id.as_str()];
     let row = store.get(&schema::USER_RECORD, partition, values_of![kind, scope, key], Consistency::Quorum).await?;
     row.as_ref().map(read_entry).transpose()
+}
+
+/// The row that set an entry last.
+pub(crate) async fn set_by(
+    store: &dyn Store,
+    tenant: TenantId,
+    user_id: &UserId,
+    [kind, scope, key]: &Name,
+) -> Result<Option<Seq>, StoreError> {
+    let (partition, key) = (values_of![tenant, user_id.as_str()], values_of![&**kind, &**scope, &**key]);
+    let row = store.get(&schema::USER_RECORD, partition, key, Consistency::Quorum).await?;
+    Ok(row.and_then(|row| row.stamp).map(|stamp| stamp.position().seq))
 }
 
 fn read_entry(row: &Row) -> Result<Entry, Error> {

@@ -1,0 +1,126 @@
+//! What users keep here: profile, account data, push rules.
+
+use polity_core::{Seq, TenantId};
+use ruma_common::UserId;
+
+use crate::{
+    Accounts, Change, Entry, Error,
+    record::{self, kind},
+};
+
+/// A value of account data (and any other entry that clients set) has at most this many bytes.
+const VALUE_MAX: usize = 256 * 1024;
+/// A display name or avatar address has at most this many bytes.
+const PROFILE_MAX: usize = 1000;
+
+impl Accounts {
+    /// A field of a profile.
+    ///
+    /// # Errors
+    /// [`Error::NoAccount`].
+    pub async fn profile(&self, tenant: TenantId, user_id: &UserId, field: &str) -> Result<Option<String>, Error> {
+        if !self.exists(tenant, user_id).await? {
+            return Err(Error::NoAccount);
+        }
+        match self.entry(tenant, user_id, (kind::PROFILE, "", field)).await? {
+            Some(entry) => entry.decode(),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets (or removes) a field of a profile.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub async fn set_profile(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        field: &str,
+        value: Option<String>,
+    ) -> Result<(), Error> {
+        if value.as_ref().is_some_and(|value| value.len() > PROFILE_MAX) {
+            return Err(Error::TooLarge(format!("the {field} has more than {PROFILE_MAX} bytes")));
+        }
+        let change = match value {
+            Some(value) => Change::set(kind::PROFILE, "", field, &value)?,
+            None => Change::new(kind::PROFILE, "", field, None),
+        };
+        self.change(tenant, user_id, vec![change]).await.map(drop)
+    }
+
+    /// Account data: global (empty scope) or of a room. JSON as the client sent it.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn account_data(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        scope: &str,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.entry(tenant, user_id, (kind::ACCOUNT_DATA, scope, key)).await?.and_then(|entry| entry.value))
+    }
+
+    /// Sets account data.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub async fn set_account_data(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        (scope, key): (&str, &str),
+        value: Vec<u8>,
+    ) -> Result<(), Error> {
+        if value.len() > VALUE_MAX {
+            return Err(Error::TooLarge(format!("account data has at most {VALUE_MAX} bytes")));
+        }
+        self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await.map(drop)
+    }
+
+    /// All account data: of every scope.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn all_account_data(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
+        record::entries(&*self.store, tenant, user_id, kind::ACCOUNT_DATA, None).await
+    }
+
+    /// What account data changed after a position: scope, key and value; and the position of the record then.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn account_data_after(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        after: Seq,
+    ) -> Result<(Vec<Change>, Seq), Error> {
+        let (mut at, mut out): (Seq, Vec<Change>) = (after, Vec::new());
+        loop {
+            let (changes, last, more) = record::changes_after(&*self.store, tenant, user_id, at).await?;
+            for change in changes.into_iter().filter(|change| change.kind == kind::ACCOUNT_DATA) {
+                out.retain(|earlier| (&earlier.scope, &earlier.key) != (&change.scope, &change.key));
+                out.push(change);
+            }
+            at = last;
+            if !more {
+                return Ok((out, at));
+            }
+        }
+    }
+
+    /// A user's push rules, as JSON: the default ones, until they are changed.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn push_rules(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<u8>, Error> {
+        if let Some(own) = self.account_data(tenant, user_id, "", "m.push_rules").await? {
+            return Ok(own);
+        }
+        let rules = serde_json::json!({"global": ruma_common::push::Ruleset::server_default(user_id)});
+        Ok(rules.to_string().into_bytes())
+    }
+}
