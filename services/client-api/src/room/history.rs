@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::routing::MethodFilter;
 use polity_core::Seq;
 use polity_sync::{
-    filter::{Facets, passes},
+    filter::{Facets, is_lazy, passes},
     page_token::PageToken,
     read::StoredRow,
 };
@@ -46,22 +46,17 @@ fn shown(filter: &RoomEventFilter, row: &StoredRow) -> bool {
     })
 }
 
-/// A place of the query: a pagination token, or (in `from`) a sync's.
-fn place(call: &Call, name: &str) -> Result<Option<PageToken>, ApiError> {
-    call.query_as(name).or_else(|error| if call.query(name) == Some("") { Ok(None) } else { Err(error) })
-}
-
 async fn messages(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::member_or_left(&call, &call.room_id(0)?).await?;
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).clamp(1, PAGE);
-    let (filter, to) = (filter(&call)?, place(&call, "to")?);
+    let (filter, to) = (filter(&call)?, reader.place(&call, "to").await?);
     let backward = match call.query("dir") {
         Some("b") => true,
         Some("f") => false,
         _ => return Err(ApiError::missing_param("dir must be b or f")),
     };
     let default = if backward { PageToken::after(reader.until) } else { PageToken::before(Seq::new(1)) };
-    let start = place(&call, "from")?.unwrap_or(default);
+    let start = reader.place(&call, "from").await?.unwrap_or(default);
     let (rows, end) = if backward {
         back(&reader, start, to, limit, &filter).await?
     } else {
@@ -72,6 +67,10 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
     body.extend_from_slice(format!(",\"start\":\"{start}\"").as_bytes());
     if let Some(end) = end {
         body.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
+    }
+    if is_lazy(&filter) {
+        body.extend_from_slice(b",\"state\":");
+        body.extend_from_slice(&array(reader.senders(&rows).await?));
     }
     body.push(b'}');
     Ok(Answer::Bytes(body.into()))

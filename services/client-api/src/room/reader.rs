@@ -2,12 +2,13 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use polity_core::{LogKey, Seq};
 use polity_sync::{
     engine::Viewer,
+    page_token::PageToken,
     read::{RoomState, StateView, StoredRow},
 };
 use ruma_common::{RoomId, UserId};
@@ -88,15 +89,47 @@ impl Reader {
         Ok(self.api.engine.render_rows(&self.viewer, self.key, &self.head, rows).await?)
     }
 
-    /// Members of the room, each with the event that says so.
-    pub(crate) async fn members(&self) -> Result<Vec<Arc<StoredRow>>, ApiError> {
-        let (rooms, state) = (&self.api.engine.rooms, self.state().await?);
+    /// Members of the room in one of its states, each with the event that says so.
+    pub(crate) async fn members(&self, state: &StateView) -> Result<Vec<Arc<StoredRow>>, ApiError> {
+        let rooms = &self.api.engine.rooms;
         let generation = self.head.room.generation;
-        let ids = rooms.entries(self.key, generation, &state, polity_sync::read::Part::Members).await?;
+        let ids = rooms.entries(self.key, generation, state, polity_sync::read::Part::Members).await?;
         let mut rows = Vec::with_capacity(ids.len());
         for (_, id) in ids {
             rows.extend(rooms.event(self.key.tenant, &id).await?);
         }
         Ok(rows)
+    }
+
+    /// A place of the query: a pagination token, or a sync's token.
+    pub(crate) async fn place(&self, call: &Call, name: &str) -> Result<Option<PageToken>, ApiError> {
+        let Some(text) = call.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        if let Ok(place) = text.parse() {
+            return Ok(Some(place));
+        }
+        let (engine, room_id) = (&self.api.engine, &*self.head.room.room_id);
+        let row = engine.row_of_token(&self.viewer, text, (room_id, self.key)).await;
+        let row = row.map_err(|_| ApiError::invalid_param(format!("{name} is no token of yours")))?;
+        if let Some(row) = row {
+            return Ok(Some(PageToken::after(row)));
+        }
+        // The user wasn't in the room by that token: it stands before the joining, or after the leaving.
+        let viewer = &self.viewer;
+        let row = polity_store::rooms::membership(&*self.api.store, viewer.tenant, &viewer.user_id, room_id).await?;
+        let joined = row.filter(|row| row.membership == "join");
+        Ok(Some(joined.map_or(PageToken::after(self.until), |row| PageToken::before(row.since))))
+    }
+
+    /// The member events of those who sent some rows, as the first of these knows them.
+    pub(crate) async fn senders(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Bytes>, ApiError> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let engine = &self.api.engine;
+        let state = engine.state_after(self.key, first.seq).await?;
+        let senders: BTreeSet<_> = rows.iter().filter_map(|row| Some(&row.event.as_ref()?.sender)).collect();
+        let mut members = Vec::with_capacity(senders.len());
+        for sender in senders {
+            members.extend(engine.rooms.state_event(self.key, &state, "m.room.member", sender.as_str()).await?);
+        }
+        Ok(engine.render_state_rows(&self.viewer, &self.head, &members))
     }
 }

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#getting-events-for-a-room>
 
 use axum::routing::MethodFilter;
+use polity_core::Seq;
 use polity_sync::read::Part;
 use serde_json::{Map, Value, json};
 
@@ -73,7 +74,15 @@ async fn one(call: Call) -> Result<Answer, ApiError> {
 async fn members(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::member_or_left(&call, &call.room_id(0)?).await?;
     let (wanted, unwanted) = (call.query("membership"), call.query("not_membership"));
-    let mut rows = reader.members().await?;
+    let state = match reader.place(&call, "at").await? {
+        Some(at) if at.next_seq() <= reader.until => {
+            // No state was before the room.
+            let row = Seq::new(at.next_seq().get().saturating_sub(1)).max(Seq::new(1));
+            reader.api.engine.state_after(reader.key, row).await?
+        }
+        _ => reader.state().await?,
+    };
+    let mut rows = reader.members(&state).await?;
     rows.retain(|row| {
         let membership = row.event.as_ref().and_then(|event| event.content_text("membership"));
         wanted.is_none_or(|wanted| membership.as_deref() == Some(wanted))
@@ -87,7 +96,7 @@ async fn members(call: Call) -> Result<Answer, ApiError> {
 async fn joined_members(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::member(&call, &call.room_id(0)?).await?;
     let mut joined = Map::new();
-    for row in reader.members().await? {
+    for row in reader.members(&reader.state().await?).await? {
         let Some(event) = &row.event else { continue };
         let content: Map<String, Value> = serde_json::from_str(event.content.get()).unwrap_or_default();
         if content.get("membership") == Some(&json!("join")) {

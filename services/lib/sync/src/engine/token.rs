@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use polity_core::{
-    Random,
+    LogKey, Random, Seq, TenantId,
     sync_token::{
-        INLINE_ROOMS, MOVED_ROOMS, RoomEntry, RoomRef, RoomSet, SyncToken, TokenKey, decode_snapshot, encode_snapshot,
+        INLINE_ROOMS, MOVED_ROOMS, RoomEntry, RoomRef, RoomSet, SyncToken, TokenKey, Told, decode_snapshot,
+        encode_snapshot,
     },
 };
 use polity_store::{Durability, Row, Store, Write, WriteKind, schema, values_of};
 use ruma_common::RoomId;
 
-use super::{SyncError, SyncRequest};
+use super::{Engine, SyncError, SyncRequest, Viewer};
 use crate::read::ReadError;
 
 /// Snapshots live 30 days from last use.
@@ -30,15 +31,11 @@ pub(crate) struct KnownRooms {
 
 impl KnownRooms {
     /// Reads a token's rooms. A snapshot that is gone means that nothing is known: `None`.
-    pub(crate) async fn load(
-        store: &dyn Store,
-        request: &SyncRequest,
-        rooms: RoomSet,
-    ) -> Result<Option<Self>, SyncError> {
+    pub(crate) async fn load(store: &dyn Store, tenant: TenantId, rooms: RoomSet) -> Result<Option<Self>, SyncError> {
         match rooms {
             RoomSet::Inline(entries) => Ok(Some(Self { base: None, entries, moved: BTreeMap::new() })),
             RoomSet::Snapshot { id, moved } => {
-                let partition = values_of![request.viewer.tenant, Bytes::copy_from_slice(&id)];
+                let partition = values_of![tenant, Bytes::copy_from_slice(&id)];
                 let row = store
                     .get(&schema::SYNC_SNAPSHOTS, partition, values_of![0_i64], polity_store::Consistency::Quorum)
                     .await
@@ -117,10 +114,28 @@ impl KnownRooms {
     }
 }
 
-/// The token that a request came with, if it is one of this device's and of this store's life.
-pub(crate) fn decode(store: &dyn Store, request: &SyncRequest) -> Result<Option<SyncToken>, SyncError> {
-    let Some(text) = &request.since else { return Ok(None) };
-    let token = SyncToken::decode(text, &request.viewer.token_key, &request.viewer.token_owner())?;
+/// A token, if it is one of this device's and of this store's life.
+pub(crate) fn decode(store: &dyn Store, viewer: &Viewer, text: &str) -> Result<Option<SyncToken>, SyncError> {
+    let token = SyncToken::decode(text, &viewer.token_key, &viewer.token_owner())?;
     // After a restore all positions are void: everything is told anew, nothing is missed.
     Ok((token.store == store.incarnation()).then_some(token))
+}
+
+impl Engine {
+    /// The last row of a room that a sync's token knows of; `None` if the user wasn't in the room by it.
+    ///
+    /// # Errors
+    /// For a token that isn't this device's, and when its snapshot can't be read.
+    pub async fn row_of_token(
+        &self,
+        viewer: &Viewer,
+        text: &str,
+        (room_id, key): (&RoomId, LogKey),
+    ) -> Result<Option<Seq>, SyncError> {
+        let Some(token) = decode(&*self.store, viewer, text)? else { return Ok(None) };
+        let rooms = KnownRooms::load(&*self.store, viewer.tenant, token.rooms).await?;
+        let entry = rooms.and_then(|rooms| rooms.get(&viewer.token_key, room_id));
+        let entry = entry.filter(|entry| entry.told == Told::Member && entry.position.life == key.life);
+        Ok(entry.map(|entry| entry.position.seq))
+    }
 }

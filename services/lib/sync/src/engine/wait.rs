@@ -57,7 +57,11 @@ impl Engine {
             device_lists: Seq::ZERO,
             ephemeral: EphemeralPosition::default(),
         };
-        let Some(token) = token::decode(&*self.store, request)? else {
+        let token = match &request.since {
+            Some(since) => token::decode(&*self.store, &request.viewer, since)?,
+            None => None,
+        };
+        let Some(token) = token else {
             return Ok(Progress { at: nothing, rooms: KnownRooms::default(), initial: true });
         };
         let at = Positions {
@@ -66,7 +70,7 @@ impl Engine {
             device_lists: token.device_lists,
             ephemeral: token.ephemeral,
         };
-        let rooms = KnownRooms::load(&*self.store, request, token.rooms).await?;
+        let rooms = KnownRooms::load(&*self.store, request.viewer.tenant, token.rooms).await?;
         // Without its snapshot the client's rooms are told anew; its inbox and device lists stay exact.
         let initial = rooms.is_none();
         Ok(Progress { at, rooms: rooms.unwrap_or_default(), initial })
