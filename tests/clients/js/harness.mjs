@@ -14,7 +14,9 @@ export const say = (line) => process.stdout.write(`${line}\n`);
 const STEP_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 /** Timeline events in one sync answer; small, so that 200 missed messages are a gap. */
-const SYNC_LIMIT = 20;
+export const SYNC_LIMIT = 20;
+/** What the SDK says while its syncs fail. */
+const OFFLINE_STATES = [SyncState.Reconnecting, SyncState.Error];
 
 let passed = 0;
 
@@ -90,6 +92,8 @@ export const bodies = (prefix, count) => Array.from({ length: count }, (_, i) =>
 
 /** A logged-in user with its client, and every event that sync delivered to it, repeats included. */
 export class User {
+  #network = new AbortController();
+
   constructor(baseUrl, session) {
     this.id = session.user_id;
     this.token = session.access_token;
@@ -100,32 +104,42 @@ export class User {
       userId: this.id,
       accessToken: this.token,
       deviceId: this.device,
+      fetchFn: (url, request) => this.#fetch(url, request),
     });
     // `Event` fires for what the server sent, before the SDK drops events it has already seen.
     this.client.on(ClientEvent.Event, (event) => this.events.push(event));
   }
 
+  /** Starts to sync, and waits for the first answer. */
   async start() {
     await this.client.initRustCrypto({ useIndexedDB: false });
-    await this.resume();
-  }
-
-  /** Syncs on, from where this client stopped. */
-  async resume() {
     const filter = new Filter(this.id);
     filter.setTimelineLimit(SYNC_LIMIT);
     await this.client.startClient({ filter, pollTimeout: 10_000 });
     await until("the first sync", () => this.client.isInitialSyncComplete());
   }
 
-  /** Stops syncing, the request under way included; what was delivered so far is forgotten. */
+  /** Fetches over this user's network: when it is cut, requests under way fail too. */
+  #fetch(url, request = {}) {
+    const signals = [request.signal, this.#network.signal].filter(Boolean);
+    return fetch(url, { ...request, signal: AbortSignal.any(signals) });
+  }
+
+  /**
+   * Cuts the network and waits until the SDK has noticed; what was delivered so far is forgotten. The client lives on: once
+   * stopped, its crypto is closed, so it could not be started again.
+   */
   async goOffline() {
-    const stopped = new Promise((resolve) => {
-      this.client.on(ClientEvent.Sync, (state) => state === SyncState.Stopped && resolve());
-    });
-    this.client.stopClient();
-    await stopped;
+    this.#network.abort(new TypeError("the network is cut"));
+    await until("the end of the sync", () => OFFLINE_STATES.includes(this.client.getSyncState()));
     this.events.length = 0;
+  }
+
+  /** Gives the network back, and syncs on from the last token. */
+  async goOnline() {
+    this.#network = new AbortController();
+    this.client.retryImmediately();
+    await until("a sync after the gap", () => this.client.getSyncState() === SyncState.Syncing);
   }
 
   room(roomId) {
