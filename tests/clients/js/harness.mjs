@@ -11,10 +11,14 @@ if (!process.env.DEBUG) {
 /** Prints one line of the program's own. */
 export const say = (line) => process.stdout.write(`${line}\n`);
 
+const SCENARIO_TIMEOUT_MS = 300_000;
 const STEP_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
-/** Timeline events in one sync answer; small, so that 200 missed messages are a gap. */
-export const SYNC_LIMIT = 20;
+/**
+ * Timeline events in one sync answer: fewer than the 200 missed messages, which are to be a gap; more than can be sent between
+ * two syncs of a client that listens.
+ */
+export const SYNC_LIMIT = 100;
 /** What the SDK says while its syncs fail. */
 const OFFLINE_STATES = [SyncState.Reconnecting, SyncState.Error];
 
@@ -36,6 +40,18 @@ export async function step(name, run) {
 export function finish(failed) {
   say(`${passed} passed, ${failed} failed`);
   process.exit(failed === 0 ? 0 : 1);
+}
+
+/** What the program was called with. From here on, whatever nobody waits for any more ends it. */
+export function run() {
+  const [baseUrl = process.env.HOMESERVER_URL, ...rest] = process.argv.slice(2);
+  if (!baseUrl) {
+    process.stderr.write(`usage: node ${process.argv[1]} BASE_URL (or HOMESERVER_URL)\n`);
+    process.exit(2);
+  }
+  setTimeout(() => fail(`the scenario has not ended after ${SCENARIO_TIMEOUT_MS} ms`), SCENARIO_TIMEOUT_MS).unref();
+  process.on("unhandledRejection", (error) => fail(`unhandled: ${error?.stack ?? error}`));
+  return { baseUrl, rest };
 }
 
 /** Says what was wrong and ends the process. */
@@ -166,8 +182,10 @@ export class User {
 
   /** Waits for all the texts and a moment longer, then compares: in order, exactly once. */
   async expectToHear(roomId, sender, prefix, texts) {
-    await until(`${texts.length} messages '${prefix}'`, () => this.heard(roomId, sender, prefix).length >= texts.length);
+    const heard = () => this.heard(roomId, sender, prefix);
+    // What was heard says more than that the wait was in vain.
+    await until("all of them", () => heard().length >= texts.length).catch(() => {});
     await sleep(300);
-    same(this.heard(roomId, sender, prefix), texts, `messages '${prefix}' as ${this.id} received them`);
+    same(heard(), texts, `messages '${prefix}' as ${this.id} received them`);
   }
 }

@@ -1,24 +1,34 @@
 """What the steps of the scenario stand on: counting, waiting with a bound, and one listening user."""
 
 import asyncio
+import logging
+import os
 import sys
 import time
+import traceback
 from contextlib import asynccontextmanager, suppress
 
 from nio import AsyncClient, AsyncClientConfig, ErrorResponse, Event, EphemeralEvent, InviteEvent
 from nio.store import SqliteMemoryStore
 
+SCENARIO_TIMEOUT_S = 300
 STEP_TIMEOUT_S = 60
 WAIT_TIMEOUT_S = 30
 POLL_S = 0.02
 # How long to go on listening for what should not come.
 SETTLE_S = 0.3
-# Timeline events in one sync answer; small, so that 200 missed messages are a gap.
-SYNC_FILTER = {"room": {"timeline": {"limit": 20}}}
+# Timeline events in one sync answer: fewer than the 200 missed messages, which are to be a gap; more than can be sent between
+# two syncs of a client that listens.
+SYNC_LIMIT = 100
+SYNC_FILTER = {"room": {"timeline": {"limit": SYNC_LIMIT}}}
 
 
 class Wrong(Exception):
     """The server, or the client on it, did something else than the scenario says."""
+
+
+class Late(Wrong):
+    """What was waited for has not come."""
 
 
 class Score:
@@ -57,7 +67,8 @@ async def until(what, probe):
     """Polls until the probe gives something true, and returns it."""
     deadline = time.monotonic() + WAIT_TIMEOUT_S
     while not (found := probe()):
-        check(time.monotonic() < deadline, f"waited {WAIT_TIMEOUT_S} s for {what}")
+        if time.monotonic() > deadline:
+            raise Late(f"waited {WAIT_TIMEOUT_S} s for {what}")
         await asyncio.sleep(POLL_S)
     return found
 
@@ -177,15 +188,45 @@ class User:
     async def expect_to_hear(self, room_id, sender, prefix, expected):
         """Waits for all the texts and a moment longer, then compares: in order, exactly once."""
 
-        def enough():
+        def heard():
             self.alive()
-            return len(texts(self.timeline(room_id), sender, prefix)) >= len(expected)
+            return texts(self.timeline(room_id), sender, prefix)
 
-        await until(f"{len(expected)} messages '{prefix}'", enough)
+        # What was heard says more than that the wait was in vain.
+        with suppress(Late):
+            await until("all of them", lambda: len(heard()) >= len(expected))
         await asyncio.sleep(SETTLE_S)
-        same(texts(self.timeline(room_id), sender, prefix), expected, f"messages '{prefix}' as {self.id} received them")
+        same(heard(), expected, f"messages '{prefix}' as {self.id} received them")
 
 
 def fail(message):
     """Says what was wrong."""
     print(f"FAIL {message}", file=sys.stderr, flush=True)
+
+
+async def _play(scenario, score, homeserver, arguments):
+    """The scenario within its time."""
+    async with asyncio.timeout(SCENARIO_TIMEOUT_S):
+        await scenario(score, homeserver, *arguments)
+
+
+def run(scenario):
+    """Plays scenario(score, homeserver, argument...) as this program; the exit code is 0 only when every step passed."""
+    homeserver, *arguments = sys.argv[1:] or [os.environ.get("HOMESERVER_URL")]
+    if not homeserver:
+        sys.exit(f"usage: python {sys.argv[0]} BASE_URL (or HOMESERVER_URL)")
+    logging.basicConfig(level=logging.DEBUG if os.environ.get("DEBUG") else logging.CRITICAL)
+    score = Score()
+    failed = 1
+    try:
+        asyncio.run(_play(scenario, score, homeserver, arguments))
+        failed = 0
+    except Wrong as wrong:
+        fail(str(wrong))
+    except TimeoutError:
+        fail(f"the scenario has not ended after {SCENARIO_TIMEOUT_S} s")
+    except Exception:  # Whatever the client trips over is a failure of the run, with its trace.
+        fail(traceback.format_exc())
+    print(f"{score.passed} passed, {failed} failed", flush=True)
+    # A client left open by a failure must not keep the program from ending.
+    os._exit(failed)
