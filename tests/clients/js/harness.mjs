@@ -86,7 +86,7 @@ export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export async function until(what, probe, ms = 30_000) {
   const deadline = Date.now() + ms;
   for (;;) {
-    const found = probe();
+    const found = await probe();
     if (found) return found;
     check(Date.now() < deadline, `waited ${ms} ms for ${what}`);
     await sleep(POLL_MS);
@@ -126,13 +126,17 @@ export class User {
     this.client.on(ClientEvent.Event, (event) => this.events.push(event));
   }
 
-  /** Starts to sync, and waits for the first answer. */
+  /** Starts to sync, and waits for the first answer and until others can find this device's keys. */
   async start() {
     await this.client.initRustCrypto({ useIndexedDB: false });
     const filter = new Filter(this.id);
     filter.setTimelineLimit(SYNC_LIMIT);
     await this.client.startClient({ filter, pollTimeout: 10_000 });
     await until("the first sync", () => this.client.isInitialSyncComplete());
+    await until("this device's keys", async () => {
+      const { device_keys: keys } = await this.client.downloadKeysForUsers([this.id]);
+      return keys[this.id]?.[this.device];
+    });
   }
 
   /** Fetches over this user's network: when it is cut, requests under way fail too. */

@@ -26,10 +26,11 @@ await step("meet in an encrypted room", async () => {
 });
 
 await step("encrypted messages from and to everybody", async () => {
+  const hear = ({ name, id }) => user.expectToHear(room.roomId, id, `from ${name}`, bodies(`from ${name}`, 10));
+  const [nio, rust] = others;
+  await hear(nio);
   await user.say(room.roomId, bodies("from js", 10));
-  for (const { name, id } of others) {
-    await user.expectToHear(room.roomId, id, `from ${name}`, bodies(`from ${name}`, 10));
-  }
+  await hear(rust);
 });
 
 finish(0);

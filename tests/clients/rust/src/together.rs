@@ -36,11 +36,11 @@ pub async fn together(score: &mut Score, homeserver: &str, tag: &str) -> Result 
     let room_id = step.await?;
 
     let step = score.step("encrypted messages from and to everybody", async {
-        user.say(&room_id, &bodies("from rust", 10)).await?;
         for (name, id) in OTHERS.iter().zip(&others) {
             let prefix = format!("from {name}");
             user.expect_to_hear(&room_id, id, &prefix, &bodies(&prefix, 10)).await?;
         }
+        user.say(&room_id, &bodies("from rust", 10)).await?;
         Ok(())
     });
     step.await
