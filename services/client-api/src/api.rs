@@ -119,6 +119,7 @@ impl Api {
             tenant: tenant.id,
             user_id: requester.user_id.clone(),
             device_id: requester.device_id.clone(),
+            device_life: requester.life,
             token_key: Arc::clone(&tenant.token_key),
         }
     }

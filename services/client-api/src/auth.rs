@@ -3,18 +3,11 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#client-authentication>
 
 use http::{header, request::Parts};
-use polity_core::TenantId;
-use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use crate::{Api, ApiError, Tenant};
 
 /// A user with a device.
-#[derive(Debug, Clone)]
-pub(crate) struct Requester {
-    pub(crate) tenant: TenantId,
-    pub(crate) user_id: OwnedUserId,
-    pub(crate) device_id: OwnedDeviceId,
-}
+pub(crate) type Requester = polity_accounts::Session;
 
 /// The token of a request: in the header, or (as older clients have it) in the query.
 fn token(parts: &Parts) -> Option<String> {
@@ -28,8 +21,7 @@ fn token(parts: &Parts) -> Option<String> {
 /// The requester of a request that needs a token.
 pub(crate) async fn required(api: &Api, tenant: &Tenant, parts: &Parts) -> Result<Requester, ApiError> {
     let token = token(parts).ok_or_else(ApiError::missing_token)?;
-    let resolved = api.accounts.resolve(tenant.id, &tenant.server_name, &token).await?;
-    Ok(Requester { tenant: tenant.id, user_id: resolved.user_id, device_id: resolved.device_id })
+    Ok(api.accounts.resolve(tenant.id, &tenant.server_name, &token).await?)
 }
 
 /// The requester of a request that may have a token.

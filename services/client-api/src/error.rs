@@ -87,6 +87,16 @@ impl ApiError {
         error
     }
 
+    /// Whether the same may succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// Its `errcode`.
+    pub(crate) fn errcode(&self) -> &'static str {
+        self.errcode
+    }
+
     /// The same error with one more field in its body.
     #[must_use]
     pub fn with(mut self, field: &str, value: Value) -> Self {
@@ -161,7 +171,9 @@ impl From<polity_accounts::Error> for ApiError {
             E::UserInUse => Self::new(StatusCode::BAD_REQUEST, "M_USER_IN_USE", error.to_string()),
             E::WrongPassword => Self::forbidden(error.to_string()),
             E::UnknownToken(soft_logout) => Self::unknown_token(*soft_logout),
-            E::KeyExists(_) => Self::invalid_param(error.to_string()),
+            E::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", error.to_string()),
+            E::KeyExists(_) | E::Invalid(_) => Self::invalid_param(error.to_string()),
+            E::NoMasterKey => Self::missing_param(error.to_string()),
             E::TooLarge(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", error.to_string()),
             _ => Self::from_classified(&error),
         }

@@ -9,6 +9,7 @@ mod directory;
 mod discovery;
 mod endpoint;
 mod error;
+mod interactive;
 mod keys;
 mod limits;
 mod room;

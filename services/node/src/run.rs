@@ -86,6 +86,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let node = build(config, &life).await?;
     recover(&node, &config.node_name());
     sweep(&node, &life);
+    work(&node, &life);
     ready.set(true);
     greet(config);
     let routes = Layers::new(&config.limits).around(polity_client_api::router(Arc::clone(&node.api)));
@@ -99,7 +100,9 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     };
     let ((), stopped) = tokio::join!(server.serve(routes, stop.clone(), life.drain()), stopping);
     let left = || life.drain().saturating_sub(stopped.elapsed());
-    if node.rooms.drain(left()).await & node.accounts.uses().drain(left()).await {
+    // What users owe to rooms first, while there are rooms to take it.
+    let settled = node.accounts.drain(&*node.api, left()).await;
+    if node.rooms.drain(left()).await && settled {
         // Nothing of this run is left for the next one to recover.
         node.registry.leave().await?;
     }
@@ -226,6 +229,14 @@ fn recover(node: &Node, name: &str) {
             Ok(count) => tracing::info!(count, "logs of an earlier run were recovered"),
             Err(error) => tracing::error!(%error, "an earlier run can't be recovered wholly"),
         }
+    });
+}
+
+/// Does what changes of users owe, while requests are served.
+fn work(node: &Node, life: &Lifecycle) {
+    let (accounts, rooms, stop) = (Arc::clone(&node.accounts), Arc::clone(&node.api), life.stop());
+    life.essential("work", async move {
+        tokio::select! { () = stop.cancelled() => {}, () = accounts.work(rooms) => {} }
     });
 }
 

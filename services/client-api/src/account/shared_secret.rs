@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::routing::MethodFilter;
 use hmac::{Hmac, KeyInit, Mac};
-use polity_accounts::NewDevice;
+use polity_accounts::{NewAccount, NewDevice};
+use polity_core::ErrorKind;
 use serde::Deserialize;
 use serde_json::json;
 use sha1::Sha1;
 
-use super::new_user_id;
+use super::register::new_user_id;
 use crate::{
     Api, ApiError,
     call::{Answer, Call},
@@ -39,7 +40,7 @@ fn sign(secret: &str, at_ms: u64, random: &str) -> Result<String, ApiError> {
 
 fn mac(secret: &str, parts: &[&[u8]]) -> Result<Hmac<Sha1>, ApiError> {
     let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(secret.as_bytes())
-        .map_err(|error| ApiError::of_kind(polity_core::ErrorKind::Internal, error.to_string()))?;
+        .map_err(|error| ApiError::of_kind(ErrorKind::Internal, error.to_string()))?;
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
             mac.update(&[0]);
@@ -77,11 +78,14 @@ async fn register(call: Call) -> Result<Answer, ApiError> {
     // Compared in constant time.
     expected.verify_slice(&given).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
     let user_id = new_user_id(tenant, &body.username.to_lowercase())?;
-    api.accounts.register(tenant.id, &user_id, Some(body.password), body.admin).await?;
-    if body.displayname.is_some() {
-        api.accounts.set_profile(tenant.id, &user_id, "displayname", body.displayname).await?;
-    }
-    let logged_in = api.accounts.log_in(tenant.id, &user_id, NewDevice::default()).await?;
+    let new = NewAccount {
+        password: Some(body.password),
+        admin: body.admin,
+        displayname: body.displayname,
+        device: Some(NewDevice::default()),
+    };
+    let logged_in = api.accounts.register(tenant.id, &user_id, new).await?;
+    let logged_in = logged_in.ok_or_else(|| ApiError::of_kind(ErrorKind::Internal, "a login without a device"))?;
     Ok(session::answer(&user_id, &logged_in).into())
 }
 

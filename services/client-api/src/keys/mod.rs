@@ -2,10 +2,14 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#end-to-end-encryption>
 
+mod cross_signing;
+mod to_device;
+
 use std::collections::BTreeMap;
 
 use axum::routing::MethodFilter;
-use polity_accounts::{Message, OneTimeKey};
+use futures_util::{StreamExt, stream};
+use polity_accounts::OneTimeKey;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,21 +19,21 @@ use crate::{
     call::{Answer, Call},
     endpoint::Token,
     routes::Routes,
-    user,
 };
 
 /// Users of one request.
 const USERS: usize = 2000;
+/// Devices of which one request claims keys.
+const CLAIMS: usize = 10_000;
+/// Claims carried out at once.
+const CLAIMS_AT_ONCE: usize = 32;
 
 /// Adds this chapter's endpoints.
 pub(crate) fn routes(routes: Routes) -> Routes {
-    routes
+    to_device::routes(cross_signing::routes(routes))
         .json(MethodFilter::POST, Token::Required, "/keys/upload", upload)
         .json(MethodFilter::POST, Token::Required, "/keys/query", query)
         .json(MethodFilter::POST, Token::Required, "/keys/claim", claim)
-        .json(MethodFilter::POST, Token::Required, "/keys/device_signing/upload", upload_signing)
-        .json(MethodFilter::POST, Token::Required, "/keys/signatures/upload", upload_signatures)
-        .json(MethodFilter::PUT, Token::Required, "/sendToDevice/{type}/{txn}", send_to_device)
 }
 
 #[derive(Deserialize)]
@@ -53,23 +57,23 @@ fn keys(keys: BTreeMap<String, Value>) -> Result<Vec<OneTimeKey>, ApiError> {
 
 async fn upload(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Upload, _) = (call.json()?, call.context.requester()?);
-    let accounts = &call.context.api.accounts;
-    let (tenant, user_id, device_id) = (requester.tenant, &requester.user_id, &requester.device_id);
+    let (accounts, device) = (&call.context.api.accounts, requester.device());
+    // All is looked at before anything is taken.
+    let (one_time, fallback) = (keys(body.one_time_keys)?, keys(body.fallback_keys)?);
     if let Some(device_keys) = body.device_keys {
-        if device_keys["user_id"] != user_id.as_str() || device_keys["device_id"] != device_id.as_str() {
+        if device_keys["user_id"] != device.user_id.as_str() || device_keys["device_id"] != device.device_id.as_str() {
             return Err(ApiError::invalid_param("the device keys are another device's"));
         }
-        accounts.set_device_keys(tenant, user_id, device_id, device_keys.to_string().into_bytes()).await?;
+        accounts.set_device_keys(device, device_keys.to_string().into_bytes()).await?;
     }
-    accounts.upload_one_time_keys(tenant, user_id, device_id, keys(body.one_time_keys)?).await?;
-    accounts.set_fallback_keys(tenant, user_id, device_id, keys(body.fallback_keys)?).await?;
-    let (counts, _) = accounts.key_counts(tenant, user_id, device_id).await?;
+    accounts.upload_one_time_keys(device, one_time).await?;
+    accounts.set_fallback_keys(device, fallback).await?;
+    let (counts, _) = accounts.key_counts(device).await?;
     Ok(json!({"one_time_key_counts": counts}).into())
 }
 
 #[derive(Deserialize)]
 struct Query {
-    #[serde(default)]
     device_keys: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
 }
 
@@ -121,88 +125,30 @@ struct Claim {
 
 async fn claim(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Claim, _) = (call.json()?, call.context.requester()?);
+    if body.one_time_keys.values().map(BTreeMap::len).sum::<usize>() > CLAIMS {
+        return Err(ApiError::invalid_param(format!("keys of more than {CLAIMS} devices at once")));
+    }
     let accounts = &call.context.api.accounts;
-    let mut out = Map::new();
-    for (user_id, devices) in body.one_time_keys {
-        let mut of_user = Map::new();
-        for (device_id, algorithm) in devices {
-            let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await?;
-            if let Some((key_id, key)) = claimed {
+    let wanted = body.one_time_keys.into_iter().flat_map(|(user_id, devices)| {
+        devices.into_iter().map(move |(device_id, algorithm)| (user_id.clone(), device_id, algorithm))
+    });
+    let claims = wanted.map(|(user_id, device_id, algorithm)| async move {
+        let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await;
+        (user_id, device_id, algorithm, claimed)
+    });
+    let mut claims = stream::iter(claims).buffer_unordered(CLAIMS_AT_ONCE);
+    let mut out: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Map<String, Value>>> = BTreeMap::new();
+    while let Some((user_id, device_id, algorithm, claimed)) = claims.next().await {
+        match claimed {
+            Ok(Some((key_id, key))) => {
                 let key: Value = serde_json::from_slice(&key).unwrap_or_default();
                 let named = Map::from_iter([(format!("{algorithm}:{key_id}"), key)]);
-                of_user.insert(device_id.to_string(), Value::Object(named));
+                out.entry(user_id).or_default().insert(device_id, named);
             }
-        }
-        if !of_user.is_empty() {
-            out.insert(user_id.to_string(), Value::Object(of_user));
+            Ok(None) => {}
+            // The keys that were claimed must reach the client: nobody else gets them. It asks for the others again.
+            Err(error) => tracing::warn!(%error, "a one-time key can't be claimed"),
         }
     }
     Ok(json!({"one_time_keys": out, "failures": {}}).into())
-}
-
-#[derive(Deserialize)]
-struct Signing {
-    master_key: Option<Value>,
-    self_signing_key: Option<Value>,
-    user_signing_key: Option<Value>,
-    auth: Option<Value>,
-}
-
-/// The first upload needs no second look at the password, a replacement does.
-async fn upload_signing(call: Call) -> Result<Answer, ApiError> {
-    let (body, requester): (Signing, _) = (call.json()?, call.context.requester()?);
-    let accounts = &call.context.api.accounts;
-    let now = accounts.cross_signing(requester.tenant, &requester.user_id, "master", &requester.user_id).await?;
-    let same = |now: &Value, new: &Option<Value>| new.as_ref().is_none_or(|new| new["keys"] == now["keys"]);
-    if now.is_some_and(|now| !same(&now, &body.master_key))
-        && let Some(challenge) = user::password_stage(&call, requester, body.auth).await?
-    {
-        return Ok(challenge);
-    }
-    let named =
-        [("master", body.master_key), ("self_signing", body.self_signing_key), ("user_signing", body.user_signing_key)];
-    let keys: Vec<_> =
-        named.into_iter().filter_map(|(usage, key)| Some((usage, key?.to_string().into_bytes()))).collect();
-    accounts.set_cross_signing(requester.tenant, &requester.user_id, keys).await?;
-    Ok(json!({}).into())
-}
-
-async fn upload_signatures(call: Call) -> Result<Answer, ApiError> {
-    let body: BTreeMap<OwnedUserId, BTreeMap<String, Value>> = call.json()?;
-    let requester = call.context.requester()?;
-    let mut failures = Map::new();
-    for (user_id, signed) in body {
-        let signed: Vec<_> = signed.into_iter().collect();
-        let names: Vec<_> = signed.iter().map(|(name, _)| name.clone()).collect();
-        let added =
-            call.context.api.accounts.add_signatures(requester.tenant, &user_id, &requester.user_id, signed).await;
-        if let Err(error) = added {
-            let failure = json!({"errcode": "M_NOT_FOUND", "error": error.to_string()});
-            let failed = names.into_iter().map(|name| (name, failure.clone()));
-            failures.insert(user_id.to_string(), Value::Object(failed.collect()));
-        }
-    }
-    Ok(json!({"failures": failures}).into())
-}
-
-#[derive(Deserialize)]
-struct ToDevice {
-    messages: BTreeMap<OwnedUserId, BTreeMap<String, Map<String, Value>>>,
-}
-
-async fn send_to_device(call: Call) -> Result<Answer, ApiError> {
-    let (body, requester): (ToDevice, _) = (call.json()?, call.context.requester()?);
-    let (event_type, txn) = (call.param(0)?, call.param(1)?);
-    let mut messages = Vec::new();
-    for (user_id, devices) in body.messages {
-        for (device, content) in devices {
-            let event = json!({"type": event_type, "sender": requester.user_id, "content": content});
-            let device_id = (device != "*").then(|| OwnedDeviceId::from(device));
-            messages.push(Message { user_id: user_id.clone(), device_id, event: event.to_string().into_bytes() });
-        }
-    }
-    let txn = format!("{event_type}/{txn}");
-    let from = (&*requester.user_id, &*requester.device_id, txn.as_str());
-    call.context.api.accounts.send_to_device(requester.tenant, from, messages).await?;
-    Ok(json!({}).into())
 }

@@ -5,8 +5,7 @@
 
 mod devices;
 mod profile;
-
-pub(crate) use devices::password_stage;
+mod rooms;
 
 use axum::routing::MethodFilter;
 use polity_store::{Consistency, Durability, Row, Write, WriteKind, schema, values_of};

@@ -3,17 +3,13 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#profiles>
 
 use axum::routing::MethodFilter;
-use polity_core::tasks;
-use polity_store::rooms::memberships;
 use serde_json::{Map, Value, json};
 
 use super::oneself;
 use crate::{
     ApiError,
     call::{Answer, Call},
-    endpoint::CALL,
     endpoint::Token,
-    room_client::Membership,
     routes::Routes,
 };
 
@@ -25,6 +21,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .json(MethodFilter::GET, Token::Optional, "/profile/{user_id}", whole)
         .json(MethodFilter::GET, Token::Optional, "/profile/{user_id}/{field}", field)
         .json(MethodFilter::PUT, Token::Required, "/profile/{user_id}/{field}", set)
+        .json(MethodFilter::DELETE, Token::Required, "/profile/{user_id}/{field}", remove)
 }
 
 async fn whole(call: Call) -> Result<Answer, ApiError> {
@@ -58,17 +55,14 @@ async fn set(call: Call) -> Result<Answer, ApiError> {
         Some(Value::String(value)) => Some(value.clone()).filter(|value| !value.is_empty()),
         Some(_) => return Err(ApiError::bad_json(format!("{field} must be a string"))),
     };
-    let api = call.context.api.clone();
-    api.accounts.set_profile(requester.tenant, &requester.user_id, &field, value).await?;
-    let rooms = memberships(&*api.store, requester.tenant, &requester.user_id).await?;
-    // One after the other, in the background: a user in a thousand rooms doesn't wait for them.
-    tasks::spawn(async move {
-        for (room_id, _) in rooms.into_iter().filter(|(_, row)| row.membership == "join") {
-            let change = Membership { membership: "join", profile_only: true, ..Membership::default() };
-            if let Err(error) = api.set_membership(&requester, &room_id, &requester.user_id, change, CALL).await {
-                tracing::debug!(%error, room = %room_id, "a profile didn't reach a room");
-            }
-        }
-    });
+    // The rooms are told by a job of the record: a user in a thousand rooms doesn't wait for them.
+    call.context.api.accounts.set_profile(requester.tenant, &requester.user_id, &field, value).await?;
+    Ok(json!({}).into())
+}
+
+async fn remove(call: Call) -> Result<Answer, ApiError> {
+    let requester = oneself(&call)?;
+    let field = known(call.param(1)?)?;
+    call.context.api.accounts.set_profile(requester.tenant, &requester.user_id, field, None).await?;
     Ok(json!({}).into())
 }

@@ -1,20 +1,21 @@
 //! The door to users' records, inboxes and device lists.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use polity_bus::{Bus, SubjectKind};
-use polity_core::{Clock, LogId, Random, Seq, TenantId};
-use polity_log::{Env, LogError, Logs, Names, Recover};
+use polity_bus::Bus;
+use polity_core::{Clock, Random, Seq, TenantId};
+use polity_log::{Env, LogError, Logs, Recover};
 use polity_store::Store;
 use ruma_common::{OwnedUserId, UserId};
-use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
-    Change, Entry, Error, inbox,
-    journal::{Append, Guard, Journal, Must, Refused},
-    lists,
+    Change, DeviceRef, Entry, Error, RoomWork,
+    inbox::InboxMachine,
+    jobs::Pending,
+    lists::{self, ListMachine},
     password::Passwords,
-    record::{self, kind},
+    record::{self, Append, Must, RecordMachine, Refused},
 };
 
 /// How often a change that depends on what an entry is now is worked out again.
@@ -22,9 +23,9 @@ const TRIES: usize = 32;
 
 /// The logs of users, for recovery and shutdown.
 pub struct Uses {
-    pub(crate) records: Logs<Journal>,
-    pub(crate) inboxes: Logs<Journal>,
-    pub(crate) lists: Logs<Journal>,
+    pub(crate) records: Logs<RecordMachine>,
+    pub(crate) inboxes: Logs<InboxMachine>,
+    pub(crate) lists: Logs<ListMachine>,
 }
 
 /// Users of all tenants.
@@ -33,44 +34,30 @@ pub struct Accounts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) uses: Uses,
-    pub(crate) inbox_names: Names,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) passwords: Passwords,
-}
-
-/// The entry that makes a user.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Account {
-    /// argon2id, in PHC format; none: no login by password.
-    password: Option<String>,
-    created_ms: u64,
-    admin: bool,
 }
 
 // === impl Uses ===
 
 impl Uses {
-    fn all(&self) -> [&Logs<Journal>; 3] {
-        [&self.records, &self.inboxes, &self.lists]
-    }
-
     /// For [`polity_log::recover_all`].
     #[must_use]
     pub fn recover(&self) -> Vec<Arc<dyn Recover>> {
-        self.all().map(|logs| Arc::new(logs.clone()) as Arc<dyn Recover>).into()
+        vec![Arc::new(self.records.clone()), Arc::new(self.inboxes.clone()), Arc::new(self.lists.clone())]
     }
 
     /// Unloads what is idle. Call it every few seconds.
     pub fn sweep(&self) {
-        self.all().into_iter().for_each(Logs::sweep);
+        self.records.sweep();
+        self.inboxes.sweep();
+        self.lists.sweep();
     }
 
-    /// Ends all tasks; says whether they ended in time.
-    pub async fn drain(&self, limit: std::time::Duration) -> bool {
-        let mut in_time = true;
-        for logs in self.all() {
-            in_time &= logs.drain(limit).await;
-        }
-        in_time
+    async fn drain(&self, limit: Duration) -> bool {
+        let Self { records, inboxes, lists } = self;
+        let (records, inboxes, lists) = tokio::join!(records.drain(limit), inboxes.drain(limit), lists.drain(limit));
+        records && inboxes && lists
     }
 }
 
@@ -88,22 +75,31 @@ impl Accounts {
         cheap_passwords: bool,
         max_loaded: usize,
     ) -> Result<Self, Error> {
-        let logs = |usage, wakes, project| {
-            let (store, bus) = (Arc::clone(&env.store), Arc::clone(bus));
-            let make = move || Journal::new(Arc::clone(&store), Arc::clone(&bus), wakes, project);
-            Logs::new(env.clone(), usage, max_loaded, make)
+        let pending = Arc::new(Pending::new(Arc::clone(&env.clock)));
+        let store = || Arc::clone(&env.store);
+        let record = {
+            let (store, bus, pending) = (store(), Arc::clone(bus), Arc::clone(&pending));
+            move || RecordMachine::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&pending))
+        };
+        let inbox = {
+            let (store, bus, clock) = (store(), Arc::clone(bus), Arc::clone(&env.clock));
+            move || InboxMachine::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&clock))
+        };
+        let list = {
+            let bus = Arc::clone(bus);
+            move || ListMachine::new(Arc::clone(&bus))
         };
         let uses = Uses {
-            records: logs("user", SubjectKind::User, record::project),
-            inboxes: logs("inbox", SubjectKind::Device, inbox::project),
-            lists: logs("device-lists", SubjectKind::DeviceLists, lists::project),
+            records: Logs::new(env.clone(), "user", max_loaded, record),
+            inboxes: Logs::new(env.clone(), "inbox", max_loaded, inbox),
+            lists: Logs::new(env.clone(), "device-lists", max_loaded, list),
         };
         Ok(Self {
-            store: Arc::clone(&env.store),
+            store: store(),
             clock: Arc::clone(&env.clock),
-            inbox_names: Names::new(Arc::clone(&env.store), Arc::clone(&random), "inbox"),
             random,
             uses,
+            pending,
             passwords: Passwords::new(cheap_passwords)?,
         })
     }
@@ -114,52 +110,11 @@ impl Accounts {
         &self.uses
     }
 
-    /// Makes an account. Of two at once exactly one wins.
-    ///
-    /// # Errors
-    /// [`Error::UserInUse`].
-    pub async fn register(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        password: Option<String>,
-        admin: bool,
-    ) -> Result<(), Error> {
-        if self.exists(tenant, user_id).await? {
-            return Err(Error::UserInUse);
-        }
-        let password = match password {
-            Some(password) => Some(self.passwords.hash(password).await?),
-            None => None,
-        };
-        let account = Account { password, created_ms: self.clock.now_ms(), admin };
-        let changes = vec![
-            Change::set(kind::ACCOUNT, "", "", &account)?,
-            Change::set(kind::PROFILE, "", "displayname", &user_id.localpart().to_owned())?,
-        ];
-        let made = self.append(tenant, user_id, changes, Must::BeNew, None).await?;
-        made.map(drop).map_err(|_| Error::UserInUse)
-    }
-
-    /// Whether there is such an account.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn exists(&self, tenant: TenantId, user_id: &UserId) -> Result<bool, Error> {
-        Ok(self.entry(tenant, user_id, (kind::ACCOUNT, "", "")).await?.is_some())
-    }
-
-    /// Whether the password is the account's. Takes as long for an account that doesn't exist.
-    ///
-    /// # Errors
-    /// [`Error::WrongPassword`].
-    pub async fn check_password(&self, tenant: TenantId, user_id: &UserId, password: String) -> Result<(), Error> {
-        let account: Option<Account> = match self.entry(tenant, user_id, (kind::ACCOUNT, "", "")).await? {
-            Some(entry) => entry.decode()?,
-            None => None,
-        };
-        let right = self.passwords.verify(password, account.and_then(|account| account.password)).await?;
-        if right { Ok(()) } else { Err(Error::WrongPassword) }
+    /// Ends: does what records owe, then ends all logs. Says whether that was in time; else the next process goes on with it.
+    pub async fn drain(&self, rooms: &dyn RoomWork, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let settled = tokio::time::timeout(limit, self.settle_all(rooms)).await.unwrap_or(false);
+        self.uses.drain(deadline.saturating_duration_since(Instant::now())).await && settled
     }
 
     /// The position of a user's record now.
@@ -174,19 +129,6 @@ impl Accounts {
         Ok(found.map_or(Seq::ZERO, |found| found.head.seq))
     }
 
-    /// The log of a device's inbox, made if it has none yet: what is published on the bus names it, also of the first message.
-    ///
-    /// # Errors
-    /// When the store can't be read or written.
-    pub async fn inbox_log(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &ruma_common::DeviceId,
-    ) -> Result<LogId, Error> {
-        Ok(self.inbox_names.find_or_make(tenant, &inbox::name(user_id, device_id)).await?.log)
-    }
-
     pub(crate) async fn entry(
         &self,
         tenant: TenantId,
@@ -197,55 +139,59 @@ impl Accounts {
     }
 
     /// Changes entries of an account that exists.
-    pub(crate) async fn change(&self, tenant: TenantId, user_id: &UserId, changes: Vec<Change>) -> Result<Seq, Error> {
-        self.append(tenant, user_id, changes, Must::Exist, None).await?.map_err(|_| Error::NoAccount)
+    pub(crate) async fn change(&self, tenant: TenantId, user_id: &UserId, changes: Vec<Change>) -> Result<(), Error> {
+        self.append(tenant, user_id, changes, vec![Must::Exist]).await?.map(drop).map_err(|_| Error::NoAccount)
+    }
+
+    /// Changes entries of a device that must live.
+    pub(crate) async fn change_of(&self, device: DeviceRef<'_>, changes: Vec<Change>) -> Result<(), Error> {
+        let appended = self.append(device.tenant, device.user_id, changes, vec![device.alive()]).await?;
+        appended.map(drop).map_err(|_| Error::NoDevice)
     }
 
     /// Changes entries by what one of them is: worked out again when somebody else changed that one in the meantime, so that no
-    /// change is lost and nothing that was removed comes back. No changes: none are made.
+    /// change is lost and nothing that was removed comes back. No changes: none are made. `also` must hold, too.
     pub(crate) async fn update<T>(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         name: (&str, &str, &str),
+        also: Option<Must>,
         mut decide: impl FnMut(Option<Entry>) -> Result<(T, Vec<Change>), Error>,
     ) -> Result<T, Error> {
         for _ in 0..TRIES {
             let entry = self.entry(tenant, user_id, name).await?;
-            let seen = entry.as_ref().map(|entry| entry.seq);
+            let same = Must::Same { name: record::name(name), seen: entry.as_ref().map(|entry| entry.seq) };
             let (outcome, changes) = decide(entry)?;
             if changes.is_empty() {
                 return Ok(outcome);
             }
-            let guard = Guard { user_id: user_id.to_owned(), name: record::name(name), seen };
-            match self.append(tenant, user_id, changes, Must::Exist, Some(guard)).await? {
+            let musts = [Must::Exist, same].into_iter().chain(also.clone());
+            match self.append(tenant, user_id, changes, musts.collect()).await? {
                 Ok(_) => return Ok(outcome),
                 Err(Refused::Exists) => return Err(Error::NoAccount),
+                Err(Refused::Gone) => return Err(Error::NoDevice),
                 Err(Refused::Changed) => {}
             }
         }
         Err(LogError::Contended.into())
     }
 
-    async fn append(
+    pub(crate) async fn append(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         changes: Vec<Change>,
-        must: Must,
-        guard: Option<Guard>,
+        musts: Vec<Must>,
     ) -> Result<Result<Seq, Refused>, Error> {
-        let sets = changes.iter().map(Change::name).collect();
-        let body = record::encode(user_id, changes)?;
-        let append = Append { must, guard, sets, body, dedup: None };
+        let append = Append { user_id: user_id.to_owned(), musts, changes };
         Ok(self.uses.records.submit(record::log(tenant, user_id), append).await??)
     }
 
     /// Tells the tenant that a user's devices changed.
-    pub(crate) async fn devices_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        let append = Append::plain(lists::encode(user_id), None);
-        // Under no condition, so never refused.
-        self.uses.lists.submit(lists::log(tenant), append).await??.map(drop).map_err(|_| Error::NoAccount)
+    pub(crate) async fn tell_lists(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        self.uses.lists.submit(lists::log(tenant), user_id.to_owned()).await??;
+        Ok(())
     }
 
     /// Whose devices changed after a position of the tenant's log, and the position then.

@@ -4,7 +4,7 @@ use polity_core::{Seq, TenantId};
 use ruma_common::UserId;
 
 use crate::{
-    Accounts, Change, Entry, Error,
+    Accounts, Change, Entry, Error, jobs,
     record::{self, kind},
 };
 
@@ -12,6 +12,14 @@ use crate::{
 const VALUE_MAX: usize = 256 * 1024;
 /// A display name or avatar address has at most this many bytes.
 const PROFILE_MAX: usize = 1000;
+
+/// Whether a field of a profile may have that value.
+pub(crate) fn check_profile(field: &str, value: &str) -> Result<(), Error> {
+    if value.len() > PROFILE_MAX {
+        return Err(Error::TooLarge(format!("the {field} has more than {PROFILE_MAX} bytes")));
+    }
+    Ok(())
+}
 
 impl Accounts {
     /// A field of a profile.
@@ -28,10 +36,10 @@ impl Accounts {
         }
     }
 
-    /// Sets (or removes) a field of a profile.
+    /// Sets (or removes) a field of a profile. The rooms are told by a job.
     ///
     /// # Errors
-    /// [`Error::TooLarge`].
+    /// [`Error::TooLarge`], [`Error::NoAccount`].
     pub async fn set_profile(
         &self,
         tenant: TenantId,
@@ -39,14 +47,14 @@ impl Accounts {
         field: &str,
         value: Option<String>,
     ) -> Result<(), Error> {
-        if value.as_ref().is_some_and(|value| value.len() > PROFILE_MAX) {
-            return Err(Error::TooLarge(format!("the {field} has more than {PROFILE_MAX} bytes")));
+        if let Some(value) = &value {
+            check_profile(field, value)?;
         }
         let change = match value {
             Some(value) => Change::set(kind::PROFILE, "", field, &value)?,
             None => Change::new(kind::PROFILE, "", field, None),
         };
-        self.change(tenant, user_id, vec![change]).await.map(drop)
+        self.change(tenant, user_id, vec![change, jobs::owe(jobs::PROFILE)]).await
     }
 
     /// Account data: global (empty scope) or of a room. JSON as the client sent it.
@@ -77,7 +85,7 @@ impl Accounts {
         if value.len() > VALUE_MAX {
             return Err(Error::TooLarge(format!("account data has at most {VALUE_MAX} bytes")));
         }
-        self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await.map(drop)
+        self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await
     }
 
     /// All account data: of every scope.

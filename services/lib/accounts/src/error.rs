@@ -16,6 +16,9 @@ pub enum Error {
     /// The name is taken (`M_USER_IN_USE`).
     #[error("the user name is taken")]
     UserInUse,
+    /// The account is no longer in use (`M_USER_DEACTIVATED`).
+    #[error("the account was deactivated")]
+    Deactivated,
     /// There is no such account.
     #[error("there is no such account")]
     NoAccount,
@@ -31,6 +34,18 @@ pub enum Error {
     /// A key with this id was uploaded with another content (`M_INVALID_PARAM`).
     #[error("one-time key {0} was uploaded with another content")]
     KeyExists(String),
+    /// There is no key of that name that the signer may sign.
+    #[error("there is no such key to sign")]
+    NotSignable,
+    /// A replacement of keys needs proof of who asks for it.
+    #[error("replacing keys needs authentication")]
+    Unproven,
+    /// Keys that need a master key, without one (`M_MISSING_PARAM`).
+    #[error("there is no master key")]
+    NoMasterKey,
+    /// Work that will be tried again.
+    #[error("not finished: {0}")]
+    Unfinished(String),
     /// Something isn't what it should be (`M_INVALID_PARAM`).
     #[error("{0}")]
     Invalid(String),
@@ -51,11 +66,12 @@ impl Classified for Error {
             Self::Log(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::UserInUse => ErrorKind::Conflict,
-            Self::NoAccount | Self::NoDevice => ErrorKind::NotFound,
-            Self::WrongPassword => ErrorKind::Forbidden,
+            Self::NoAccount | Self::NoDevice | Self::NotSignable => ErrorKind::NotFound,
+            Self::WrongPassword | Self::Deactivated | Self::Unproven => ErrorKind::Forbidden,
             Self::UnknownToken(_) => ErrorKind::Unauthenticated,
-            Self::KeyExists(_) | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::KeyExists(_) | Self::Invalid(_) | Self::NoMasterKey => ErrorKind::Invalid,
             Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::Unfinished(_) => ErrorKind::Unavailable,
             Self::Busy => ErrorKind::Overloaded,
             Self::Internal(_) => ErrorKind::Internal,
         }

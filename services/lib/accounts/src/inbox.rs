@@ -3,19 +3,28 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging>
 
 use bytes::Bytes;
-use polity_core::{LogKey, Position, Seq, TenantId};
-use polity_log::{Dedup, LogError, LogRow, read};
-use polity_store::{Consistency, Write};
-use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use polity_core::{Position, Seq, TenantId};
+use polity_log::read;
+use polity_store::{Consistency, schema, values_of};
+use ruma_common::{OwnedDeviceId, OwnedUserId};
 
-use crate::{Accounts, Error, journal::Append};
+use crate::{Accounts, Device, DeviceRef, Error};
 
-const FORMAT: u8 = 1;
-const KEY_NONE: u8 = 0;
+mod machine;
+
+pub(crate) use machine::InboxMachine;
+
 /// Messages in one answer.
 const PAGE: usize = 100;
-/// Targets of one request.
+/// Devices that one request reaches.
 const TARGETS: usize = 10_000;
+/// Bytes that one request leaves in inboxes.
+const BYTES: usize = 64 * 1024 * 1024;
+/// A message has at most this many bytes, as an event.
+const MESSAGE_MAX: usize = 64 * 1024;
+/// Inboxes written at once.
+const AT_ONCE: usize = 64;
 
 /// A message to one device, or (without device) to all of a user's.
 #[derive(Debug, Clone)]
@@ -25,17 +34,19 @@ pub struct Message {
     /// To which device.
     pub device_id: Option<OwnedDeviceId>,
     /// The event: type, sender and content, as JSON.
-    pub event: Vec<u8>,
+    pub event: Bytes,
 }
 
-/// The name of a device's inbox.
-pub(crate) fn name(user_id: &UserId, device_id: &DeviceId) -> String {
-    format!("{user_id}|{device_id}")
-}
-
-/// Nothing stands beside an inbox but its transactions, which the engine notes.
-pub(crate) fn project(_key: LogKey, _row: &LogRow) -> Result<Vec<Write>, LogError> {
-    Ok(Vec::new())
+/// The same for the same sender, transaction and target, and only then.
+fn message_id(from: DeviceRef<'_>, txn: &str, to: DeviceRef<'_>) -> machine::MessageId {
+    let mut hasher = blake3::Hasher::new_derive_key("polity to-device message v1");
+    for part in [from.user_id.as_str(), &from.name(), txn, to.user_id.as_str(), &to.name()] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut id = machine::MessageId::default();
+    hasher.finalize_xof().fill(&mut id);
+    id
 }
 
 impl Accounts {
@@ -43,50 +54,70 @@ impl Accounts {
     /// don't exist are passed over.
     ///
     /// # Errors
-    /// Some may have arrived: repeat the transaction.
-    pub async fn send_to_device(
+    /// [`Error::TooLarge`]: nothing was sent. Any other: some may have arrived, repeat the transaction.
+    pub async fn send_to_device(&self, from: DeviceRef<'_>, txn: &str, messages: Vec<Message>) -> Result<(), Error> {
+        let targets = self.targets(from.tenant, messages).await?;
+        let at_ms = self.clock.now_ms();
+        let delivered = targets.into_iter().map(|(user_id, device, event)| async move {
+            let to =
+                DeviceRef { tenant: from.tenant, user_id: &user_id, device_id: &device.device_id, life: device.life };
+            let message = machine::Deliver { id: message_id(from, txn, to), at_ms, event };
+            self.uses.inboxes.submit(to.inbox(), message).await??;
+            Ok(())
+        });
+        stream::iter(delivered).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// The devices that messages are for, each with its message.
+    async fn targets(
         &self,
         tenant: TenantId,
-        (sender, device_id, txn): (&UserId, &DeviceId, &str),
         messages: Vec<Message>,
-    ) -> Result<(), Error> {
-        let mut targets = Vec::new();
-        for Message { user_id, device_id, event } in messages {
-            let devices = self.devices(tenant, &user_id).await?;
-            let wanted =
-                devices.into_iter().filter(|device| device_id.as_ref().is_none_or(|id| device.device_id == *id));
-            targets.extend(wanted.map(|device| (user_id.clone(), device.device_id, event.clone())));
-        }
-        if targets.len() > TARGETS {
+    ) -> Result<Vec<(OwnedUserId, Device, Bytes)>, Error> {
+        if messages.len() > TARGETS {
             return Err(Error::TooLarge(format!("messages to more than {TARGETS} devices at once")));
         }
-        let from: Box<str> = name(sender, device_id).into();
-        for (user_id, target, event) in targets {
-            let key = self.inbox_names.find_or_make(tenant, &name(&user_id, &target)).await?;
-            let dedup = Some(Dedup { device: from.clone(), txn: txn.into() });
-            let body: Bytes = [&[FORMAT, KEY_NONE][..], &event].concat().into();
-            self.uses.inboxes.submit(key, Append::plain(body, dedup)).await??.map_err(|_| Error::NoDevice)?;
+        let (mut targets, mut bytes) = (Vec::new(), 0);
+        for Message { user_id, device_id, event } in messages {
+            if event.len() > MESSAGE_MAX {
+                return Err(Error::TooLarge(format!("a message to a device has at most {MESSAGE_MAX} bytes")));
+            }
+            let devices = match device_id {
+                Some(device_id) => Vec::from_iter(self.device(tenant, &user_id, &device_id).await?),
+                None => self.devices(tenant, &user_id).await?,
+            };
+            bytes += devices.len() * event.len();
+            targets.extend(devices.into_iter().map(|device| (user_id.clone(), device, event.clone())));
+            if targets.len() > TARGETS || bytes > BYTES {
+                let what = format!("messages to more than {TARGETS} devices, or of more than {BYTES} bytes, at once");
+                return Err(Error::TooLarge(what));
+            }
         }
-        Ok(())
+        Ok(targets)
     }
 
     /// At most 100 messages after a position (from the beginning if the inbox has another life), and the position then.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn inbox_after(
-        &self,
-        tenant: TenantId,
-        (user_id, device_id): (&UserId, &DeviceId),
-        after: Position,
-    ) -> Result<(Vec<Bytes>, Position), Error> {
-        let Some(key) = self.inbox_names.find(tenant, &name(user_id, device_id)).await? else {
-            return Ok((Vec::new(), after));
-        };
+    pub async fn inbox_after(&self, device: DeviceRef<'_>, after: Position) -> Result<(Vec<Bytes>, Position), Error> {
+        let key = device.inbox();
         let from = if after.life == key.life { after.seq } else { Seq::ZERO };
         let rows = read::after(&*self.store, key, from, PAGE, Consistency::Quorum).await?;
         let last = rows.last().map_or(from, |row| row.seq);
-        let events = rows.into_iter().map(|row| row.body.slice(2.min(row.body.len())..)).collect();
+        let events = rows.iter().map(|row| Ok(machine::decode(&row.body)?.2)).collect::<Result<_, Error>>()?;
         Ok((events, Position::new(key.life, last)))
+    }
+
+    /// Takes away the inbox of a device that is gone. What is written to it late is nobody's, and as little as that.
+    pub(crate) async fn drop_inbox(&self, device: DeviceRef<'_>) -> Result<(), Error> {
+        let key = device.inbox();
+        let hint = read::projected_seq(&*self.store, key).await?;
+        let found = read::head(&*self.store, key, hint, Consistency::Serial).await?;
+        let Some(last) = found.map(|found| found.bucket) else { return Ok(()) };
+        for bucket in 0..=last.to_i64() {
+            self.store.drop_partition(&schema::LOG, values_of![key.tenant, key.log, bucket]).await?;
+        }
+        Ok(())
     }
 }

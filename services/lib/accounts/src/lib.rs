@@ -4,14 +4,18 @@
 //! exactly one wins. A device's inbox and a tenant's device-list changes are logs, too. Access tokens stand as hashes in their
 //! device's entry. It refuses to know rooms and HTTP. `sync`, the services and `node` may import it.
 
+mod account;
 mod accounts;
+mod cross_signing;
 mod data;
 mod devices;
 mod error;
+mod fallback;
 mod inbox;
-mod journal;
+mod jobs;
 mod keys;
 mod lists;
+mod login;
 mod one_time;
 mod password;
 mod record;
@@ -20,9 +24,13 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use account::NewAccount;
 pub use accounts::{Accounts, Uses};
-pub use devices::{Device, LoggedIn, NewDevice, Resolved};
+pub use cross_signing::CrossSigningKey;
+pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;
 pub use inbox::Message;
+pub use jobs::RoomWork;
+pub use login::{LoggedIn, NewDevice};
 pub use one_time::{OneTimeKey, Uploaded};
 pub use record::{Change, Entry};

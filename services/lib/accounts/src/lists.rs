@@ -1,10 +1,16 @@
-//! Device-list changes: one log per tenant, one row per user and change, never a row per watcher.
+//! Device-list changes: one log per tenant, one row per user and change, never a row per watcher. Changes of one user that wait
+//! together are one row.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use polity_bus::{Bus, Subject, SubjectKind};
 use polity_core::{Life, LogId, LogKey, Seq, TenantId};
-use polity_log::{LogError, LogRow, read};
+use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed, read};
 use polity_store::{Consistency, Store, Write};
 use ruma_common::{OwnedUserId, UserId};
 
@@ -13,11 +19,18 @@ use crate::Error;
 const FORMAT: u8 = 1;
 const KEY_NONE: u8 = 0;
 
+/// The machine of the log.
+pub(crate) struct ListMachine {
+    bus: Arc<dyn Bus>,
+    /// The users that the group tells of already.
+    told: HashMap<OwnedUserId, Seq>,
+}
+
 pub(crate) fn log(tenant: TenantId) -> LogKey {
     LogKey { tenant, log: LogId::derived(tenant, "device-lists", ""), life: Life::FIRST }
 }
 
-pub(crate) fn encode(user_id: &UserId) -> Bytes {
+fn encode(user_id: &UserId) -> Bytes {
     [&[FORMAT, KEY_NONE], user_id.as_bytes()].concat().into()
 }
 
@@ -26,9 +39,62 @@ fn decode(body: &[u8]) -> Option<OwnedUserId> {
     OwnedUserId::try_from(std::str::from_utf8(user).ok()?).ok()
 }
 
-/// Nothing stands beside this log.
-pub(crate) fn project(_key: LogKey, _row: &LogRow) -> Result<Vec<Write>, LogError> {
-    Ok(Vec::new())
+impl ListMachine {
+    pub(crate) fn new(bus: Arc<dyn Bus>) -> Self {
+        Self { bus, told: HashMap::new() }
+    }
+}
+
+#[async_trait]
+impl Machine for ListMachine {
+    type Command = OwnedUserId;
+    type Reply = Result<Seq, LogError>;
+
+    async fn load(&mut self, _key: LogKey, _head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    async fn prepare(&mut self, _group: &[&OwnedUserId]) -> Result<(), LogError> {
+        self.told.clear();
+        Ok(())
+    }
+
+    fn dedup<'a>(&self, _command: &'a OwnedUserId) -> Option<&'a Dedup> {
+        None
+    }
+
+    fn repeated(&mut self, _command: &OwnedUserId, row: &RepeatedRow) -> Self::Reply {
+        Ok(row.seq)
+    }
+
+    fn decide(&mut self, user_id: OwnedUserId, next: Seq) -> Decision<Self::Reply> {
+        if let Some(seq) = self.told.get(&user_id) {
+            return Decision::Reply(Ok(*seq));
+        }
+        let row = NewRow { kind: 1, body: encode(&user_id), ..NewRow::default() };
+        self.told.insert(user_id, next);
+        Decision::Append { rows: vec![row], reply: Ok(next), after_projection: false }
+    }
+
+    fn failed(error: LogError) -> Self::Reply {
+        Err(error)
+    }
+
+    fn seal(&mut self, _last: Seq) -> Result<Sealed, LogError> {
+        Ok(Sealed { head: Bytes::from_static(&[FORMAT, KEY_NONE]), ..Sealed::default() })
+    }
+
+    /// Nothing stands beside this log.
+    fn project(&self, _key: LogKey, _rows: &[LogRow]) -> Vec<Write> {
+        Vec::new()
+    }
+
+    fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
+        // The newest row says enough: whoever is woken reads the log.
+        if let Some(last) = rows.last() {
+            self.bus.publish(Subject::new(SubjectKind::DeviceLists, key.tenant, key.log), last.body.clone());
+        }
+    }
 }
 
 pub(crate) async fn after(store: &dyn Store, tenant: TenantId, after: Seq) -> Result<(Vec<OwnedUserId>, Seq), Error> {

@@ -1,4 +1,4 @@
-//! One-time keys, each handed out once, ever, in the order of upload; and fallback keys for when none is left.
+//! One-time keys, each handed out once, ever, in the order of upload.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys>
 
@@ -11,10 +11,9 @@ use polity_store::{
     values_of,
 };
 use ruma_common::{DeviceId, UserId};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, Error,
+    Accounts, Change, Device, DeviceRef, Error,
     record::{self, kind},
 };
 
@@ -24,7 +23,7 @@ const HEAD: i64 = -1;
 /// keys were claimed doesn't bring them back.
 const KEYS: i64 = 500;
 /// Algorithms per device.
-const ALGORITHMS: usize = 16;
+pub(crate) const ALGORITHMS: usize = 16;
 /// A key and its id have at most this many bytes.
 const KEY_MAX: usize = 8 * 1024;
 /// The keys of one algorithm in one upload have at most this many bytes.
@@ -45,18 +44,12 @@ pub struct OneTimeKey {
 /// How many are left, by algorithm.
 pub type Uploaded = BTreeMap<String, u64>;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Fallback {
-    key_id: String,
-    key: Vec<u8>,
-    used: bool,
-}
-
 /// The next index to hand out, and the next to upload to.
 type Head = Option<(i64, i64)>;
 
-fn partition(tenant: TenantId, user_id: &UserId, device_id: &DeviceId, algorithm: &str) -> Values {
-    values([tenant.into(), user_id.as_str().into(), device_id.as_str().into(), algorithm.into()])
+/// Named by the device's life: what is uploaded late for one that ended is nobody's.
+fn partition(device: DeviceRef<'_>, algorithm: &str) -> Values {
+    values([device.tenant.into(), device.user_id.as_str().into(), device.name().into(), algorithm.into()])
 }
 
 fn head_condition(head: Head) -> Condition {
@@ -72,32 +65,24 @@ impl Accounts {
     /// Takes one-time keys in. The same key again is no change, also when it was claimed lately.
     ///
     /// # Errors
-    /// [`Error::KeyExists`] for another key under an id that is in use, [`Error::TooLarge`] for too many.
-    pub async fn upload_one_time_keys(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &DeviceId,
-        keys: Vec<OneTimeKey>,
-    ) -> Result<(), Error> {
+    /// [`Error::KeyExists`] for another key under an id that is in use, [`Error::TooLarge`] for too many, [`Error::NoDevice`].
+    pub async fn upload_one_time_keys(&self, device: DeviceRef<'_>, keys: Vec<OneTimeKey>) -> Result<(), Error> {
         let by_algorithm = by_algorithm(keys)?;
         if by_algorithm.is_empty() {
             return Ok(());
         }
-        let known = record::entries(&*self.store, tenant, user_id, kind::ONE_TIME, Some(device_id.as_str())).await?;
-        let is_known = |algorithm: &String| known.iter().any(|entry| entry.key == *algorithm && entry.value.is_some());
-        let new: Vec<&String> = by_algorithm.keys().filter(|algorithm| !is_known(algorithm)).collect();
-        if known.iter().filter(|entry| entry.value.is_some()).count() + new.len() > ALGORITHMS {
+        let known = self.noted(device, kind::ONE_TIME).await?;
+        let new: Vec<&String> = by_algorithm.keys().filter(|algorithm| !known.contains(algorithm)).collect();
+        if known.len() + new.len() > ALGORITHMS {
             return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
         }
         if !new.is_empty() {
             // Noted before the keys, so that none stands where nobody looks.
-            let note =
-                |algorithm: &String| Change::new(kind::ONE_TIME, device_id.as_str(), algorithm, Some(Vec::new()));
-            self.change(tenant, user_id, new.into_iter().map(note).collect()).await?;
+            let note = |algorithm: &String| Change::new(kind::ONE_TIME, &device.name(), algorithm, Some(Vec::new()));
+            self.change_of(device, new.into_iter().map(note).collect()).await?;
         }
         for (algorithm, keys) in by_algorithm {
-            let partition = partition(tenant, user_id, device_id, &algorithm);
+            let partition = partition(device, &algorithm);
             let mut tries = 0;
             while !self.try_upload(&partition, &keys).await? {
                 tries += 1;
@@ -107,6 +92,13 @@ impl Accounts {
             }
         }
         Ok(())
+    }
+
+    /// The algorithms of which a device has keys of a kind.
+    pub(crate) async fn noted(&self, device: DeviceRef<'_>, kind: &str) -> Result<Vec<String>, Error> {
+        let (name, store) = (device.name(), &*self.store);
+        let entries = record::entries(store, device.tenant, device.user_id, kind, Some(&name)).await?;
+        Ok(entries.into_iter().filter(|entry| entry.value.is_some()).map(|entry| entry.key).collect())
     }
 
     async fn try_upload(&self, partition: &Values, keys: &[OneTimeKey]) -> Result<bool, Error> {
@@ -145,7 +137,7 @@ impl Accounts {
         self.key_cas(partition, head_condition(head), changes).await
     }
 
-    /// Hands out the oldest key; none left: the fallback key, which stays.
+    /// Hands out the oldest key; none left: the fallback key, which stays. Nothing for a device that isn't there.
     ///
     /// # Errors
     /// When the store can't be written. A key may have been taken out then, and never given: better than twice.
@@ -156,11 +148,13 @@ impl Accounts {
         device_id: &DeviceId,
         algorithm: &str,
     ) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let partition = partition(tenant, user_id, device_id, algorithm);
+        let Some(Device { life, .. }) = self.device(tenant, user_id, device_id).await? else { return Ok(None) };
+        let device = DeviceRef { tenant, user_id, device_id, life };
+        let partition = partition(device, algorithm);
         for _ in 0..TRIES {
             let head = self.head(&partition).await?;
             let Some((claim, upload)) = head.filter(|(claim, upload)| claim < upload) else {
-                return self.fallback_key(tenant, user_id, device_id, algorithm).await;
+                return self.claim_fallback_key(device, algorithm).await;
             };
             let key = self.store.get(&schema::ONE_TIME_KEYS, partition.clone(), values_of![claim], Consistency::Serial);
             // Absent: the device was removed since the head was read. The next look tells.
@@ -174,107 +168,31 @@ impl Accounts {
         Err(contended())
     }
 
-    async fn fallback_key(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &DeviceId,
-        algorithm: &str,
-    ) -> Result<Option<(String, Vec<u8>)>, Error> {
-        self.update(tenant, user_id, (kind::FALLBACK, device_id.as_str(), algorithm), |entry| {
-            let fallback: Option<Fallback> = entry.map(|entry| entry.decode()).transpose()?.flatten();
-            let Some(fallback) = fallback else { return Ok((None, Vec::new())) };
-            let given = Some((fallback.key_id.clone(), fallback.key.clone()));
-            if fallback.used {
-                return Ok((given, Vec::new()));
-            }
-            let used = Fallback { used: true, ..fallback };
-            Ok((given, vec![Change::set(kind::FALLBACK, device_id.as_str(), algorithm, &used)?]))
-        })
-        .await
-    }
-
-    /// Sets a device's fallback keys. The same key again is no change: it stays used if it was.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoAccount`].
-    pub async fn set_fallback_keys(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &DeviceId,
-        keys: Vec<OneTimeKey>,
-    ) -> Result<(), Error> {
-        for (algorithm, keys) in by_algorithm(keys)? {
-            // The spec allows one of each algorithm.
-            let Some(OneTimeKey { key_id, key, .. }) = keys.into_iter().next() else { continue };
-            let device_id = device_id.as_str();
-            let known = record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(device_id)).await?;
-            let others = known.iter().filter(|entry| entry.value.is_some() && entry.key != algorithm).count();
-            if others >= ALGORITHMS {
-                return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
-            }
-            self.update(tenant, user_id, (kind::FALLBACK, device_id, &algorithm), |entry| {
-                let now: Option<Fallback> = entry.map(|entry| entry.decode()).transpose()?.flatten();
-                if now.is_some_and(|now| now.key_id == key_id && now.key == key) {
-                    return Ok(((), Vec::new()));
-                }
-                let fallback = Fallback { key_id: key_id.clone(), key: key.clone(), used: false };
-                Ok(((), vec![Change::set(kind::FALLBACK, device_id, &algorithm, &fallback)?]))
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
     /// How many keys are left, by algorithm, and the algorithms with an unused fallback key.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn key_counts(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &DeviceId,
-    ) -> Result<(Uploaded, Vec<String>), Error> {
-        let scope = device_id.as_str();
+    pub async fn key_counts(&self, device: DeviceRef<'_>) -> Result<(Uploaded, Vec<String>), Error> {
         let mut counts = Uploaded::new();
-        for entry in record::entries(&*self.store, tenant, user_id, kind::ONE_TIME, Some(scope)).await? {
-            if entry.value.is_some() {
-                let head = self.head(&partition(tenant, user_id, device_id, &entry.key)).await?;
-                let (claim, upload) = head.unwrap_or((0, 0));
-                counts.insert(entry.key, u64::try_from(upload - claim).unwrap_or(0));
-            }
+        for algorithm in self.noted(device, kind::ONE_TIME).await? {
+            let (claim, upload) = self.head(&partition(device, &algorithm)).await?.unwrap_or((0, 0));
+            counts.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
         }
-        let mut unused = Vec::new();
-        for entry in record::entries(&*self.store, tenant, user_id, kind::FALLBACK, Some(scope)).await? {
-            if entry.decode::<Fallback>()?.is_some_and(|fallback| !fallback.used) {
-                unused.push(entry.key);
-            }
-        }
-        Ok((counts, unused))
+        Ok((counts, self.unused_fallback_keys(device).await?))
     }
 
     /// Takes all one-time and fallback keys of a device out: it is gone.
-    pub(crate) async fn drop_one_time_keys(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        device_id: &DeviceId,
-    ) -> Result<(), Error> {
+    pub(crate) async fn drop_keys(&self, device: DeviceRef<'_>) -> Result<(), Error> {
         let mut gone = Vec::new();
         for kind in [kind::ONE_TIME, kind::FALLBACK] {
-            for entry in record::entries(&*self.store, tenant, user_id, kind, Some(device_id.as_str())).await? {
-                if entry.value.is_none() {
-                    continue;
-                }
+            for algorithm in self.noted(device, kind).await? {
                 if kind == kind::ONE_TIME {
-                    self.drop_keys_of(&partition(tenant, user_id, device_id, &entry.key)).await?;
+                    self.drop_keys_of(&partition(device, &algorithm)).await?;
                 }
-                gone.push(Change::new(kind, device_id.as_str(), &entry.key, None));
+                gone.push(Change::new(kind, &device.name(), &algorithm, None));
             }
         }
-        if gone.is_empty() { Ok(()) } else { self.change(tenant, user_id, gone).await.map(drop) }
+        if gone.is_empty() { Ok(()) } else { self.change(device.tenant, device.user_id, gone).await.map(drop) }
     }
 
     async fn drop_keys_of(&self, partition: &Values) -> Result<(), Error> {
@@ -337,7 +255,7 @@ fn contended() -> Error {
 }
 
 /// The keys by their algorithms, if none is too large.
-fn by_algorithm(keys: Vec<OneTimeKey>) -> Result<BTreeMap<String, Vec<OneTimeKey>>, Error> {
+pub(crate) fn by_algorithm(keys: Vec<OneTimeKey>) -> Result<BTreeMap<String, Vec<OneTimeKey>>, Error> {
     let mut out: BTreeMap<String, Vec<OneTimeKey>> = BTreeMap::new();
     for key in keys {
         if key.algorithm.len() + key.key_id.len() + key.key.len() > KEY_MAX {

@@ -4,10 +4,14 @@ use bytes::Bytes;
 use polity_core::{Life, LogId, LogKey, Position, Seq, Stamp, TenantId};
 use polity_log::{LogError, LogRow, read};
 use polity_store::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, schema, values, values_of};
-use ruma_common::UserId;
+use ruma_common::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Error;
+
+mod machine;
+
+pub(crate) use machine::{Append, Must, RecordMachine, Refused};
 
 const FORMAT: u8 = 1;
 const KEY_NONE: u8 = 0;
@@ -25,6 +29,8 @@ pub(crate) mod kind {
     pub(crate) const FALLBACK: &str = "fallback";
     /// The algorithms for which a device ever uploaded one-time keys.
     pub(crate) const ONE_TIME: &str = "one_time";
+    /// What a change still owes. See [`crate::jobs`].
+    pub(crate) const JOB: &str = "job";
 }
 
 /// An entry's kind, scope and key.
@@ -80,6 +86,11 @@ impl Change {
 }
 
 impl Entry {
+    /// That it is still the same.
+    pub(crate) fn same(&self, of: (&str, &str, &str)) -> Must {
+        Must::Same { name: name(of), seen: Some(self.seq) }
+    }
+
     /// The value, decoded.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let damaged = |error: postcard::Error| StoreError::corrupt(schema::USER_RECORD.name, error.to_string());
@@ -97,7 +108,7 @@ pub(crate) fn log(tenant: TenantId, user_id: &UserId) -> LogKey {
 }
 
 /// The body of a row.
-pub(crate) fn encode(user_id: &UserId, changes: Vec<Change>) -> Result<Bytes, Error> {
+fn encode(user_id: &UserId, changes: Vec<Change>) -> Result<Bytes, Error> {
     let changes = Changes { user_id: user_id.to_string(), changes };
     let bytes = postcard::to_extend(&changes, vec![FORMAT, KEY_NONE]);
     bytes.map(Bytes::from).map_err(|error| Error::Internal(error.to_string()))
@@ -112,8 +123,22 @@ fn decode(body: &[u8]) -> Result<Changes, LogError> {
     }
 }
 
+/// The machine's part of the head: whose record it is.
+fn head(user_id: Option<&UserId>) -> Bytes {
+    [&[FORMAT, KEY_NONE][..], user_id.map_or(&[], UserId::as_bytes)].concat().into()
+}
+
+fn head_user(state: &[u8]) -> Result<OwnedUserId, LogError> {
+    let user_id = match state {
+        [FORMAT, KEY_NONE, user_id @ ..] => std::str::from_utf8(user_id).ok(),
+        _ => None,
+    };
+    let parsed = user_id.and_then(|user_id| OwnedUserId::try_from(user_id).ok());
+    parsed.ok_or_else(|| LogError::Corrupt("a record's head of an unknown format".to_owned()))
+}
+
 /// The entries that a row sets.
-pub(crate) fn project(key: LogKey, row: &LogRow) -> Result<Vec<Write>, LogError> {
+fn project(key: LogKey, row: &LogRow) -> Result<Vec<Write>, LogError> {
     let Changes { user_id, changes } = decode(&row.body)?;
     let kind = WriteKind::Projection(Stamp::new(Position::new(key.life, row.seq), VERSION));
     let write = |change: Change| {
@@ -168,16 +193,17 @@ pub(crate) async fn entry(
     row.as_ref().map(read_entry).transpose()
 }
 
-/// The row that set an entry last.
-pub(crate) async fn set_by(
+/// One entry, for deciding.
+async fn held(
     store: &dyn Store,
     tenant: TenantId,
     user_id: &UserId,
     [kind, scope, key]: &Name,
-) -> Result<Option<Seq>, StoreError> {
-    let (partition, key) = (values_of![tenant, user_id.as_str()], values_of![&**kind, &**scope, &**key]);
-    let row = store.get(&schema::USER_RECORD, partition, key, Consistency::Quorum).await?;
-    Ok(row.and_then(|row| row.stamp).map(|stamp| stamp.position().seq))
+) -> Result<Option<Entry>, LogError> {
+    entry(store, tenant, user_id, (kind, scope, key)).await.map_err(|error| match error {
+        Error::Store(error) => LogError::Store(error),
+        other => LogError::Corrupt(other.to_string()),
+    })
 }
 
 fn read_entry(row: &Row) -> Result<Entry, Error> {

@@ -6,8 +6,8 @@ use super::*;
 async fn tokens_end_with_their_device_and_nothing_crosses_tenants() {
     let accounts = accounts().await;
     let (user, server) = (user_id!("@a:b"), server_name!("b"));
-    let session = registered(&accounts, user).await;
-    let resolved = accounts.resolve(TENANT, server, &session.access_token).await.unwrap();
+    new_account(&accounts, TENANT, user, "password").await;
+    let (session, resolved) = logged_in(&accounts, TENANT, user, NewDevice::default()).await;
     assert_eq!((&*resolved.user_id, &resolved.device_id), (user, &session.device_id));
     assert!(accounts.resolve(TenantId::new(2), server, &session.access_token).await.is_err());
     assert!(accounts.resolve(TENANT, server_name!("c"), &session.access_token).await.is_err());
@@ -26,7 +26,7 @@ async fn tokens_end_with_their_device_and_nothing_crosses_tenants() {
 async fn a_refresh_keeps_the_old_tokens_until_a_new_one_is_used() {
     let accounts = accounts().await;
     let (user, server) = (user_id!("@a:b"), server_name!("b"));
-    accounts.register(TENANT, user, None, false).await.unwrap();
+    new_account(&accounts, TENANT, user, "password").await;
     let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
     let token = first.refresh_token.unwrap();
     accounts.refresh(TENANT, server, &token).await.unwrap();
@@ -43,7 +43,7 @@ async fn what_runs_beside_a_logout_does_not_undo_it() {
     for round in 0..50 {
         let accounts = accounts().await;
         let (user, server) = (user_id!("@a:b"), server_name!("b"));
-        accounts.register(TENANT, user, None, false).await.unwrap();
+        new_account(&accounts, TENANT, user, "password").await;
         let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
         let token = first.refresh_token.clone().unwrap();
         let second = accounts.refresh(TENANT, server, &token).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_rename_beside_a_refresh_loses_neither() {
     for round in 0..30 {
         let accounts = accounts().await;
         let (user, server) = (user_id!("@a:b"), server_name!("b"));
-        accounts.register(TENANT, user, None, false).await.unwrap();
+        new_account(&accounts, TENANT, user, "password").await;
         let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
         let token = first.refresh_token.clone().unwrap();
         let rename = async {
@@ -93,42 +93,96 @@ async fn a_rename_beside_a_refresh_loses_neither() {
 #[tokio::test]
 async fn a_device_that_logs_in_again_goes_on_and_one_made_again_begins_with_nothing() {
     let accounts = accounts().await;
-    let (user, server) = (user_id!("@a:b"), server_name!("b"));
-    accounts.register(TENANT, user, None, false).await.unwrap();
-    let device = device_id!("D");
+    let (user, server, device) = (user_id!("@a:b"), server_name!("b"), device_id!("D"));
+    new_account(&accounts, TENANT, user, "password").await;
     let new = |name: &str| NewDevice {
         device_id: Some(device.to_owned()),
         display_name: Some(name.into()),
         ..NewDevice::default()
     };
-    let first = accounts.log_in(TENANT, user, new("first")).await.unwrap();
-    accounts.set_device_keys(TENANT, user, device, b"{\"a\":1}".to_vec()).await.unwrap();
+    let (first, session) = logged_in(&accounts, TENANT, user, new("first")).await;
+    accounts.set_device_keys(session.device(), b"{\"a\":1}".to_vec()).await.unwrap();
     let key = OneTimeKey { algorithm: "x".into(), key_id: "1".into(), key: b"1".to_vec() };
-    accounts.upload_one_time_keys(TENANT, user, device, vec![key.clone()]).await.unwrap();
-    let fallback = OneTimeKey { algorithm: "only-fallback".into(), ..key };
-    accounts.set_fallback_keys(TENANT, user, device, vec![fallback]).await.unwrap();
-    let message = Message { user_id: user.to_owned(), device_id: None, event: b"{}".to_vec() };
-    accounts.send_to_device(TENANT, (user, device, "1"), vec![message]).await.unwrap();
+    accounts.upload_one_time_keys(session.device(), vec![key.clone()]).await.unwrap();
+    let fallback = OneTimeKey { algorithm: "only-fallback".into(), ..key.clone() };
+    accounts.set_fallback_keys(session.device(), vec![fallback.clone()]).await.unwrap();
+    let message = || Message { user_id: user.to_owned(), device_id: None, event: "{}".into() };
+    accounts.send_to_device(session.device(), "1", vec![message()]).await.unwrap();
     let start = Position::new(Life::FIRST, Seq::ZERO);
 
-    let again = accounts.log_in(TENANT, user, new("second")).await.unwrap();
+    let (_, again) = logged_in(&accounts, TENANT, user, new("second")).await;
+    assert_eq!(again, session);
     assert!(accounts.resolve(TENANT, server, &first.access_token).await.is_err());
-    accounts.resolve(TENANT, server, &again.access_token).await.unwrap();
     assert_eq!(accounts.devices(TENANT, user).await.unwrap()[0].display_name.as_deref(), Some("first"));
     assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);
-    let (counts, unused) = accounts.key_counts(TENANT, user, device).await.unwrap();
+    let (counts, unused) = accounts.key_counts(again.device()).await.unwrap();
     assert_eq!((counts["x"], &*unused), (1, &["only-fallback".to_owned()][..]));
-    assert_eq!(accounts.inbox_after(TENANT, (user, device), start).await.unwrap().0.len(), 1);
+    let (events, at) = accounts.inbox_after(again.device(), start).await.unwrap();
+    assert_eq!(events.len(), 1);
 
     accounts.remove_devices(TENANT, user, &[device.to_owned(), device_id!("NONE").to_owned()]).await.unwrap();
-    accounts.log_in(TENANT, user, new("third")).await.unwrap();
+    // Late writes of the session that ended: refused, or nobody's.
+    assert!(matches!(accounts.set_device_keys(again.device(), b"{}".to_vec()).await, Err(Error::NoDevice)));
+    let fallback = OneTimeKey { key_id: "2".into(), ..fallback };
+    assert!(matches!(accounts.set_fallback_keys(again.device(), vec![fallback.clone()]).await, Err(Error::NoDevice)));
+    accounts.upload_one_time_keys(again.device(), vec![key.clone()]).await.unwrap();
+    assert_eq!(accounts.claim_one_time_key(TENANT, user, device, "x").await.unwrap(), None);
+
+    let (_, third) = logged_in(&accounts, TENANT, user, new("third")).await;
+    assert_eq!(third.life, again.life + 1);
+    assert!(matches!(accounts.set_fallback_keys(again.device(), vec![fallback]).await, Err(Error::NoDevice)));
+    let other = OneTimeKey { algorithm: "y".into(), ..key };
+    assert!(matches!(accounts.upload_one_time_keys(again.device(), vec![other]).await, Err(Error::NoDevice)));
     assert_eq!(accounts.devices(TENANT, user).await.unwrap()[0].display_name.as_deref(), Some("third"));
     assert!(accounts.device_keys(TENANT, user).await.unwrap().is_empty());
-    assert_eq!(accounts.key_counts(TENANT, user, device).await.unwrap(), Default::default());
+    assert_eq!(accounts.key_counts(third.device()).await.unwrap(), Default::default());
     for algorithm in ["x", "only-fallback"] {
         assert_eq!(accounts.claim_one_time_key(TENANT, user, device, algorithm).await.unwrap(), None);
     }
-    assert!(accounts.inbox_after(TENANT, (user, device), start).await.unwrap().0.is_empty());
+    // The old token is of another life: it counts from the beginning.
+    assert!(accounts.inbox_after(third.device(), at).await.unwrap().0.is_empty());
+    accounts.send_to_device(third.device(), "1", vec![message()]).await.unwrap();
+    assert_eq!(accounts.inbox_after(third.device(), at).await.unwrap().0.len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_of_a_dead_device_stays_in_the_store() {
+    let accounts = accounts().await;
+    let user = user_id!("@a:b");
+    let session = registered(&accounts, user).await;
+    let key = OneTimeKey { algorithm: "x".into(), key_id: "1".into(), key: b"1".to_vec() };
+    accounts.upload_one_time_keys(session.device(), vec![key]).await.unwrap();
+    let message = Message { user_id: user.to_owned(), device_id: None, event: "{}".into() };
+    accounts.send_to_device(session.device(), "1", vec![message]).await.unwrap();
+    accounts.remove_devices(TENANT, user, &[session.device_id.clone()]).await.unwrap();
+    assert!(accounts.settle_all(&FakeRooms::default()).await);
+    let rows = |table, partition| {
+        let all = polity_store::Bounds::all();
+        accounts.store.scan(table, partition, all, 100, Consistency::Quorum)
+    };
+    use polity_store::{schema, values_of};
+    let inbox = session.device().inbox().log;
+    assert!(rows(&schema::LOG, values_of![TENANT, inbox, 0]).await.unwrap().rows.is_empty());
+    let keys = values_of![TENANT, user.as_str(), session.device().name(), "x"];
+    assert_eq!(rows(&schema::ONE_TIME_KEYS, keys).await.unwrap().rows.len(), 1, "the head only");
+}
+
+#[tokio::test]
+async fn tokens_expire_softly_and_are_refreshed() {
+    let world = World::new();
+    let accounts = world.start(1).await.accounts;
+    let (user, server) = (user_id!("@a:b"), server_name!("b"));
+    new_account(&accounts, TENANT, user, "password").await;
+    let (first, _) = logged_in(&accounts, TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await;
+    world.clock.advance(std::time::Duration::from_millis(first.expires_in_ms.unwrap()));
+    assert!(matches!(accounts.resolve(TENANT, server, &first.access_token).await, Err(Error::UnknownToken(true))));
+    let second = accounts.refresh(TENANT, server, &first.refresh_token.unwrap()).await.unwrap();
+    // The refresh token is used before the access token: that ends the old ones, too.
+    let third = accounts.refresh(TENANT, server, &second.refresh_token.unwrap()).await.unwrap();
+    assert!(matches!(accounts.resolve(TENANT, server, &first.access_token).await, Err(Error::UnknownToken(false))));
+    accounts.resolve(TENANT, server, &second.access_token).await.unwrap();
+    accounts.resolve(TENANT, server, &third.access_token).await.unwrap();
+    assert!(accounts.resolve(TENANT, server, &second.access_token).await.is_err());
 }
 
 #[tokio::test]
@@ -137,21 +191,21 @@ async fn two_tenants_with_the_same_names_share_nothing() {
     let (other, user, device, server) = (TenantId::new(2), user_id!("@a:b"), device_id!("D"), server_name!("b"));
     let mut sessions = Vec::new();
     for tenant in [TENANT, other] {
-        accounts.register(tenant, user, Some(format!("password of {tenant:?}")), false).await.unwrap();
+        new_account(&accounts, tenant, user, &format!("password of {tenant:?}")).await;
         let new = NewDevice { device_id: Some(device.to_owned()), ..NewDevice::default() };
-        sessions.push(accounts.log_in(tenant, user, new).await.unwrap());
+        sessions.push(logged_in(&accounts, tenant, user, new).await);
     }
     assert!(accounts.check_password(other, user, format!("password of {TENANT:?}")).await.is_err());
-    assert!(accounts.resolve(other, server, &sessions[0].access_token).await.is_err());
+    assert!(accounts.resolve(other, server, &sessions[0].0.access_token).await.is_err());
     accounts.set_account_data(TENANT, user, ("", "t"), b"1".to_vec()).await.unwrap();
     accounts.set_profile(TENANT, user, "displayname", Some("first".into())).await.unwrap();
-    accounts.set_device_keys(TENANT, user, device, b"{}".to_vec()).await.unwrap();
+    accounts.set_device_keys(sessions[0].1.device(), b"{}".to_vec()).await.unwrap();
     let key = OneTimeKey { algorithm: "x".into(), key_id: "1".into(), key: b"1".to_vec() };
-    accounts.upload_one_time_keys(TENANT, user, device, vec![key]).await.unwrap();
+    accounts.upload_one_time_keys(sessions[0].1.device(), vec![key]).await.unwrap();
     // The same transaction in both: each has its own message.
-    for (tenant, text) in [(TENANT, "one"), (other, "two")] {
+    for ((_, session), text) in sessions.iter().zip(["one", "two"]) {
         let message = Message { user_id: user.to_owned(), device_id: Some(device.to_owned()), event: text.into() };
-        accounts.send_to_device(tenant, (user, device, "txn"), vec![message]).await.unwrap();
+        accounts.send_to_device(session.device(), "txn", vec![message]).await.unwrap();
     }
     assert_eq!(accounts.account_data(other, user, "", "t").await.unwrap(), None);
     assert_eq!(accounts.profile(other, user, "displayname").await.unwrap().as_deref(), Some("a"));
@@ -159,7 +213,7 @@ async fn two_tenants_with_the_same_names_share_nothing() {
     assert_eq!(accounts.claim_one_time_key(other, user, device, "x").await.unwrap(), None);
     assert_eq!(accounts.device_lists_position(other).await.unwrap(), Seq::ZERO);
     let start = Position::new(Life::FIRST, Seq::ZERO);
-    assert_eq!(accounts.inbox_after(other, (user, device), start).await.unwrap().0, ["two"]);
+    assert_eq!(accounts.inbox_after(sessions[1].1.device(), start).await.unwrap().0, ["two"]);
     accounts.remove_devices(TENANT, user, &[device.to_owned()]).await.unwrap();
-    accounts.resolve(other, server, &sessions[1].access_token).await.unwrap();
+    accounts.resolve(other, server, &sessions[1].0.access_token).await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! End-to-end keys.
 
-use serde_json::{Value, json};
-
 use super::*;
 
 const CURVE: &str = "signed_curve25519";
@@ -14,41 +12,41 @@ fn key(n: usize) -> OneTimeKey {
 async fn each_one_time_key_is_handed_out_once_in_order_and_then_the_fallback() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
-    let device = registered(&accounts, user).await.device_id;
+    let session = registered(&accounts, user).await;
     let keys: Vec<_> = (0..50).map(key).collect();
-    accounts.upload_one_time_keys(TENANT, user, &device, keys.clone()).await.unwrap();
-    accounts.upload_one_time_keys(TENANT, user, &device, keys).await.unwrap();
+    accounts.upload_one_time_keys(session.device(), keys.clone()).await.unwrap();
+    accounts.upload_one_time_keys(session.device(), keys).await.unwrap();
     let other = OneTimeKey { key: b"{}".to_vec(), ..key(3) };
-    let refused = accounts.upload_one_time_keys(TENANT, user, &device, vec![other]).await;
+    let refused = accounts.upload_one_time_keys(session.device(), vec![other]).await;
     assert!(matches!(refused, Err(Error::KeyExists(id)) if id == "k003"));
     let fallback = OneTimeKey { key_id: "fallback".into(), ..key(0) };
-    accounts.set_fallback_keys(TENANT, user, &device, vec![fallback]).await.unwrap();
-    let (counts, unused) = accounts.key_counts(TENANT, user, &device).await.unwrap();
+    accounts.set_fallback_keys(session.device(), vec![fallback]).await.unwrap();
+    let (counts, unused) = accounts.key_counts(session.device()).await.unwrap();
     assert_eq!((counts[CURVE], unused.len()), (50, 1));
-    let claims = (0..100).map(|_| accounts.claim_one_time_key(TENANT, user, &device, CURVE));
+    let claims = (0..100).map(|_| accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE));
     let mut ids: Vec<String> =
         futures_util::future::join_all(claims).await.into_iter().map(|claim| claim.unwrap().unwrap().0).collect();
     ids.sort();
     let expected = (0..50).map(|_| "fallback".to_owned()).chain((0..50).map(|n| format!("k{n:03}")));
     assert_eq!(ids, expected.collect::<Vec<_>>());
-    assert!(accounts.key_counts(TENANT, user, &device).await.unwrap().1.is_empty(), "the fallback key is used");
+    assert!(accounts.key_counts(session.device()).await.unwrap().1.is_empty(), "the fallback key is used");
 }
 
 #[tokio::test]
 async fn a_repeated_upload_brings_no_claimed_key_back() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
-    let device = registered(&accounts, user).await.device_id;
+    let session = registered(&accounts, user).await;
     let keys: Vec<_> = (0..5).map(key).collect();
-    accounts.upload_one_time_keys(TENANT, user, &device, keys.clone()).await.unwrap();
-    let claim = || accounts.claim_one_time_key(TENANT, user, &device, CURVE);
+    accounts.upload_one_time_keys(session.device(), keys.clone()).await.unwrap();
+    let claim = || accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE);
     assert_eq!(claim().await.unwrap().unwrap().0, "k000");
     // The answer to the upload was lost.
-    accounts.upload_one_time_keys(TENANT, user, &device, keys).await.unwrap();
-    assert_eq!(accounts.key_counts(TENANT, user, &device).await.unwrap().0[CURVE], 4);
+    accounts.upload_one_time_keys(session.device(), keys).await.unwrap();
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().0[CURVE], 4);
     // A client that began anew may come to the same id with another key.
     let again = OneTimeKey { key: b"\"other\"".to_vec(), ..key(0) };
-    accounts.upload_one_time_keys(TENANT, user, &device, vec![again.clone()]).await.unwrap();
+    accounts.upload_one_time_keys(session.device(), vec![again.clone()]).await.unwrap();
     let mut claimed = Vec::new();
     while let Some(key) = claim().await.unwrap() {
         claimed.push(key);
@@ -61,22 +59,25 @@ async fn a_repeated_upload_brings_no_claimed_key_back() {
 async fn keys_are_capped_and_old_claimed_ones_forgotten() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
-    let device = registered(&accounts, user).await.device_id;
+    let session = registered(&accounts, user).await;
     let upload =
-        |from: usize, to: usize| accounts.upload_one_time_keys(TENANT, user, &device, (from..to).map(key).collect());
+        |from: usize, to: usize| accounts.upload_one_time_keys(session.device(), (from..to).map(key).collect());
     upload(0, 500).await.unwrap();
     assert!(matches!(upload(500, 501).await, Err(Error::TooLarge(_))));
     for _ in 0..500 {
-        accounts.claim_one_time_key(TENANT, user, &device, CURVE).await.unwrap().unwrap();
+        accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE).await.unwrap().unwrap();
     }
     upload(500, 1000).await.unwrap();
     for n in 500..1000 {
-        assert_eq!(accounts.claim_one_time_key(TENANT, user, &device, CURVE).await.unwrap().unwrap().0, key(n).key_id);
+        assert_eq!(
+            accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE).await.unwrap().unwrap().0,
+            key(n).key_id
+        );
     }
     upload(1000, 1001).await.unwrap();
     upload(999, 1001).await.unwrap();
-    assert_eq!(accounts.key_counts(TENANT, user, &device).await.unwrap().0[CURVE], 1);
-    let partition = polity_store::values_of![TENANT, user.as_str(), device.as_str(), CURVE];
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().0[CURVE], 1);
+    let partition = polity_store::values_of![TENANT, user.as_str(), session.device().name(), CURVE];
     let all = polity_store::Bounds::all();
     let page =
         accounts.store.scan(&polity_store::schema::ONE_TIME_KEYS, partition, all, 5000, Consistency::Quorum).await;
@@ -87,73 +88,31 @@ async fn keys_are_capped_and_old_claimed_ones_forgotten() {
 async fn the_same_fallback_key_again_stays_used() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
-    let device = registered(&accounts, user).await.device_id;
-    let set = |n| accounts.set_fallback_keys(TENANT, user, &device, vec![key(n)]);
+    let session = registered(&accounts, user).await;
+    let set = |n| accounts.set_fallback_keys(session.device(), vec![key(n)]);
     set(1).await.unwrap();
-    assert_eq!(accounts.claim_one_time_key(TENANT, user, &device, CURVE).await.unwrap().unwrap().0, "k001");
+    assert_eq!(accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE).await.unwrap().unwrap().0, "k001");
     set(1).await.unwrap();
-    assert!(accounts.key_counts(TENANT, user, &device).await.unwrap().1.is_empty());
+    assert!(accounts.key_counts(session.device()).await.unwrap().1.is_empty());
     set(2).await.unwrap();
-    assert_eq!(accounts.key_counts(TENANT, user, &device).await.unwrap().1, [CURVE]);
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().1, [CURVE]);
 }
 
-fn cross_key(user: &UserId, usage: &str, public: &str) -> Value {
-    json!({"user_id": user, "usage": [usage], "keys": {format!("ed25519:{public}"): public}})
-}
-
-fn signed(mut object: Value, signer: &UserId, by: &str) -> Value {
-    object["signatures"] = json!({signer.as_str(): {format!("ed25519:{by}"): format!("by {by}")}});
-    object
-}
-
-#[tokio::test]
-async fn signatures_of_several_devices_stand_side_by_side_and_only_who_may_sees_them() {
-    let accounts = accounts().await;
-    let (a, b, c) = (user_id!("@a:b"), user_id!("@b:b"), user_id!("@c:b"));
-    for user in [a, b, c] {
-        registered(&accounts, user).await;
-    }
-    let master = cross_key(a, "master", "MASTER");
-    accounts.set_cross_signing(TENANT, a, vec![("master", master.to_string().into_bytes())]).await.unwrap();
-    for (signer, by) in [(a, "D1"), (a, "D2"), (b, "USER")] {
-        let signature = ("MASTER".to_owned(), signed(master.clone(), signer, by));
-        accounts.add_signatures(TENANT, a, signer, vec![signature]).await.unwrap();
-    }
-    let own = json!({"ed25519:D1": "by D1", "ed25519:D2": "by D2"});
-    for (viewer, of_b) in [(a, Value::Null), (b, json!({"ed25519:USER": "by USER"})), (c, Value::Null)] {
-        let seen = accounts.cross_signing(TENANT, a, "master", viewer).await.unwrap().unwrap();
-        assert_eq!((&seen["signatures"][a.as_str()], &seen["signatures"][b.as_str()]), (&own, &of_b), "{viewer}");
-    }
-}
-
-#[tokio::test]
-async fn only_signatures_by_the_signer_of_keys_that_are_there_are_taken() {
-    let accounts = accounts().await;
-    let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
-    let device = registered(&accounts, a).await.device_id;
-    registered(&accounts, b).await;
-    let keys = json!({"user_id": a, "device_id": device, "keys": {"ed25519:X": "x"}});
-    accounts.set_device_keys(TENANT, a, &device, keys.to_string().into_bytes()).await.unwrap();
-    let name = device.to_string();
-    let add = |signer, name: &str, object| accounts.add_signatures(TENANT, a, signer, vec![(name.to_owned(), object)]);
-    let mut other = keys.clone();
-    other["keys"] = json!({"ed25519:X": "y"});
-    for (what, outcome) in [
-        ("another's device", add(b, &name, signed(keys.clone(), b, "S")).await),
-        ("an unknown key", add(a, "NONE", signed(keys.clone(), a, "S")).await),
-        ("another content", add(a, &name, signed(other, a, "S")).await),
-        ("another signer", add(a, &name, signed(keys.clone(), b, "S")).await),
-        ("no signature", add(a, &name, keys.clone()).await),
-    ] {
-        assert!(matches!(outcome, Err(Error::Invalid(_))), "{what}: {outcome:?}");
-    }
-    add(a, &name, signed(keys.clone(), a, "S")).await.unwrap();
-    let shown = accounts.device_keys(TENANT, a).await.unwrap().remove(0).1;
-    assert_eq!(shown, signed(keys.clone(), a, "S"));
-    let bad =
-        [("master", cross_key(b, "master", "M")), ("master", cross_key(a, "user_signing", "M")), ("master", json!([]))];
-    for (usage, key) in bad {
-        let set = accounts.set_cross_signing(TENANT, a, vec![(usage, key.to_string().into_bytes())]).await;
-        assert!(matches!(set, Err(Error::Invalid(_))), "{key}");
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_processes_that_claim_at_once_never_give_a_key_twice() {
+    let world = World::new();
+    let (one, two) = (world.start(1).await.accounts, world.start(2).await.accounts);
+    let user = user_id!("@a:b");
+    let session = registered(&one, user).await;
+    one.upload_one_time_keys(session.device(), (0..100).map(key).collect()).await.unwrap();
+    let claims = (0..200).map(|n| {
+        let (accounts, device_id) = (Arc::clone(if n % 2 == 0 { &one } else { &two }), session.device_id.clone());
+        polity_core::tasks::spawn(async move {
+            accounts.claim_one_time_key(TENANT, user, &device_id, CURVE).await.unwrap().map(|(id, _)| id)
+        })
+    });
+    let claimed = futures_util::future::join_all(claims).await;
+    let mut ids: Vec<String> = claimed.into_iter().filter_map(|id| id.unwrap()).collect();
+    ids.sort();
+    assert_eq!(ids, (0..100).map(|n| format!("k{n:03}")).collect::<Vec<_>>());
 }

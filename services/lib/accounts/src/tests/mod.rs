@@ -1,18 +1,25 @@
 //! Users on a store in memory.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
+use parking_lot::Mutex;
 use polity_bus::{Bus, LocalBus};
 use polity_core::{IncarnationId, Life, LogKey, ManualClock, Position, Seq, SystemRandom, TenantId};
-use polity_log::{Env, Moved, Registry};
+use polity_log::{Env, Moved, Registry, recover_all};
 use polity_store::{Consistency, Store};
 use polity_store_local::LocalStore;
 use ruma_common::{UserId, device_id, server_name, user_id};
 
 use super::*;
 
+mod account;
+mod cross_signing;
 mod devices;
 mod inbox;
+mod jobs;
 mod keys;
 
 struct Deaf;
@@ -21,39 +28,98 @@ impl Moved for Deaf {
     fn moved(&self, _key: LogKey, _seq: Seq) {}
 }
 
+/// A store and what outlives a process that uses it.
+struct World {
+    clock: Arc<ManualClock>,
+    store: Arc<dyn Store>,
+}
+
+/// Rooms that note what they are told, or (at first) can't be reached.
+#[derive(Default)]
+struct FakeRooms {
+    told: Mutex<Vec<String>>,
+    unreachable: AtomicBool,
+}
+
+impl FakeRooms {
+    fn tell(&self, what: &str, user_id: &UserId) -> Result<(), Error> {
+        if self.unreachable.load(Ordering::SeqCst) {
+            return Err(Error::Unfinished("nobody there".into()));
+        }
+        self.told.lock().push(format!("{what} {user_id}"));
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl RoomWork for FakeRooms {
+    async fn profile_changed(&self, _tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        self.tell("profile", user_id)
+    }
+
+    async fn leave_rooms(&self, _tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        self.tell("leave", user_id)
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let store: Arc<dyn Store> = LocalStore::memory(clock.clone(), &SystemRandom).unwrap();
+        Self { clock, store }
+    }
+
+    /// A process of node `a`: the earlier ones are dead to it.
+    async fn start(&self, incarnation: u8) -> Process {
+        let id = IncarnationId::new([incarnation; 16]);
+        let registry = Registry::join(Arc::clone(&self.store), id, "test", "a").await.unwrap();
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock };
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+        let accounts = Arc::new(Accounts::new(&env, &bus, Arc::new(SystemRandom), true, 100).unwrap());
+        Process { registry, accounts }
+    }
+}
+
+struct Process {
+    registry: Arc<Registry>,
+    accounts: Arc<Accounts>,
+}
+
+impl Process {
+    /// Finishes what earlier processes left.
+    async fn recover(&self) -> usize {
+        recover_all(&self.registry, "a", &self.accounts.uses().recover()).await.unwrap()
+    }
+}
+
 async fn accounts() -> Arc<Accounts> {
-    let clock = Arc::new(ManualClock::new(1_000_000));
-    let store: Arc<dyn Store> = LocalStore::memory(clock.clone(), &SystemRandom).unwrap();
-    let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "a").await.unwrap();
-    let env = Env { store, registry, moved: Arc::new(Deaf), clock };
-    let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
-    Arc::new(Accounts::new(&env, &bus, Arc::new(SystemRandom), true, 100).unwrap())
+    World::new().start(1).await.accounts
 }
 
 const TENANT: TenantId = TenantId::new(1);
 
-async fn registered(accounts: &Accounts, user: &UserId) -> LoggedIn {
-    accounts.register(TENANT, user, Some("password".into()), false).await.unwrap();
-    accounts.log_in(TENANT, user, NewDevice::default()).await.unwrap()
+async fn new_account(accounts: &Accounts, tenant: TenantId, user: &UserId, password: &str) {
+    let new = NewAccount { password: Some(password.into()), ..NewAccount::default() };
+    assert!(accounts.register(tenant, user, new).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn of_a_hundred_registrations_of_one_name_one_wins() {
-    let accounts = accounts().await;
-    let tries = (0..100).map(|_| {
-        let accounts = Arc::clone(&accounts);
-        async move { accounts.register(TENANT, user_id!("@a:b"), None, false).await }
-    });
-    let outcomes = futures_util::future::join_all(tries).await;
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(Error::UserInUse))));
+async fn registered(accounts: &Accounts, user: &UserId) -> Session {
+    new_account(accounts, TENANT, user, "password").await;
+    logged_in(accounts, TENANT, user, NewDevice::default()).await.1
+}
+
+async fn logged_in(accounts: &Accounts, tenant: TenantId, user: &UserId, new: NewDevice) -> (LoggedIn, Session) {
+    let logged_in = accounts.log_in(tenant, user, new).await.unwrap();
+    let session = accounts.resolve(tenant, user.server_name(), &logged_in.access_token).await.unwrap();
+    (logged_in, session)
 }
 
 #[tokio::test]
 async fn account_data_and_device_lists_are_told_by_position() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
-    registered(&accounts, user).await;
+    let session = registered(&accounts, user).await;
     let before = accounts.record_position(TENANT, user).await.unwrap();
     for value in [b"1", b"2"] {
         accounts.set_account_data(TENANT, user, ("!r", "m.tag"), value.to_vec()).await.unwrap();
@@ -62,7 +128,7 @@ async fn account_data_and_device_lists_are_told_by_position() {
     assert_eq!(changes.iter().map(|c| c.value.clone()).collect::<Vec<_>>(), [Some(b"2".to_vec())]);
     assert_eq!(accounts.record_position(TENANT, user).await.unwrap(), at);
     let lists = accounts.device_lists_position(TENANT).await.unwrap();
-    accounts.set_device_keys(TENANT, user, device_id!("D"), b"{}".to_vec()).await.unwrap();
+    accounts.set_device_keys(session.device(), b"{}".to_vec()).await.unwrap();
     let (users, at) = accounts.device_lists_after(TENANT, lists).await.unwrap();
     assert_eq!((users, at > lists), (vec![user.to_owned()], true));
     assert!(matches!(accounts.profile(TENANT, user_id!("@x:b"), "displayname").await, Err(Error::NoAccount)));

@@ -68,8 +68,7 @@ impl Engine {
         answer: &mut Answer,
     ) -> Result<(), SyncError> {
         let viewer = &request.viewer;
-        let device = (&*viewer.user_id, &*viewer.device_id);
-        let (events, at) = self.accounts.inbox_after(viewer.tenant, device, progress.at.inbox).await?;
+        let (events, at) = self.accounts.inbox_after(viewer.device(), progress.at.inbox).await?;
         answer.to_device = events;
         progress.at.inbox = at;
         if progress.initial {
@@ -92,8 +91,7 @@ impl Engine {
 
     /// How many one-time keys the device has left.
     pub(crate) async fn key_counts(&self, request: &SyncRequest, answer: &mut Answer) -> Result<(), SyncError> {
-        let viewer = &request.viewer;
-        let (counts, unused) = self.accounts.key_counts(viewer.tenant, &viewer.user_id, &viewer.device_id).await?;
+        let (counts, unused) = self.accounts.key_counts(request.viewer.device()).await?;
         answer.one_time_keys = counts.into_iter().collect();
         if !answer.one_time_keys.iter().any(|(algorithm, _)| algorithm == "signed_curve25519") {
             // Clients upload keys when they are told that there are none.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use polity_accounts::DeviceRef;
 use polity_core::{TenantId, sync_token::TokenKey};
 use ruma_client_api::filter::FilterDefinition;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
@@ -15,6 +16,8 @@ pub struct Viewer {
     pub user_id: OwnedUserId,
     /// The device.
     pub device_id: OwnedDeviceId,
+    /// Which life of the device: see [`DeviceRef::life`].
+    pub device_life: u64,
     /// How the tenant's tokens are sealed.
     pub token_key: Arc<TokenKey>,
 }
@@ -37,6 +40,12 @@ pub struct SyncRequest {
 }
 
 impl Viewer {
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> DeviceRef<'_> {
+        DeviceRef { tenant: self.tenant, user_id: &self.user_id, device_id: &self.device_id, life: self.device_life }
+    }
+
     /// Whose tokens they are: a token is good for one device of one user.
     #[must_use]
     pub fn token_owner(&self) -> String {

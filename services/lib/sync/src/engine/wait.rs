@@ -86,8 +86,7 @@ impl Engine {
         let mut watch = self.interest.watch(Arc::clone(session));
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
         // Also if it is empty: a key must be told before the message that needs it.
-        let inbox = self.accounts.inbox_log(viewer.tenant, &viewer.user_id, &viewer.device_id).await?;
-        watch.add(Subject::new(SubjectKind::Device, viewer.tenant, inbox));
+        watch.add(Subject::new(SubjectKind::Device, viewer.tenant, viewer.device().inbox().log));
         let memberships = self.watch_rooms(request, &mut watch).await?;
         Ok((watch, memberships))
     }

@@ -1,0 +1,180 @@
+//! Logging in, and the tokens of a login.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#refreshing-access-tokens>
+
+use polity_core::TenantId;
+use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
+
+use crate::{
+    Accounts, Error, Session,
+    devices::{DEVICES, NAME_MAX, Slot, Stored},
+    record::kind,
+    token::{self, Tokens},
+};
+
+/// Letters of a device id that the server makes.
+const DEVICE_ID: usize = 10;
+/// How long an access token is good that can be refreshed.
+const ACCESS_MS: u64 = 5 * 60 * 1000;
+
+/// A login.
+#[derive(Debug, Clone, Default)]
+pub struct NewDevice {
+    /// The client's choice of an id; a device with that id goes on.
+    pub device_id: Option<OwnedDeviceId>,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// Whether the client can refresh tokens.
+    pub refresh: bool,
+}
+
+/// What a login (or refresh) gives.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// The device.
+    pub device_id: OwnedDeviceId,
+    /// Its access token.
+    pub access_token: String,
+    /// With which a new one can be had.
+    pub refresh_token: Option<String>,
+    /// When the access token ends, in milliseconds from now.
+    pub expires_in_ms: Option<u64>,
+}
+
+// === impl NewDevice ===
+
+impl NewDevice {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let id = self.device_id.as_ref().map(|id| id.as_str().len());
+        let name = self.display_name.as_ref().map(String::len);
+        if id.max(name).is_some_and(|length| length > NAME_MAX) {
+            return Err(Error::TooLarge(format!("device ids and names have at most {NAME_MAX} bytes")));
+        }
+        if id == Some(0) { Err(Error::Invalid("a device id can't be empty".to_owned())) } else { Ok(()) }
+    }
+}
+
+// === impl Accounts ===
+
+impl Accounts {
+    /// Logs a device of an account that exists in. A device with that id keeps its keys, inbox and name (a client that was logged
+    /// out softly goes on with them); its earlier tokens end. One that doesn't exist begins with nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoAccount`], [`Error::Deactivated`], [`Error::TooLarge`].
+    pub async fn log_in(&self, tenant: TenantId, user_id: &UserId, new: NewDevice) -> Result<LoggedIn, Error> {
+        new.check()?;
+        let device_id = new.device_id.clone().unwrap_or_else(|| self.new_device_id());
+        if self.device(tenant, user_id, &device_id).await?.is_none()
+            && self.devices(tenant, user_id).await?.len() >= DEVICES
+        {
+            return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
+        }
+        // On the account as it is now: a deactivation (or a new password) at the same time comes before this login, or logs it out.
+        let account = self.entry(tenant, user_id, (kind::ACCOUNT, "", "")).await?.ok_or(Error::NoAccount)?;
+        if self.account(Some(&account))?.is_none_or(|account| account.deactivated) {
+            return Err(Error::Deactivated);
+        }
+        let same = account.same((kind::ACCOUNT, "", ""));
+        self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), Some(same), |entry| {
+            let Slot { life, device } = Slot::of(entry.as_ref())?;
+            let (stored, logged_in) = self.logged_in(user_id, &device_id, &new, device);
+            Ok((logged_in, vec![Slot { life, device: Some(stored) }.change(&device_id)?]))
+        })
+        .await
+    }
+
+    pub(crate) fn new_device_id(&self) -> OwnedDeviceId {
+        self.random.alphanumeric(DEVICE_ID).to_ascii_uppercase().into()
+    }
+
+    /// A device with new tokens.
+    pub(crate) fn logged_in(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        new: &NewDevice,
+        before: Option<Stored>,
+    ) -> (Stored, LoggedIn) {
+        let (current, logged_in) = self.tokens(user_id, device_id, new.refresh);
+        let stored = match before {
+            Some(before) => Stored { current, previous: None, ..before },
+            None => {
+                let (display_name, created_ms) = (new.display_name.clone(), self.clock.now_ms());
+                Stored { display_name, created_ms, current, previous: None }
+            }
+        };
+        (stored, logged_in)
+    }
+
+    fn tokens(&self, user_id: &UserId, device_id: &DeviceId, refresh: bool) -> (Tokens, LoggedIn) {
+        let make = || token::make(&*self.random, user_id.localpart(), device_id.as_str());
+        let (access_token, refresh_token) = (make(), refresh.then(make));
+        let expires_in_ms = refresh.then_some(ACCESS_MS);
+        let tokens = Tokens {
+            access: token::hash(&access_token),
+            refresh: refresh_token.as_deref().map(token::hash),
+            expires_ms: expires_in_ms.map(|ms| self.clock.now_ms() + ms),
+        };
+        (tokens, LoggedIn { device_id: device_id.to_owned(), access_token, refresh_token, expires_in_ms })
+    }
+
+    /// Whose access token it is. Read from the record each time: a logout counts at once, everywhere.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`].
+    pub async fn resolve(&self, tenant: TenantId, server: &ServerName, access_token: &str) -> Result<Session, Error> {
+        let unknown = || Error::UnknownToken(false);
+        let (user_id, device_id) = token::parse(server, access_token).ok_or_else(unknown)?;
+        let name = (kind::DEVICE, "", device_id.as_str());
+        let Slot { life, device } = Slot::of(self.entry(tenant, &user_id, name).await?.as_ref())?;
+        let stored = device.ok_or_else(unknown)?;
+        let hash = token::hash(access_token);
+        let current = stored.current.has_access(&hash);
+        let tokens = Some(&stored.current).filter(|_| current);
+        let tokens = tokens.or(stored.previous.as_ref().filter(|tokens| tokens.has_access(&hash)));
+        if tokens.ok_or_else(unknown)?.expires_ms.is_some_and(|end| end <= self.clock.now_ms()) {
+            return Err(Error::UnknownToken(true));
+        }
+        if current && stored.previous.is_some() {
+            // The new tokens arrived: the old ones end (unless the device was logged out or refreshed again since).
+            self.update(tenant, &user_id, name, None, |entry| {
+                let now = Slot::of(entry.as_ref())?;
+                let used = now.device.filter(|now| now.previous.is_some() && now.current.has_access(&hash));
+                let slot = |used| Slot { life: now.life, device: Some(Stored { previous: None, ..used }) };
+                let change = used.map(|used| slot(used).change(&device_id)).transpose()?;
+                Ok(((), change.into_iter().collect()))
+            })
+            .await?;
+        }
+        Ok(Session { tenant, user_id, device_id, life })
+    }
+
+    /// Gives new tokens for a refresh token. The old ones stay good until a new one is used.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`].
+    pub async fn refresh(&self, tenant: TenantId, server: &ServerName, refresh_token: &str) -> Result<LoggedIn, Error> {
+        let unknown = || Error::UnknownToken(false);
+        let (user_id, device_id) = token::parse(server, refresh_token).ok_or_else(unknown)?;
+        let hash = token::hash(refresh_token);
+        let refreshed = self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
+            let Slot { life, device } = Slot::of(entry.as_ref())?;
+            let stored = device.ok_or_else(unknown)?;
+            let old = if stored.current.has_refresh(&hash) {
+                stored.current.clone()
+            } else {
+                // The answer to the first use was lost: the same again.
+                stored.previous.clone().filter(|tokens| tokens.has_refresh(&hash)).ok_or_else(unknown)?
+            };
+            let (current, logged_in) = self.tokens(&user_id, &device_id, true);
+            let slot = Slot { life, device: Some(Stored { current, previous: Some(old), ..stored }) };
+            Ok((logged_in, vec![slot.change(&device_id)?]))
+        });
+        match refreshed.await {
+            // A record that never was.
+            Err(Error::NoAccount) => Err(unknown()),
+            other => other,
+        }
+    }
+}

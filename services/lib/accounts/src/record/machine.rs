@@ -1,0 +1,203 @@
+//! The machine of a user's record: whether an account may be made, whether an entry is still what the caller saw, whether a
+//! device still lives. What it decides by is read from the projection, which stands at the head when a group is prepared.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use polity_bus::{Bus, Subject, SubjectKind};
+use polity_core::{LogKey, Seq};
+use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed};
+use polity_store::{Store, Write};
+use ruma_common::{OwnedUserId, UserId};
+
+use super::{Change, Entry, Name, kind};
+use crate::{devices, jobs::Pending};
+
+/// What must hold for a row to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Must {
+    /// There is no account.
+    BeNew,
+    /// There is one.
+    Exist,
+    /// An entry is what the row was worked out from.
+    Same {
+        /// The entry.
+        name: Name,
+        /// The row that set it last; `None`: none did.
+        seen: Option<Seq>,
+    },
+    /// A device lives, and it is this life of it.
+    Alive {
+        /// The device.
+        device_id: Box<str>,
+        /// See [`crate::DeviceRef::life`].
+        life: u64,
+    },
+}
+
+/// A row to be appended.
+pub(crate) struct Append {
+    pub(crate) user_id: OwnedUserId,
+    pub(crate) musts: Vec<Must>,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// Why a row wasn't appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is an account, or none.
+    Exists,
+    /// The entry was changed in the meantime.
+    Changed,
+    /// The device is gone.
+    Gone,
+}
+
+/// Where the row stands.
+pub(crate) type Appended = Result<Result<Seq, Refused>, LogError>;
+
+/// See the module.
+pub(crate) struct RecordMachine {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    pending: Arc<Pending>,
+    key: Option<LogKey>,
+    /// Whose record it is; not known before the first row.
+    user_id: Option<OwnedUserId>,
+    /// The entries that the group's conditions name, as the decisions so far leave them.
+    held: HashMap<Name, Option<(Seq, Option<Vec<u8>>)>>,
+}
+
+impl Must {
+    /// The entry that it looks at.
+    fn name(&self) -> Option<Name> {
+        match self {
+            Self::BeNew | Self::Exist => None,
+            Self::Same { name, .. } => Some(name.clone()),
+            Self::Alive { device_id, .. } => Some(super::name((kind::DEVICE, "", device_id))),
+        }
+    }
+}
+
+impl RecordMachine {
+    pub(crate) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, pending: Arc<Pending>) -> Self {
+        Self { store, bus, pending, key: None, user_id: None, held: HashMap::new() }
+    }
+
+    fn refusal(&self, must: &Must) -> Option<Refused> {
+        let held = must.name().and_then(|name| self.held.get(&name).cloned().flatten());
+        match must {
+            Must::BeNew => self.user_id.is_some().then_some(Refused::Exists),
+            Must::Exist => self.user_id.is_none().then_some(Refused::Exists),
+            Must::Same { seen, .. } => (held.map(|(seq, _)| seq) != *seen).then_some(Refused::Changed),
+            Must::Alive { life, .. } => {
+                let alive = held.and_then(|(_, value)| devices::life(value.as_deref()?));
+                (alive != Some(*life)).then_some(Refused::Gone)
+            }
+        }
+    }
+
+    /// Notes the work that rows leave to be done.
+    fn note_jobs(&self, tenant: polity_core::TenantId, user_id: &UserId, changes: &[Change]) {
+        for change in changes.iter().filter(|change| change.kind == kind::JOB && change.value.is_some()) {
+            self.pending.add(tenant, user_id, &change.key);
+        }
+    }
+}
+
+#[async_trait]
+impl Machine for RecordMachine {
+    type Command = Append;
+    type Reply = Appended;
+
+    async fn load(&mut self, key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
+        self.key = Some(key);
+        let Some(head) = head else { return Ok(()) };
+        let user_id = super::head_user(&head.state)?;
+        // What a process that died (or left) didn't finish: whoever loads the record goes on with it.
+        let jobs = super::entries(&*self.store, key.tenant, &user_id, kind::JOB, None).await;
+        let jobs = jobs.map_err(|error| LogError::Corrupt(error.to_string()))?;
+        for job in jobs.iter().filter(|job| job.value.is_some()) {
+            self.pending.add(key.tenant, &user_id, &job.key);
+        }
+        self.user_id = Some(user_id);
+        Ok(())
+    }
+
+    async fn prepare(&mut self, group: &[&Append]) -> Result<(), LogError> {
+        self.held.clear();
+        let (Some(key), Some(user_id)) = (self.key, &self.user_id) else { return Ok(()) };
+        let mut names: Vec<Name> = group.iter().flat_map(|append| &append.musts).filter_map(Must::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        // All earlier rows are projected when a group is prepared, so these are the entries at the head.
+        let reads = names.iter().map(|name| super::held(&*self.store, key.tenant, user_id, name));
+        let entries: Vec<Option<Entry>> = futures_util::future::try_join_all(reads).await?;
+        let held = |entry: Entry| (entry.seq, entry.value);
+        self.held = names.into_iter().zip(entries.into_iter().map(|entry| entry.map(held))).collect();
+        Ok(())
+    }
+
+    fn dedup<'a>(&self, _command: &'a Append) -> Option<&'a Dedup> {
+        None
+    }
+
+    fn repeated(&mut self, _command: &Append, row: &RepeatedRow) -> Appended {
+        Ok(Ok(row.seq))
+    }
+
+    fn decide(&mut self, command: Append, next: Seq) -> Decision<Appended> {
+        if let Some(refused) = command.musts.iter().find_map(|must| self.refusal(must)) {
+            return Decision::Reply(Ok(Err(refused)));
+        }
+        let owes = command.changes.iter().any(|change| change.kind == kind::JOB && change.value.is_some());
+        if owes && self.pending.is_full() {
+            return Decision::Reply(Err(LogError::Overloaded));
+        }
+        for change in &command.changes {
+            if let Some(held) = self.held.get_mut(&change.name()) {
+                *held = Some((next, change.value.clone()));
+            }
+        }
+        let body = match super::encode(&command.user_id, command.changes) {
+            Ok(body) => body,
+            Err(error) => return Decision::Reply(Err(LogError::Corrupt(error.to_string()))),
+        };
+        self.user_id = Some(command.user_id);
+        let row = NewRow { kind: 1, body, ..NewRow::default() };
+        Decision::Append { rows: vec![row], reply: Ok(Ok(next)), after_projection: true }
+    }
+
+    fn failed(error: LogError) -> Appended {
+        Err(error)
+    }
+
+    fn seal(&mut self, _last: Seq) -> Result<Sealed, LogError> {
+        Ok(Sealed { head: super::head(self.user_id.as_deref()), ..Sealed::default() })
+    }
+
+    fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write> {
+        let mut out = Vec::new();
+        for row in rows {
+            match super::project(key, row) {
+                Ok(writes) => out.extend(writes),
+                Err(error) => tracing::error!(%error, log = %key, seq = %row.seq, "a row can't be projected"),
+            }
+        }
+        out
+    }
+
+    fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
+        for row in rows {
+            if let Ok(changes) = super::decode(&row.body)
+                && let Some(user_id) = &self.user_id
+            {
+                self.note_jobs(key.tenant, user_id, &changes.changes);
+            }
+        }
+        // Whoever is woken reads the log.
+        self.bus.publish(Subject::new(SubjectKind::User, key.tenant, key.log), Bytes::new());
+    }
+}
