@@ -32,7 +32,7 @@ fn secret(api: &Api) -> Result<&str, ApiError> {
     api.shared_secret.as_deref().ok_or_else(ApiError::unrecognized)
 }
 
-/// A nonce carries its time and a proof that it is ours, so that none need be remembered.
+/// A nonce carries its time and a proof that it is ours, so that none need be remembered before it is used.
 fn sign(secret: &str, at_ms: u64, random: &str) -> Result<String, ApiError> {
     let mac = mac(secret, &[b"nonce", at_ms.to_string().as_bytes(), random.as_bytes()])?;
     Ok(format!("{at_ms}.{random}.{}", hex::encode(mac.finalize().into_bytes())))
@@ -71,13 +71,17 @@ async fn register(call: Call) -> Result<Answer, ApiError> {
     let body: Register = call.json()?;
     let (api, tenant) = (&call.context.api, &call.context.tenant);
     let secret = secret(api)?;
-    check_nonce(api, secret, &body.nonce)?;
+    let made_ms = check_nonce(api, secret, &body.nonce)?;
     let admin: &[u8] = if body.admin { b"admin" } else { b"notadmin" };
     let expected = mac(secret, &[body.nonce.as_bytes(), body.username.as_bytes(), body.password.as_bytes(), admin])?;
     let given = hex::decode(&body.mac).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
     // Compared in constant time.
     expected.verify_slice(&given).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
     let user_id = new_user_id(tenant, &body.username.to_lowercase())?;
+    // Only whoever has the secret comes so far, so that nobody else fills the store.
+    if !polity_store::once::use_once(&*api.store, tenant.id, "registration", &body.nonce, made_ms).await? {
+        return Err(unknown_nonce());
+    }
     let new = NewAccount {
         password: Some(body.password),
         admin: body.admin,
@@ -89,12 +93,16 @@ async fn register(call: Call) -> Result<Answer, ApiError> {
     Ok(session::answer(&user_id, &logged_in).into())
 }
 
-fn check_nonce(api: &Api, secret: &str, nonce: &str) -> Result<(), ApiError> {
-    let unknown = || ApiError::new(http::StatusCode::BAD_REQUEST, "M_UNKNOWN", "unrecognised nonce");
+fn unknown_nonce() -> ApiError {
+    ApiError::new(http::StatusCode::BAD_REQUEST, "M_UNKNOWN", "unrecognised nonce")
+}
+
+/// When a nonce was made, if it is ours and fresh.
+fn check_nonce(api: &Api, secret: &str, nonce: &str) -> Result<u64, ApiError> {
     let mut parts = nonce.split('.');
-    let (at, random) = (parts.next().ok_or_else(unknown)?, parts.next().ok_or_else(unknown)?);
-    let at_ms: u64 = at.parse().map_err(|_| unknown())?;
+    let (at, random) = (parts.next().ok_or_else(unknown_nonce)?, parts.next().ok_or_else(unknown_nonce)?);
+    let at_ms: u64 = at.parse().map_err(|_| unknown_nonce())?;
     let fresh = api.clock.now_ms().saturating_sub(at_ms) <= u64::try_from(NONCE.as_millis()).unwrap_or(u64::MAX);
     let ours = subtle::ConstantTimeEq::ct_eq(sign(secret, at_ms, random)?.as_bytes(), nonce.as_bytes());
-    if fresh && bool::from(ours) { Ok(()) } else { Err(unknown()) }
+    if fresh && bool::from(ours) { Ok(at_ms) } else { Err(unknown_nonce()) }
 }

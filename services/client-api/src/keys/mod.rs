@@ -8,9 +8,9 @@ mod to_device;
 use std::collections::BTreeMap;
 
 use axum::routing::MethodFilter;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_accounts::OneTimeKey;
-use ruma_common::{OwnedDeviceId, OwnedUserId};
+use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -25,8 +25,8 @@ use crate::{
 const USERS: usize = 2000;
 /// Devices of which one request claims keys.
 const CLAIMS: usize = 10_000;
-/// Claims carried out at once.
-const CLAIMS_AT_ONCE: usize = 32;
+/// Users or devices of one request that are looked at at once.
+const AT_ONCE: usize = 32;
 
 /// Adds this chapter's endpoints.
 pub(crate) fn routes(routes: Routes) -> Routes {
@@ -77,45 +77,61 @@ struct Query {
     device_keys: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
 }
 
+/// What one user's keys are to the requester.
+struct UserKeys {
+    devices: Map<String, Value>,
+    master: Option<Value>,
+    self_signing: Option<Value>,
+    user_signing: Option<Value>,
+}
+
 async fn query(call: Call) -> Result<Answer, ApiError> {
-    let (body, requester): (Query, _) = (call.json()?, call.context.requester()?);
-    let accounts = &call.context.api.accounts;
+    let body: Query = call.json()?;
     if body.device_keys.len() > USERS {
         return Err(ApiError::invalid_param(format!("keys of more than {USERS} users at once")));
     }
+    let server = &call.context.tenant.server_name;
+    let here = body.device_keys.into_iter().filter(|(user_id, _)| user_id.server_name() == server);
+    let call = &call;
+    let asked = here.map(|(user_id, wanted)| async move {
+        let keys = keys_of(call, &user_id, &wanted).await?;
+        Ok::<_, ApiError>((user_id.to_string(), keys))
+    });
+    let mut answers = stream::iter(asked).buffered(AT_ONCE);
     let (mut devices, mut master, mut own, mut user) = (Map::new(), Map::new(), Map::new(), Map::new());
-    for (user_id, wanted) in body.device_keys {
-        if user_id.server_name() != call.context.tenant.server_name {
-            continue;
+    while let Some((user_id, keys)) = answers.try_next().await? {
+        for (out, key) in [(&mut master, keys.master), (&mut own, keys.self_signing), (&mut user, keys.user_signing)] {
+            out.extend(key.map(|key| (user_id.clone(), key)));
         }
-        let mut keys = Map::new();
-        let names = accounts.devices(requester.tenant, &user_id).await?;
-        for (device_id, mut key) in accounts.device_keys(requester.tenant, &user_id).await? {
-            if wanted.is_empty() || wanted.contains(&device_id) {
-                let name = names.iter().find(|device| device.device_id == device_id);
-                if let Some(name) = name.and_then(|device| device.display_name.as_deref()) {
-                    key["unsigned"] = json!({"device_display_name": name});
-                }
-                keys.insert(device_id.to_string(), key);
-            }
-        }
-        devices.insert(user_id.to_string(), Value::Object(keys));
-        for (usage, out) in [("master", &mut master), ("self_signing", &mut own)] {
-            if let Some(key) = accounts.cross_signing(requester.tenant, &user_id, usage, &requester.user_id).await? {
-                out.insert(user_id.to_string(), key);
-            }
-        }
-        if user_id == requester.user_id
-            && let Some(key) =
-                accounts.cross_signing(requester.tenant, &user_id, "user_signing", &requester.user_id).await?
-        {
-            user.insert(user_id.to_string(), key);
-        }
+        devices.insert(user_id, Value::Object(keys.devices));
     }
     Ok(json!({
         "device_keys": devices, "failures": {}, "master_keys": master, "self_signing_keys": own, "user_signing_keys": user,
     })
     .into())
+}
+
+async fn keys_of(call: &Call, user_id: &UserId, wanted: &[OwnedDeviceId]) -> Result<UserKeys, ApiError> {
+    let (accounts, requester) = (&call.context.api.accounts, call.context.requester()?);
+    let names = accounts.devices(requester.tenant, user_id).await?;
+    let mut devices = Map::new();
+    for (device_id, mut key) in accounts.device_keys(requester.tenant, user_id).await? {
+        if wanted.is_empty() || wanted.contains(&device_id) {
+            let named = names.iter().find(|device| device.device_id == device_id);
+            if let Some(name) = named.and_then(|device| device.display_name.as_deref()) {
+                key["unsigned"] = json!({"device_display_name": name});
+            }
+            devices.insert(device_id.to_string(), key);
+        }
+    }
+    let cross = |usage| accounts.cross_signing(requester.tenant, user_id, usage, &requester.user_id);
+    let is_own = user_id == requester.user_id;
+    Ok(UserKeys {
+        devices,
+        master: cross("master").await?,
+        self_signing: cross("self_signing").await?,
+        user_signing: if is_own { cross("user_signing").await? } else { None },
+    })
 }
 
 #[derive(Deserialize)]
@@ -136,7 +152,7 @@ async fn claim(call: Call) -> Result<Answer, ApiError> {
         let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await;
         (user_id, device_id, algorithm, claimed)
     });
-    let mut claims = stream::iter(claims).buffer_unordered(CLAIMS_AT_ONCE);
+    let mut claims = stream::iter(claims).buffer_unordered(AT_ONCE);
     let mut out: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Map<String, Value>>> = BTreeMap::new();
     while let Some((user_id, device_id, algorithm, claimed)) = claims.next().await {
         match claimed {

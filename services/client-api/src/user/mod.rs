@@ -8,7 +8,7 @@ mod profile;
 mod rooms;
 
 use axum::routing::MethodFilter;
-use polity_store::{Consistency, Durability, Row, Write, WriteKind, schema, values_of};
+use polity_store::{Bounds, Consistency, Durability, Row, Write, WriteKind, schema, values_of};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
 
 /// A filter has at most this many bytes.
 const FILTER_MAX: usize = 64 * 1024;
+/// Filters of a user.
+const FILTERS: usize = 1000;
 
 /// Adds this chapter's endpoints.
 pub(crate) fn routes(routes: Routes) -> Routes {
@@ -55,13 +57,22 @@ async fn make_filter(call: Call) -> Result<Answer, ApiError> {
     }
     // Named by its content: the same filter again is no new one.
     let id = hex::encode(&blake3::hash(&text).as_bytes()[..12]);
+    let (store, partition) = (&call.context.api.store, values_of![requester.tenant, requester.user_id.as_str()]);
+    let there = store.scan(&schema::FILTERS, partition.clone(), Bounds::all(), FILTERS, Consistency::Quorum).await?;
+    let named = |row: &Row| row.key.first().and_then(polity_store::Value::as_text) == Some(&id);
+    if there.rows.iter().any(named) {
+        return Ok(json!({"filter_id": id}).into());
+    }
+    if there.rows.len() >= FILTERS || there.more {
+        return Err(ApiError::new(http::StatusCode::BAD_REQUEST, "M_TOO_LARGE", "there are too many filters"));
+    }
     let write = Write {
         table: &schema::FILTERS,
-        partition: values_of![requester.tenant, requester.user_id.as_str()],
+        partition,
         row: Row::new(values_of![id.as_str()], [&[1, 0][..], &text].concat().into()),
         kind: WriteKind::Plain { ttl_s: 0 },
     };
-    call.context.api.store.put(vec![write], Durability::Acknowledged).await?;
+    store.put(vec![write], Durability::Acknowledged).await?;
     Ok(json!({"filter_id": id}).into())
 }
 

@@ -77,15 +77,19 @@ impl Accounts {
         if messages.len() > TARGETS {
             return Err(Error::TooLarge(format!("messages to more than {TARGETS} devices at once")));
         }
-        let (mut targets, mut bytes) = (Vec::new(), 0);
-        for Message { user_id, device_id, event } in messages {
-            if event.len() > MESSAGE_MAX {
-                return Err(Error::TooLarge(format!("a message to a device has at most {MESSAGE_MAX} bytes")));
-            }
+        if messages.iter().any(|message| message.event.len() > MESSAGE_MAX) {
+            return Err(Error::TooLarge(format!("a message to a device has at most {MESSAGE_MAX} bytes")));
+        }
+        let found = messages.into_iter().map(|Message { user_id, device_id, event }| async move {
             let devices = match device_id {
                 Some(device_id) => Vec::from_iter(self.device(tenant, &user_id, &device_id).await?),
                 None => self.devices(tenant, &user_id).await?,
             };
+            Ok::<_, Error>((user_id, devices, event))
+        });
+        let mut found = stream::iter(found).buffered(AT_ONCE);
+        let (mut targets, mut bytes) = (Vec::new(), 0);
+        while let Some((user_id, devices, event)) = found.try_next().await? {
             bytes += devices.len() * event.len();
             targets.extend(devices.into_iter().map(|device| (user_id.clone(), device, event.clone())));
             if targets.len() > TARGETS || bytes > BYTES {

@@ -9,6 +9,7 @@
 
 mod codec;
 mod error;
+pub mod once;
 pub mod rooms;
 pub mod schema;
 mod store;

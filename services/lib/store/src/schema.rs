@@ -104,6 +104,19 @@ pub static META: Table = Table {
     doc: "Schema version, incarnation, tenants by server name.",
 };
 
+/// Names that may be used once, by the hour in which they were made: an hour that is over is dropped whole. Guards: 1, 0.
+pub static USED_ONCE: Table = Table {
+    name: "used_once",
+    number: 8,
+    kind: Kind::Log,
+    partition: &[int("tenant"), text("use"), int("hour")],
+    clustering: &[text("name")],
+    direction: Ascending,
+    guards: Some(["used", "unused"]),
+    columns: &[],
+    doc: "Nonces that were used.",
+};
+
 /// Signs of life of processes; each raises its counter every 2 s.
 pub static BEATS: Table = Table {
     name: "beats",
@@ -308,6 +321,7 @@ pub static ALL: &[&Table] = &[
     &ALIASES,
     &ONE_TIME_KEYS,
     &META,
+    &USED_ONCE,
     &BEATS,
     &STATE_NODES,
     &SYNC_SNAPSHOTS,

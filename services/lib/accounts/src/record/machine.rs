@@ -67,7 +67,7 @@ pub(crate) struct RecordMachine {
     /// Whose record it is; not known before the first row.
     user_id: Option<OwnedUserId>,
     /// The entries that the group's conditions name, as the decisions so far leave them.
-    held: HashMap<Name, Option<(Seq, Option<Vec<u8>>)>>,
+    held: HashMap<Name, Option<Entry>>,
 }
 
 impl Must {
@@ -87,13 +87,13 @@ impl RecordMachine {
     }
 
     fn refusal(&self, must: &Must) -> Option<Refused> {
-        let held = must.name().and_then(|name| self.held.get(&name).cloned().flatten());
+        let held = must.name().and_then(|name| self.held.get(&name)?.as_ref());
         match must {
             Must::BeNew => self.user_id.is_some().then_some(Refused::Exists),
             Must::Exist => self.user_id.is_none().then_some(Refused::Exists),
-            Must::Same { seen, .. } => (held.map(|(seq, _)| seq) != *seen).then_some(Refused::Changed),
+            Must::Same { seen, .. } => (held.map(|entry| entry.seq) != *seen).then_some(Refused::Changed),
             Must::Alive { life, .. } => {
-                let alive = held.and_then(|(_, value)| devices::life(value.as_deref()?));
+                let alive = held.and_then(|entry| devices::life(entry.value.as_deref()?));
                 (alive != Some(*life)).then_some(Refused::Gone)
             }
         }
@@ -135,8 +135,7 @@ impl Machine for RecordMachine {
         // All earlier rows are projected when a group is prepared, so these are the entries at the head.
         let reads = names.iter().map(|name| super::held(&*self.store, key.tenant, user_id, name));
         let entries: Vec<Option<Entry>> = futures_util::future::try_join_all(reads).await?;
-        let held = |entry: Entry| (entry.seq, entry.value);
-        self.held = names.into_iter().zip(entries.into_iter().map(|entry| entry.map(held))).collect();
+        self.held = names.into_iter().zip(entries).collect();
         Ok(())
     }
 
@@ -158,7 +157,8 @@ impl Machine for RecordMachine {
         }
         for change in &command.changes {
             if let Some(held) = self.held.get_mut(&change.name()) {
-                *held = Some((next, change.value.clone()));
+                let Change { scope, key, value, .. } = change.clone();
+                *held = Some(Entry { scope, key, value, seq: next });
             }
         }
         let body = match super::encode(&command.user_id, command.changes) {

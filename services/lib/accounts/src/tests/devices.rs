@@ -154,7 +154,7 @@ async fn nothing_of_a_dead_device_stays_in_the_store() {
     accounts.upload_one_time_keys(session.device(), vec![key]).await.unwrap();
     let message = Message { user_id: user.to_owned(), device_id: None, event: "{}".into() };
     accounts.send_to_device(session.device(), "1", vec![message]).await.unwrap();
-    accounts.remove_devices(TENANT, user, &[session.device_id.clone()]).await.unwrap();
+    accounts.remove_devices(TENANT, user, std::slice::from_ref(&session.device_id)).await.unwrap();
     assert!(accounts.settle_all(&FakeRooms::default()).await);
     let rows = |table, partition| {
         let all = polity_store::Bounds::all();

@@ -40,7 +40,7 @@ async fn a_retry_after_a_crash_gives_no_second_message_and_a_new_login_is_anothe
     let accounts = process.accounts;
     accounts.send_to_device(from.device(), "1", vec![message(user, "one")]).await.unwrap();
     assert_eq!(accounts.inbox_after(session.device(), START).await.unwrap().0, ["one"]);
-    accounts.remove_devices(TENANT, sender, &[from.device_id.clone()]).await.unwrap();
+    accounts.remove_devices(TENANT, sender, std::slice::from_ref(&from.device_id)).await.unwrap();
     let (_, from) = logged_in(&accounts, TENANT, sender, device()).await;
     accounts.send_to_device(from.device(), "1", vec![message(user, "another")]).await.unwrap();
     assert_eq!(accounts.inbox_after(session.device(), START).await.unwrap().0, ["one", "another"]);
