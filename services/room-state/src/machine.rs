@@ -40,7 +40,7 @@ impl Room {
         Self { deps, key: None, hot: None }
     }
 
-    fn decide_now(&mut self, command: Command, next: Seq) -> Result<Decision<Reply>, RoomError> {
+    fn decide_now(&mut self, command: &Command, next: Seq) -> Result<Decision<Reply>, RoomError> {
         let key = self.key.ok_or_else(|| RoomError::internal("a room without log"))?;
         let gone = || RoomError::internal("the tenant is gone");
         let tenant = self.deps.tenants.tenant(key.tenant).ok_or_else(gone)?;
@@ -116,7 +116,7 @@ impl Machine for Room {
         Ok(Done { event_id, seq: row.seq })
     }
 
-    fn decide(&mut self, command: Command, next: Seq) -> Decision<Reply> {
+    fn decide(&mut self, command: &Command, next: Seq) -> Decision<Reply> {
         self.decide_now(command, next).unwrap_or_else(|error| Decision::Reply(Err(error)))
     }
 

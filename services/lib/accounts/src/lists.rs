@@ -67,12 +67,12 @@ impl Machine for ListMachine {
         Ok(row.seq)
     }
 
-    fn decide(&mut self, user_id: OwnedUserId, next: Seq) -> Decision<Self::Reply> {
-        if let Some(seq) = self.told.get(&user_id) {
+    fn decide(&mut self, user_id: &OwnedUserId, next: Seq) -> Decision<Self::Reply> {
+        if let Some(seq) = self.told.get(user_id) {
             return Decision::Reply(Ok(*seq));
         }
-        let row = NewRow { kind: 1, body: encode(&user_id), ..NewRow::default() };
-        self.told.insert(user_id, next);
+        let row = NewRow { kind: 1, body: encode(user_id), ..NewRow::default() };
+        self.told.insert(user_id.clone(), next);
         Decision::Append { rows: vec![row], reply: Ok(next), after_projection: false }
     }
 

@@ -94,6 +94,12 @@ impl Bucket {
         Self(self.0 + 1)
     }
 
+    /// The first row that belongs here.
+    #[must_use]
+    pub const fn first_seq(self) -> Seq {
+        Seq(self.0 * BUCKET_LEN)
+    }
+
     /// The last row that belongs here.
     #[must_use]
     pub const fn last_seq(self) -> Seq {

@@ -1,7 +1,7 @@
-//! The two writes of a log: the append and the fence.
+//! The writes of a log: the append (which may trim), the fence, and what clears trimmed buckets.
 
 use polity_core::{Bucket, Epoch, IncarnationId, LogKey, Seq};
-use polity_store::{Cas, Change, Condition, Consistency, Expect, Store, StoreError, schema};
+use polity_store::{Cas, Change, Condition, Consistency, Expect, Store, StoreError, Value, schema};
 
 use crate::{
     LogError,
@@ -44,10 +44,21 @@ impl Known {
         self.head.as_ref().map_or(Epoch::FIRST, |head| head.epoch)
     }
 
+    /// The oldest row that is still there.
+    pub(crate) fn first(&self) -> Seq {
+        self.head.as_ref().map_or(Seq::new(1), |head| head.first)
+    }
+
     /// How many rows the next append may have: it never crosses a bucket's end.
     pub(crate) fn room(&self) -> usize {
         let next = self.seq().next();
         usize::try_from(next.bucket().last_seq().get() - next.get() + 1).unwrap_or(GROUP_ROWS).min(GROUP_ROWS)
+    }
+
+    /// What is known once `head` was written: it stands where the next row went.
+    pub(crate) fn extended(&self, head: Head) -> Self {
+        let (bucket, _) = self.condition();
+        Self { head: Some(head), bucket }
     }
 
     /// The partition where the next row goes, and what must hold of its head.
@@ -61,7 +72,8 @@ impl Known {
     }
 }
 
-/// Appends `rows` (which follow the known head, within one bucket) with the new head, in one conditional write.
+/// Appends `rows` (which follow the known head, within one bucket; none if the head's epoch is a new one) with the new head, in one
+/// conditional write. The rows of the same bucket that are older than the new head's `first` go with it.
 pub(crate) async fn append(
     store: &dyn Store,
     key: LogKey,
@@ -69,15 +81,35 @@ pub(crate) async fn append(
     rows: &[LogRow],
     head: &Head,
 ) -> Result<Outcome, LogError> {
-    debug_assert!(rows.first().is_some_and(|row| row.seq == known.seq().next()) && rows.len() <= known.room());
+    debug_assert!(rows.len() <= known.room() && head.seq == known.seq().plus(rows.len() as u64));
+    debug_assert!(head.epoch != known.epoch() || rows.first().is_some_and(|row| row.seq == known.seq().next()));
     let (bucket, condition) = known.condition();
-    let changes = rows.iter().map(LogRow::to_row).chain([head.to_row()]).map(Change::Put).collect();
+    let gone = gone(bucket, known.first(), head.first);
+    let changes =
+        gone.into_iter().chain(rows.iter().map(LogRow::to_row).chain([head.to_row()]).map(Change::Put)).collect();
     match store.cas(&schema::LOG, partition(key, bucket), condition, changes).await {
         Ok(Cas::Applied) => Ok(Outcome::Applied),
         Ok(Cas::Refused(_)) => Ok(Outcome::Lost),
         Err(StoreError::Unknown(_)) => Ok(Outcome::Unknown),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The rows `first..end` as far as they stand in `bucket`, to be deleted.
+fn gone(bucket: Bucket, first: Seq, end: Seq) -> Option<Change> {
+    let first = first.max(bucket.first_seq());
+    let end = end.min(bucket.next().first_seq());
+    let int = |seq: u64| Value::Int(Seq::new(seq).to_i64());
+    (first < end).then(|| Change::DeleteRange { first: int(first.get()), last: int(end.get() - 1) })
+}
+
+/// Deletes the rows before `end` in a bucket that is full and has a successor: its own head, which stays, never changes again.
+pub(crate) async fn clear(store: &dyn Store, key: LogKey, bucket: Bucket, end: Seq) -> Result<(), LogError> {
+    let Some(found) = read::in_bucket(store, key, bucket, Consistency::Quorum).await? else { return Ok(()) };
+    let Some(gone) = gone(bucket, bucket.first_seq(), end) else { return Ok(()) };
+    let expect = Expect::Guards(found.head.seq.to_i64(), found.head.epoch.get());
+    store.cas(&schema::LOG, partition(key, bucket), Condition { row: head_key(), expect }, vec![gone]).await?;
+    Ok(())
 }
 
 /// Raises the epoch, so that no write under the known one can land any more; what is known then. Rows may have landed

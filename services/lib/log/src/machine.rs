@@ -19,14 +19,25 @@ pub struct Dedup {
 /// What a command comes to.
 #[derive(Debug)]
 pub enum Decision<R> {
-    /// These rows are to be appended (1 to 64); `reply` is given once they are durable.
+    /// These rows are to be appended; `reply` is given once they are durable.
     Append {
-        /// The rows, in order. More than one only as the first rows of a log: a later group may have room for one only.
+        /// The rows, in order: one; or 1 to 64 as the first rows of a log. They land at once or not at all, so they can't cross a
+        /// bucket's end, and only the beginning of a log is sure to be far enough from one.
         rows: Vec<NewRow>,
         /// The answer.
         reply: R,
         /// Whether the answer waits until the projections of these rows are written (commands about a membership, a user record).
         after_projection: bool,
+    },
+    /// The rows up to `up_to` (at most the last one that is in the log already) go, and [`Head::first`] says so. The machine sees
+    /// to it that nobody needs them any more: readers that come later begin behind them. One conditional write, shared with
+    /// the appends of the group; rows in older buckets follow it, or are left to the next trim if the process dies in between.
+    /// Transactions of rows that went are still known.
+    Trim {
+        /// The last row that goes.
+        up_to: Seq,
+        /// The answer, once the rows can't be read any more.
+        reply: R,
     },
     /// Nothing changes; this is the answer (also a refusal).
     Reply(R),
@@ -69,14 +80,14 @@ pub trait Machine: Send + 'static {
     /// The answer to a command whose transaction stands in the log already.
     fn repeated(&mut self, command: &Self::Command, row: &RepeatedRow) -> Self::Reply;
 
-    /// Decides one command: pure, without IO, on the state that all earlier decisions of the group left. `next` is the number that its
+    /// Decides one command (again, on newly loaded state, if the append was lost): pure, without IO, on the state that all earlier decisions of the group left. `next` is the number that its
     /// first row will get.
-    fn decide(&mut self, command: Self::Command, next: Seq) -> Decision<Self::Reply>;
+    fn decide(&mut self, command: &Self::Command, next: Seq) -> Decision<Self::Reply>;
 
     /// The answer when the log itself failed.
     fn failed(error: LogError) -> Self::Reply;
 
-    /// Ends a group that appends: the new head.
+    /// Ends a group that appends or trims: the new head.
     ///
     /// # Errors
     /// The group is given up and the machine loaded again.

@@ -65,7 +65,7 @@ pub async fn head(
     Ok(Some(newest))
 }
 
-async fn in_bucket(
+pub(crate) async fn in_bucket(
     store: &dyn Store,
     key: LogKey,
     bucket: Bucket,
@@ -75,7 +75,7 @@ async fn in_bucket(
     row.map(|row| Ok(Found { head: Head::from_row(&row)?, bucket })).transpose()
 }
 
-/// The rows after `after`, oldest first, at most `limit` of them and without a hole.
+/// The rows after `after`, oldest first, at most `limit` of them and without a hole; where rows were trimmed, those after them.
 ///
 /// # Errors
 /// When the store can't be read or a row isn't understood.
@@ -84,32 +84,72 @@ pub async fn after(
     key: LogKey,
     after: Seq,
     limit: usize,
-    consistency: Consistency,
+    mut consistency: Consistency,
 ) -> Result<Vec<LogRow>, LogError> {
     let mut rows: Vec<LogRow> = Vec::new();
     let mut next = after.next();
     while rows.len() < limit {
-        let bucket = next.bucket();
-        let bounds = Bounds {
-            from: Bound::Included(values([Value::Int(next.to_i64())])),
-            to: Bound::Excluded(head_key()),
-            reverse: false,
-        };
-        let page = store.scan(&schema::LOG, partition(key, bucket), bounds, limit - rows.len(), consistency).await?;
-        let read = page.rows.len();
+        let begin = next;
+        let page = slice(store, key, next, limit - rows.len(), consistency).await?;
         for row in page.rows {
-            let Some(row) = LogRow::from_row(row)? else { continue };
             if row.seq != next {
-                return Ok(rows);
+                break;
             }
             next = next.next();
             rows.push(row);
         }
-        if read == 0 || (!page.more && next.bucket() == bucket) {
+        if (page.more && next > begin) || next.bucket() > begin.bucket() {
+            continue;
+        }
+        match page.head {
+            Some(head) if head.seq >= next => {}
+            _ => break,
+        }
+        // The head says that there is more. A row may be seen later than its head, or was trimmed.
+        if consistency != Consistency::Serial {
+            consistency = Consistency::Serial;
+            continue;
+        }
+        let first = head(store, key, next, consistency).await?.map_or(Seq::ZERO, |found| found.head.first);
+        if first <= next || !rows.is_empty() {
             break;
         }
+        next = first;
     }
     Ok(rows)
+}
+
+/// Some rows of one bucket, and its head unless there are more.
+struct Slice {
+    rows: Vec<LogRow>,
+    head: Option<Head>,
+    more: bool,
+}
+
+async fn slice(
+    store: &dyn Store,
+    key: LogKey,
+    from: Seq,
+    limit: usize,
+    consistency: Consistency,
+) -> Result<Slice, LogError> {
+    let bounds = Bounds {
+        from: Bound::Included(values([Value::Int(from.to_i64())])),
+        to: Bound::Included(head_key()),
+        reverse: false,
+    };
+    let page = store.scan(&schema::LOG, partition(key, from.bucket()), bounds, limit + 1, consistency).await?;
+    let mut slice = Slice { rows: Vec::with_capacity(page.rows.len()), head: None, more: page.more };
+    for row in page.rows {
+        if row.key == head_key() {
+            slice.head = Some(Head::from_row(&row)?);
+        } else if slice.rows.len() < limit {
+            slice.rows.extend(LogRow::from_row(row)?);
+        } else {
+            slice.more = true;
+        }
+    }
+    Ok(slice)
 }
 
 /// The rows up to `from`, newest first, at most `limit` of them and without a hole.

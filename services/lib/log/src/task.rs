@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use polity_core::{LogKey, Seq, Stamp};
+use polity_core::{Bucket, LogKey, Seq, Stamp};
 use polity_store::{Consistency, Durability, Row, Value, Values, Write, WriteKind, schema, values_of};
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,12 +35,16 @@ struct Loaded<M> {
     recent: HashMap<Dedup, RepeatedRow>,
     /// What `projected` says.
     projected: Seq,
+    /// Buckets from this one on may still have rows that were trimmed.
+    uncleared: Bucket,
 }
 
 /// A decided group.
 struct Group<M: Machine> {
     rows: Vec<LogRow>,
     bytes: usize,
+    /// Up to where rows go.
+    trim: Option<Seq>,
     answers: Vec<(oneshot::Sender<M::Reply>, M::Reply, bool)>,
     /// Commands for the next group: this one is full.
     rest: Vec<Waiting<M>>,
@@ -138,7 +142,9 @@ impl<M: Machine> Task<M> {
         let tail = self.rows_after(projected, known.seq()).await?;
         let mut machine = (self.inner.make)();
         machine.load(self.key, known.head.as_ref(), &tail).await?;
-        let mut log = Loaded { machine, known, recent: HashMap::new(), projected };
+        // The bucket before the oldest row's: a process may have died before it cleared that one.
+        let uncleared = Bucket::new(known.first().bucket().get().saturating_sub(1));
+        let mut log = Loaded { machine, known, recent: HashMap::new(), projected, uncleared };
         log.remember(&tail);
         self.project(&mut log, &tail).await?;
         if let Some(last) = tail.last() {
@@ -196,7 +202,7 @@ impl<M: Machine> Task<M> {
             group.answers.into_iter().for_each(|(reply, _, _)| drop(reply.send(M::failed(error.clone()))));
             return group.rest;
         }
-        if group.rows.is_empty() {
+        if group.rows.is_empty() && group.trim.is_none() {
             group.answers.into_iter().for_each(|(reply, answer, _)| drop(reply.send(answer)));
             return group.rest;
         }
@@ -239,8 +245,8 @@ impl<M: Machine> Task<M> {
         log: &mut Loaded<M>,
         group: Group<M>,
     ) -> Result<(Answers<M>, Vec<Waiting<M>>), (LogError, Answers<M>, Vec<Waiting<M>>)> {
-        let Group { rows, answers, rest, .. } = group;
-        match self.append_rows(log, &rows).await {
+        let Group { rows, trim, answers, rest, .. } = group;
+        match self.append_rows(log, &rows, trim).await {
             Ok(()) => {}
             Err(error) => return Err((error, answers, rest)),
         }
@@ -255,22 +261,28 @@ impl<M: Machine> Task<M> {
         Ok((answers, rest))
     }
 
-    async fn append_rows(&self, log: &mut Loaded<M>, rows: &[LogRow]) -> Result<(), LogError> {
+    async fn append_rows(&self, log: &mut Loaded<M>, rows: &[LogRow], trim: Option<Seq>) -> Result<(), LogError> {
         let env = &self.inner.env;
+        let first = log.known.first().max(trim.unwrap_or(Seq::ZERO).min(log.known.seq()).next());
+        if first > log.projected.next() {
+            // What goes can't be projected any more.
+            self.note_projected(log).await?;
+        }
         let last = rows.last().map_or(log.known.seq(), |row| row.seq);
         let sealed = log.machine.seal(last)?;
         if !sealed.before.is_empty() {
             env.store.put(sealed.before, Durability::Acknowledged).await?;
         }
-        let epoch = log.known.epoch();
-        let head = Head { seq: last, epoch, writer: env.registry.incarnation(), state: sealed.head };
+        // A head that differs in nothing that others look at would be overlooked by them.
+        let epoch = if rows.is_empty() { log.known.epoch().next() } else { log.known.epoch() };
+        let head = Head { seq: last, epoch, first, writer: env.registry.incarnation(), state: sealed.head };
         let began = Instant::now();
         let outcome = append::append(&*env.store, self.key, &log.known, rows, &head).await?;
         metrics::histogram!(metric::APPEND_SECONDS, "use" => self.inner.usage).record(began.elapsed().as_secs_f64());
         metrics::histogram!(metric::GROUP, "use" => self.inner.usage)
             .record(f64::from(u32::try_from(rows.len()).unwrap_or(0)));
         match outcome {
-            Outcome::Applied => log.known = Known { head: Some(head), bucket: last.bucket() },
+            Outcome::Applied => log.known = log.known.extended(head),
             Outcome::Lost => {
                 metrics::counter!(metric::LOST, "use" => self.inner.usage).increment(1);
                 return Err(LogError::Contended);
@@ -279,14 +291,27 @@ impl<M: Machine> Task<M> {
                 let fenced = self.fence(&log.known).await?;
                 let landed = self.rows_after(log.known.seq(), fenced.seq()).await?;
                 // It landed whole or not at all; if not, the fence has seen to it that it never will.
-                if landed.get(..rows.len()) != Some(rows) {
+                if landed.get(..rows.len()) != Some(rows) || fenced.first() < first {
                     return Err(LogError::Contended);
                 }
                 log.known = fenced;
             }
         }
         log.remember(rows);
+        self.clear(log).await;
         Ok(())
+    }
+
+    /// Deletes what was trimmed from buckets that are full. What fails is left to the next trim.
+    async fn clear(&self, log: &mut Loaded<M>) {
+        let first = log.known.first();
+        while log.uncleared.next().first_seq() <= first && log.uncleared < log.known.bucket {
+            if let Err(error) = append::clear(&*self.inner.env.store, self.key, log.uncleared, first).await {
+                tracing::debug!(%error, log = %self.key, "a trimmed bucket isn't cleared yet");
+                return;
+            }
+            log.uncleared = log.uncleared.next();
+        }
     }
 
     /// Writes the projections of `rows`, which stand in the log.
@@ -351,7 +376,8 @@ impl<M: Machine> Loaded<M> {
         dedups: Vec<Option<Dedup>>,
         old: Vec<Option<RepeatedRow>>,
     ) -> Group<M> {
-        let mut group = Group { rows: Vec::new(), bytes: 0, answers: Vec::new(), rest: Vec::new(), overfull: false };
+        let mut group =
+            Group { rows: Vec::new(), bytes: 0, trim: None, answers: Vec::new(), rest: Vec::new(), overfull: false };
         let mut in_group: HashMap<Dedup, RepeatedRow> = HashMap::new();
         let room = self.known.room();
         for ((waiting, dedup), old) in waiting.into_iter().zip(dedups).zip(old) {
@@ -368,8 +394,12 @@ impl<M: Machine> Loaded<M> {
                 continue;
             }
             let next = self.known.seq().plus(1 + group.rows.len() as u64);
-            match self.machine.decide(command, next) {
+            match self.machine.decide(&command, next) {
                 Decision::Reply(answer) => group.answers.push((reply, answer, false)),
+                Decision::Trim { up_to, reply: answer } => {
+                    group.trim = group.trim.max(Some(up_to));
+                    group.answers.push((reply, answer, false));
+                }
                 Decision::Append { rows, reply: answer, after_projection } => {
                     if let (Some(dedup), Some(first)) = (dedup, rows.first()) {
                         in_group.insert(dedup, RepeatedRow { seq: next, event_id: first.event_id.clone() });

@@ -16,6 +16,8 @@ use polity_store_local::LocalStore;
 
 use super::*;
 
+mod trimmed;
+
 /// What happens to the next append that has rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -65,6 +67,7 @@ impl Store for Faulty {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
+        // No fence.
         let is_append = table.number == schema::LOG.number && changes.len() > 1;
         let fault = if is_append { self.next.lock().take() } else { None };
         let unknown = || StoreError::Unknown("a test's".into());
@@ -122,6 +125,8 @@ struct Counter {
 struct Say {
     text: String,
     dedup: Option<Dedup>,
+    /// Says nothing: the rows up to there go.
+    trim: Option<Seq>,
 }
 
 type Said = Result<Seq, LogError>;
@@ -149,10 +154,13 @@ impl Machine for Counter {
         Ok(row.seq)
     }
 
-    fn decide(&mut self, command: Say, next: Seq) -> Decision<Said> {
+    fn decide(&mut self, command: &Say, next: Seq) -> Decision<Said> {
+        if let Some(up_to) = command.trim {
+            return Decision::Trim { up_to, reply: Ok(up_to) };
+        }
         self.count += 1;
-        let (device, txn) = command.dedup.map(|dedup| (dedup.device, dedup.txn)).unzip();
-        let row = NewRow { kind: 1, event_id: None, device, txn, body: command.text.into() };
+        let (device, txn) = command.dedup.clone().map(|dedup| (dedup.device, dedup.txn)).unzip();
+        let row = NewRow { kind: 1, event_id: None, device, txn, body: command.text.clone().into() };
         Decision::Append { rows: vec![row], reply: Ok(next), after_projection: true }
     }
 
@@ -197,7 +205,7 @@ async fn process(store: &Arc<Faulty>, incarnation: u8, node: &str) -> (Arc<Regis
 }
 
 fn say(text: &str) -> Say {
-    Say { text: text.into(), dedup: Some(Dedup { device: "d".into(), txn: text.into() }) }
+    Say { text: text.into(), dedup: Some(Dedup { device: "d".into(), txn: text.into() }), trim: None }
 }
 
 async fn texts(store: &Arc<Faulty>) -> Vec<String> {
@@ -206,14 +214,18 @@ async fn texts(store: &Arc<Faulty>) -> Vec<String> {
     rows.into_iter().map(|row| String::from_utf8(row.body.to_vec()).unwrap()).collect()
 }
 
-/// As a client does: again until it is answered.
-async fn until_said(logs: &Logs<Counter>, text: &str) -> Seq {
+async fn until_done(logs: &Logs<Counter>, command: impl Fn() -> Say) -> Seq {
     for _ in 0..50 {
-        if let Ok(Ok(seq)) = logs.submit(key(), say(text)).await {
+        if let Ok(Ok(seq)) = logs.submit(key(), command()).await {
             return seq;
         }
     }
-    panic!("{text} is never said");
+    panic!("{} is never done", command().text);
+}
+
+/// As a client does: again until it is answered.
+async fn until_said(logs: &Logs<Counter>, text: &str) -> Seq {
+    until_done(logs, || say(text)).await
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! What a log consists of.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use polity_core::{Classified, Epoch, ErrorKind, IncarnationId, Seq};
 use polity_store::{Row, StoreError, Value, schema};
 
 const FORMAT: u8 = 1;
 /// Not encrypted.
 const KEY_NONE: u8 = 0;
-/// Format, key id, writer.
-const PREFIX: usize = 2 + 16;
+/// Format, key id, writer, the oldest row that is still there.
+const PREFIX: usize = WRITER_END + 8;
+const WRITER_END: usize = 2 + 16;
 
 /// Why a log can't be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -78,6 +79,8 @@ pub struct Head {
     pub seq: Seq,
     /// The epoch.
     pub epoch: Epoch,
+    /// The oldest row that is still there: those before it were trimmed ([`crate::Decision::Trim`]).
+    pub first: Seq,
     /// Who wrote it.
     pub writer: IncarnationId,
     /// The machine's part.
@@ -158,6 +161,7 @@ impl Head {
         value.put_u8(FORMAT);
         value.put_u8(KEY_NONE);
         value.put_slice(self.writer.as_bytes());
+        value.put_u64(self.first.get());
         value.put_slice(&self.state);
         Row::new(head_key(), value.freeze()).guarded(self.seq.to_i64(), self.epoch.get())
     }
@@ -172,7 +176,8 @@ impl Head {
         Ok(Self {
             seq: Seq::new(seq.cast_unsigned()),
             epoch: Epoch::new(epoch),
-            writer: IncarnationId::from_slice(&row.value[2..PREFIX]).map_err(|_| corrupt())?,
+            first: Seq::new((&row.value[WRITER_END..PREFIX]).get_u64()),
+            writer: IncarnationId::from_slice(&row.value[2..WRITER_END]).map_err(|_| corrupt())?,
             state: row.value.slice(PREFIX..),
         })
     }

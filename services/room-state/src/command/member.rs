@@ -38,7 +38,7 @@ pub(crate) enum Change {
 
 impl Member {
     /// Decides it; no row if it is so already.
-    pub(crate) fn decide(self, stage: &mut Stage<'_>, next: Seq) -> Result<(Option<NewRow>, Done), RoomError> {
+    pub(crate) fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<(Option<NewRow>, Done), RoomError> {
         let now = stage.hot.state("m.room.member", self.target.as_str()).map(|event| event.pdu.clone());
         let membership = now.as_ref().and_then(polity_room_engine::pdu::Pdu::membership);
         let is = |wanted: MembershipState| membership == Some(wanted);
@@ -64,7 +64,7 @@ impl Member {
             event_type: TimelineEventType::RoomMember,
             state_key: Some(self.target.to_string()),
             content,
-            sender: self.requester.user_id,
+            sender: self.requester.user_id.clone(),
             redacts: None,
             origin_server_ts,
         };

@@ -127,12 +127,12 @@ impl Machine for InboxMachine {
         Ok(row.seq)
     }
 
-    fn decide(&mut self, message: Deliver, next: Seq) -> Decision<Self::Reply> {
+    fn decide(&mut self, message: &Deliver, next: Seq) -> Decision<Self::Reply> {
         if let Some(seq) = self.known.get(&message.id) {
             return Decision::Reply(Ok(*seq));
         }
         self.remember(message.at_ms, message.id, next);
-        let row = NewRow { kind: 1, body: encode(&message), ..NewRow::default() };
+        let row = NewRow { kind: 1, body: encode(message), ..NewRow::default() };
         Decision::Append { rows: vec![row], reply: Ok(next), after_projection: false }
     }
 

@@ -147,7 +147,7 @@ impl Machine for RecordMachine {
         Ok(Ok(row.seq))
     }
 
-    fn decide(&mut self, command: Append, next: Seq) -> Decision<Appended> {
+    fn decide(&mut self, command: &Append, next: Seq) -> Decision<Appended> {
         if let Some(refused) = command.musts.iter().find_map(|must| self.refusal(must)) {
             return Decision::Reply(Ok(Err(refused)));
         }
@@ -161,11 +161,11 @@ impl Machine for RecordMachine {
                 *held = Some(Entry { scope, key, value, seq: next });
             }
         }
-        let body = match super::encode(&command.user_id, command.changes) {
+        let body = match super::encode(&command.user_id, command.changes.clone()) {
             Ok(body) => body,
             Err(error) => return Decision::Reply(Err(LogError::Corrupt(error.to_string()))),
         };
-        self.user_id = Some(command.user_id);
+        self.user_id = Some(command.user_id.clone());
         let row = NewRow { kind: 1, body, ..NewRow::default() };
         Decision::Append { rows: vec![row], reply: Ok(Ok(next)), after_projection: true }
     }
