@@ -80,8 +80,8 @@ pub trait Machine: Send + 'static {
     /// The answer to a command whose transaction stands in the log already.
     fn repeated(&mut self, command: &Self::Command, row: &RepeatedRow) -> Self::Reply;
 
-    /// Decides one command (again, on newly loaded state, if the append was lost): pure, without IO, on the state that all earlier decisions of the group left. `next` is the number that its
-    /// first row will get.
+    /// Decides one command (again, on newly loaded state, if the append was lost): pure, without IO, on the state that all earlier
+    /// decisions of the group left. `next` is the number that its first row will get.
     fn decide(&mut self, command: &Self::Command, next: Seq) -> Decision<Self::Reply>;
 
     /// The answer when the log itself failed.
