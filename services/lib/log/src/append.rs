@@ -5,7 +5,7 @@ use polity_store::{Cas, Change, Condition, Consistency, Expect, Store, StoreErro
 
 use crate::{
     LogError,
-    read::{self, partition},
+    read::{self, Found, partition},
     types::{Head, LogRow, head_key},
 };
 
@@ -19,9 +19,9 @@ const FENCE_TRIES: usize = 16;
 /// What a writer knows of the head that it extends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
-    pub(crate) head: Option<Head>,
-    /// The bucket in which that head stands.
-    pub(crate) bucket: Bucket,
+    pub(crate) head: Head,
+    /// The bucket in which that head stands; none of a log that was never written, which counts as epoch 0.
+    bucket: Option<Bucket>,
 }
 
 /// What became of an append.
@@ -36,17 +36,35 @@ pub(crate) enum Outcome {
 }
 
 impl Known {
+    /// What is known after a read.
+    pub(crate) fn from_read(found: Option<Found>) -> Self {
+        match found {
+            Some(Found { head, bucket }) => Self { head, bucket: Some(bucket) },
+            None => {
+                let (epoch, writer) = (Epoch::new(Epoch::FIRST.get() - 1), IncarnationId::new([0; 16]));
+                let head = Head { seq: Seq::ZERO, epoch, first: Seq::new(1), writer, state: bytes::Bytes::new() };
+                Self { head, bucket: None }
+            }
+        }
+    }
+
     pub(crate) fn seq(&self) -> Seq {
-        self.head.as_ref().map_or(Seq::ZERO, |head| head.seq)
+        self.head.seq
     }
 
+    /// The head, unless the log has no row yet: a fence may have come first.
+    pub(crate) fn of_rows(&self) -> Option<&Head> {
+        (self.head.seq > Seq::ZERO).then_some(&self.head)
+    }
+
+    /// Under which epoch the next rows stand.
     pub(crate) fn epoch(&self) -> Epoch {
-        self.head.as_ref().map_or(Epoch::FIRST, |head| head.epoch)
+        self.head.epoch.max(Epoch::FIRST)
     }
 
-    /// The oldest row that is still there.
-    pub(crate) fn first(&self) -> Seq {
-        self.head.as_ref().map_or(Seq::new(1), |head| head.first)
+    /// Whether `writer` (or nobody) wrote the head: nobody else is about to extend it.
+    pub(crate) fn is_own(&self, writer: IncarnationId) -> bool {
+        self.bucket.is_none() || self.head.writer == writer
     }
 
     /// How many rows the next append may have: it never crosses a bucket's end.
@@ -57,16 +75,21 @@ impl Known {
 
     /// What is known once `head` was written: it stands where the next row went.
     pub(crate) fn extended(&self, head: Head) -> Self {
-        let (bucket, _) = self.condition();
-        Self { head: Some(head), bucket }
+        Self { head, bucket: Some(self.seq().next().bucket()) }
+    }
+
+    /// Whether everything in `bucket` is older than the head's bucket.
+    pub(crate) fn is_behind(&self, bucket: Bucket) -> bool {
+        self.bucket.is_some_and(|own| bucket < own)
     }
 
     /// The partition where the next row goes, and what must hold of its head.
     fn condition(&self) -> (Bucket, Condition) {
         let bucket = self.seq().next().bucket();
-        let expect = match &self.head {
-            Some(head) if bucket == self.bucket => Expect::Guards(head.seq.to_i64(), head.epoch.get()),
-            _ => Expect::Absent,
+        let expect = if self.bucket == Some(bucket) {
+            Expect::Guards(self.seq().to_i64(), self.head.epoch.get())
+        } else {
+            Expect::Absent
         };
         (bucket, Condition { row: head_key(), expect })
     }
@@ -82,9 +105,9 @@ pub(crate) async fn append(
     head: &Head,
 ) -> Result<Outcome, LogError> {
     debug_assert!(rows.len() <= known.room() && head.seq == known.seq().plus(rows.len() as u64));
-    debug_assert!(head.epoch != known.epoch() || rows.first().is_some_and(|row| row.seq == known.seq().next()));
+    debug_assert!(head.epoch > known.epoch() || rows.first().is_some_and(|row| row.seq == known.seq().next()));
     let (bucket, condition) = known.condition();
-    let gone = gone(bucket, known.first(), head.first);
+    let gone = gone(bucket, known.head.first, head.first);
     let changes =
         gone.into_iter().chain(rows.iter().map(LogRow::to_row).chain([head.to_row()]).map(Change::Put)).collect();
     match store.cas(&schema::LOG, partition(key, bucket), condition, changes).await {
@@ -114,38 +137,36 @@ pub(crate) async fn clear(store: &dyn Store, key: LogKey, bucket: Bucket, end: S
 
 /// Raises the epoch, so that no write under the known one can land any more; what is known then. Rows may have landed
 /// before: look at them.
+///
+/// It is written again until it is known to stand, and always over the epoch that is known: whoever finds another one, and not by
+/// his own fence, must begin with a new activation.
+///
+/// # Errors
+/// [`LogError::Contended`] when somebody else has raised the epoch, [`LogError::Sealed`]: what is under way can't land any more then,
+/// either. Any other: it still may.
 pub(crate) async fn fence(
     store: &dyn Store,
     key: LogKey,
     known: &Known,
     writer: IncarnationId,
 ) -> Result<Known, LogError> {
-    let epoch = known.epoch();
+    let (old, new) = (known.head.epoch, known.head.epoch.next());
     let mut at = known.clone();
     for _ in 0..FENCE_TRIES {
-        // A log without a row has nothing to fence: its first append is conditional on that.
-        let Some(head) = &at.head else { return Ok(at) };
-        if head.epoch.is_sealed() {
-            return Err(LogError::Sealed);
-        }
-        let raised = Head { epoch: epoch.next(), writer, ..head.clone() };
+        let raised = Head { epoch: new, writer, ..at.head.clone() };
         let (bucket, condition) = at.condition();
         match store.cas(&schema::LOG, partition(key, bucket), condition, vec![Change::Put(raised.to_row())]).await {
-            Ok(Cas::Applied) => return Ok(Known { head: Some(raised), bucket }),
+            Ok(Cas::Applied) => return Ok(at.extended(raised)),
+            // One's own unknown write, an own fence that wasn't heard of, or somebody else.
             Ok(Cas::Refused(_)) | Err(StoreError::Unknown(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        // One's own unknown write, an own fence that wasn't heard of, or somebody else.
-        let found = read::head(store, key, at.seq(), Consistency::Serial).await?;
-        match found {
-            Some(found) if found.head.epoch == epoch => {
-                at = Known { head: Some(found.head), bucket: found.bucket };
-            }
-            Some(found) if found.head.epoch == epoch.next() && found.head.writer == writer => {
-                return Ok(Known { head: Some(found.head), bucket: found.bucket });
-            }
-            Some(_) => return Err(LogError::Contended),
-            None => return Err(LogError::Corrupt("a head has disappeared".to_owned())),
+        at = Known::from_read(read::newest(store, key, at.seq(), Consistency::Serial).await?);
+        match at.head.epoch {
+            epoch if epoch.is_sealed() => return Err(LogError::Sealed),
+            epoch if epoch == old => {}
+            epoch if epoch == new && at.head.writer == writer => return Ok(at),
+            _ => return Err(LogError::Contended),
         }
     }
     Err(StoreError::Unavailable("a fence could not be written".to_owned()).into())

@@ -7,21 +7,29 @@
 //! It refuses to know what rows mean. `accounts`, `sync` (for reading), the services and `node` may import it.
 
 mod append;
+mod held;
+mod log;
 mod logs;
 mod machine;
 mod metric;
 mod names;
+mod pause;
+mod project;
 pub mod read;
+mod recover;
 mod registry;
+mod retries;
 mod task;
+mod tasks;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
-pub use logs::{Env, Logs, Moved, Recover, recover_all};
+pub use logs::{Env, Logs, Moved};
 pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
 pub use metric::describe_metrics;
 pub use names::Names;
+pub use recover::{Recover, recover, recover_all};
 pub use registry::{Dead, Left, Registry};
 pub use types::{Head, LogError, LogRow, NewRow};

@@ -1,7 +1,6 @@
 //! The logs of one use that this process has loaded.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +14,13 @@ use polity_core::{Clock, LogKey, Seq, tasks};
 use polity_store::Store;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{LogError, Machine, Registry, metric, task::Task};
+use crate::{
+    LogError, Machine, Registry, metric,
+    recover::{Holds, Recover},
+    retries::Retries,
+    task::Task,
+    tasks::{Handle, Tasks},
+};
 
 /// Commands that may wait for one log; more are refused at once.
 const MAILBOX: usize = 512;
@@ -51,20 +56,15 @@ pub(crate) struct Inner<M: Machine> {
     /// The name of the use, in the registry and in metrics.
     pub(crate) usage: &'static str,
     pub(crate) make: Box<dyn Fn() -> M + Send + Sync>,
-    pub(crate) loaded: Mutex<HashMap<LogKey, Handle<M>>>,
+    pub(crate) tasks: Mutex<Tasks<M>>,
+    pub(crate) retries: Retries,
     max_loaded: usize,
-}
-
-pub(crate) struct Handle<M: Machine> {
-    mailbox: mpsc::Sender<Order<M>>,
-    /// When it was asked for last (monotonic milliseconds).
-    used_ms: Arc<AtomicU64>,
 }
 
 /// What a log's task is told.
 pub(crate) enum Order<M: Machine> {
     Command(Box<Waiting<M>>),
-    /// Load (which fences and projects), then say so.
+    /// Fence and project, then say so.
     Recover(oneshot::Sender<Result<(), LogError>>),
     /// End if nothing waits.
     Unload,
@@ -74,18 +74,6 @@ pub(crate) enum Order<M: Machine> {
 pub(crate) struct Waiting<M: Machine> {
     pub(crate) command: M::Command,
     pub(crate) reply: oneshot::Sender<M::Reply>,
-}
-
-/// Finishes what dead processes left: implemented by [`Logs`] of every use.
-#[async_trait]
-pub trait Recover: Send + Sync {
-    /// The name of the use.
-    fn usage(&self) -> &'static str;
-    /// Loads the log, which fences it and writes the projections that are missing.
-    ///
-    /// # Errors
-    /// When that didn't succeed: try again.
-    async fn recover(&self, key: LogKey) -> Result<(), LogError>;
 }
 
 // === impl Logs ===
@@ -100,15 +88,20 @@ impl<M: Machine> Logs<M> {
     /// No log is loaded yet. `make` gives a new machine for each load; at most `max_loaded` logs stay loaded when idle.
     #[must_use]
     pub fn new(env: Env, usage: &'static str, max_loaded: usize, make: impl Fn() -> M + Send + Sync + 'static) -> Self {
-        let loaded = Mutex::new(HashMap::new());
-        Self { inner: Arc::new(Inner { env, usage, make: Box::new(make), loaded, max_loaded }) }
+        let (tasks, retries) = (Mutex::new(Tasks::new(usage)), Retries::default());
+        let inner = Arc::new(Inner { env, usage, make: Box::new(make), tasks, retries, max_loaded });
+        let holder: Arc<dyn Holds> = Arc::clone(&inner) as _;
+        inner.env.registry.hold(&holder);
+        Self { inner }
     }
 
     /// Hands a command to a log and waits for its answer. From the moment that it is in the mailbox it is carried out, whether
-    /// or not the caller still waits.
+    /// or not the caller still waits. What it changed is seen by every later command on the log, and, if the machine asked for
+    /// that, in its projections; else these follow.
     ///
     /// # Errors
-    /// [`LogError::Overloaded`] at once when too many wait. Whatever else fails is in the machine's answer.
+    /// [`LogError::Overloaded`] at once when too many wait; [`LogError::Ended`] when the log's task died: it may or may not have been
+    /// carried out. Whatever else fails is in the machine's answer.
     pub async fn submit(&self, key: LogKey, command: M::Command) -> Result<M::Reply, LogError> {
         let (reply, answer) = oneshot::channel();
         self.order(key, Order::Command(Box::new(Waiting { command, reply })))?;
@@ -116,57 +109,47 @@ impl<M: Machine> Logs<M> {
     }
 
     fn order(&self, key: LogKey, order: Order<M>) -> Result<(), LogError> {
-        let now_ms = self.now_ms();
-        let mut loaded = self.inner.loaded.lock();
+        let now_ms = self.inner.now_ms();
         // Sent under the lock: a task that unloads looks into its mailbox under it, too.
-        let handle = loaded.entry(key).or_insert_with(|| self.start(key));
+        let mut tasks = self.inner.tasks.lock();
+        let handle = tasks.running(key, |doubt| self.start(key, now_ms, doubt));
         handle.used_ms.store(now_ms, Ordering::Relaxed);
-        match handle.mailbox.try_send(order) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                metrics::counter!(metric::REFUSED, "use" => self.inner.usage).increment(1);
-                Err(LogError::Overloaded)
-            }
-            // The task has panicked: the next one loads what is durable.
-            Err(mpsc::error::TrySendError::Closed(order)) => {
-                let handle = self.start(key);
-                let sent = handle.mailbox.try_send(order).map_err(|_| LogError::Ended);
-                loaded.insert(key, handle);
-                sent
-            }
+        handle.mailbox.try_send(order).map_err(|_| {
+            metrics::counter!(metric::REFUSED, "use" => self.inner.usage).increment(1);
+            LogError::Overloaded
+        })
+    }
+
+    fn start(&self, key: LogKey, now_ms: u64, doubt: bool) -> Handle<M> {
+        let (mailbox, orders) = mpsc::channel(MAILBOX);
+        let used_ms = Arc::new(AtomicU64::new(now_ms));
+        tasks::spawn(Task::new(Arc::clone(&self.inner), key, orders, Arc::clone(&used_ms), doubt).run());
+        Handle { mailbox, used_ms }
+    }
+
+    /// How many logs are loaded, or have a task that is about to.
+    #[must_use]
+    pub fn loaded(&self) -> usize {
+        self.inner.tasks.lock().len()
+    }
+
+    /// Unloads what has been idle for long, and the longest idle ones beyond the bound; takes up the logs of tasks that died.
+    /// Call it every few seconds: one sweep for all logs costs less than a timer for each.
+    pub fn sweep(&self) {
+        self.unload(u64::try_from(IDLE.as_millis()).unwrap_or(u64::MAX), self.inner.max_loaded);
+        let died = self.inner.tasks.lock().orphans();
+        for key in died {
+            // A full mailbox isn't an orphan's.
+            let _ = self.order(key, Order::Recover(oneshot::channel().0));
         }
     }
 
-    fn start(&self, key: LogKey) -> Handle<M> {
-        let (mailbox, orders) = mpsc::channel(MAILBOX);
-        metrics::gauge!(metric::LOADED, "use" => self.inner.usage).increment(1.0);
-        tasks::spawn(Task::new(Arc::clone(&self.inner), key, orders).run());
-        Handle { mailbox, used_ms: Arc::new(AtomicU64::new(self.now_ms())) }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.inner.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// How many logs are loaded.
-    #[must_use]
-    pub fn loaded(&self) -> usize {
-        self.inner.loaded.lock().len()
-    }
-
-    /// Unloads what has been idle for long, and the longest idle ones beyond the bound. Call it every few seconds: one sweep for
-    /// all logs costs less than a timer for each.
-    pub fn sweep(&self) {
-        self.unload(u64::try_from(IDLE.as_millis()).unwrap_or(u64::MAX), self.inner.max_loaded);
-    }
-
-    fn unload(&self, idle_ms: u64, keep: usize) {
-        let now_ms = self.now_ms();
-        let loaded = self.inner.loaded.lock();
-        let mut by_use: Vec<_> =
-            loaded.values().map(|handle| (handle.used_ms.load(Ordering::Relaxed), &handle.mailbox)).collect();
-        by_use.sort_by_key(|(used_ms, _)| *used_ms);
+    pub(crate) fn unload(&self, idle_ms: u64, keep: usize) {
+        let now_ms = self.inner.now_ms();
+        let tasks = self.inner.tasks.lock();
+        let mut by_use = tasks.by_use();
         let beyond = by_use.len().saturating_sub(keep);
+        by_use.sort_unstable_by_key(|(used_ms, _)| *used_ms);
         for (at, (used_ms, mailbox)) in by_use.into_iter().enumerate() {
             if at < beyond || now_ms.saturating_sub(used_ms) >= idle_ms {
                 // A full mailbox isn't idle.
@@ -202,30 +185,24 @@ impl<M: Machine> Recover for Logs<M> {
     }
 }
 
-/// Finishes what dead runs of this node left, in the background; how many logs that were.
-///
-/// # Errors
-/// When the registry can't be read or written. What was finished stays so.
-pub async fn recover_all(registry: &Registry, node: &str, uses: &[Arc<dyn Recover>]) -> Result<usize, LogError> {
-    let mut count = 0;
-    for incarnation in registry.predecessors(node).await? {
-        let dead = registry.close(incarnation).await?;
-        let left = registry.left_open(dead).await?;
-        for log in &left {
-            let Some(logs) = uses.iter().find(|logs| logs.usage() == log.usage) else {
-                return Err(LogError::Corrupt(format!("logs of the unknown use {}", log.usage)));
-            };
-            while let Err(error) = logs.recover(log.key).await {
-                // A purged log is nobody's any more.
-                if matches!(error, LogError::Sealed) {
-                    break;
-                }
-                tracing::warn!(%error, log = %log.key, "a log can't be recovered yet");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-        registry.drained(dead).await?;
-        count += left.len();
+// === impl Inner ===
+
+impl<M: Machine> Inner<M> {
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
-    Ok(count)
+}
+
+impl<M: Machine> Holds for Inner<M> {
+    fn usage(&self) -> &'static str {
+        self.usage
+    }
+
+    fn held(&self) -> Vec<LogKey> {
+        self.tasks.lock().held(self.now_ms())
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.tasks.lock().owe_nothing()
+    }
 }

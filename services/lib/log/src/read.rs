@@ -47,6 +47,17 @@ pub async fn head(
     hint: Seq,
     consistency: Consistency,
 ) -> Result<Option<Found>, LogError> {
+    let found = newest(store, key, hint, consistency).await?;
+    Ok(found.filter(|found| found.head.seq > Seq::ZERO))
+}
+
+/// The newest head, also one that a fence wrote before there was a row.
+pub(crate) async fn newest(
+    store: &dyn Store,
+    key: LogKey,
+    hint: Seq,
+    consistency: Consistency,
+) -> Result<Option<Found>, LogError> {
     let mut found = in_bucket(store, key, hint.bucket(), consistency).await?;
     if found.is_none() && hint.bucket() > Bucket::FIRST {
         // A hint is a row that was there: its bucket can't be absent, unless the log was purged.
@@ -110,7 +121,7 @@ pub async fn after(
             consistency = Consistency::Serial;
             continue;
         }
-        let first = head(store, key, next, consistency).await?.map_or(Seq::ZERO, |found| found.head.first);
+        let first = newest(store, key, next, consistency).await?.map_or(Seq::ZERO, |found| found.head.first);
         if first <= next || !rows.is_empty() {
             break;
         }

@@ -3,36 +3,48 @@
 //! An activation is: read the head, **then** insert the log into one's slot if that is open, then fence or append with the
 //! epoch read. Every load is one. Nothing is deleted from a slot. Each shortcut loses a row for ever (see `ARCHITECTURE.md`).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
-};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use polity_core::{IncarnationId, Life, LogId, LogKey, TenantId};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use polity_core::{IncarnationId, Life, LogId, LogKey, TenantId, tasks};
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Value, Values, schema, values_of,
 };
 
-use crate::LogError;
+use crate::{LogError, pause::pause, recover::Holds};
 
 /// All processes that share a store.
 const CLUSTER: &str = "polity";
-/// Logs in one slot before the next one is opened.
-const SLOT_LOGS: u64 = 4096;
+/// Logs that a slot takes beside those that were carried into it, before the next one is opened.
+const SLOT_LOGS: u64 = if cfg!(test) { 3 } else { 4096 };
+/// Logs that are carried at once.
+const CARRIED: usize = 32;
 const OPEN: i64 = 0;
 const CLOSED: i64 = 1;
 const DRAINED: i64 = 2;
 /// The entry that says whether a slot is open.
 const SENTINEL: &str = "";
+/// The column of `members` with the first slot that may have logs.
+const FIRST_SLOT: usize = 3;
 
 /// This process in the registry.
 pub struct Registry {
     store: Arc<dyn Store>,
     incarnation: IncarnationId,
-    slot: AtomicI64,
-    inserted: AtomicU64,
-    rolling: tokio::sync::Mutex<()>,
+    slot: Mutex<Slot>,
+    holders: Mutex<Vec<Weak<dyn Holds>>>,
+}
+
+/// The slot that logs are entered into.
+struct Slot {
+    number: i64,
+    inserted: u64,
+    /// How many entries it may get before the next one is opened: more than twice what is carried, so that carrying costs little.
+    capacity: u64,
+    /// The next one is being opened, or the last one isn't dropped yet.
+    rolling: bool,
 }
 
 /// A log that a dead process had open.
@@ -48,7 +60,8 @@ pub struct Left {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dead {
     incarnation: IncarnationId,
-    slots: i64,
+    /// The slots that may have logs.
+    slots: (i64, i64),
 }
 
 // === impl Registry ===
@@ -64,17 +77,13 @@ impl Registry {
         kind: &str,
         node: &str,
     ) -> Result<Arc<Self>, LogError> {
-        let registry = Self {
-            store,
-            incarnation,
-            slot: AtomicI64::new(1),
-            inserted: AtomicU64::new(0),
-            rolling: tokio::sync::Mutex::new(()),
-        };
+        let slot = Slot { number: 1, inserted: 0, capacity: SLOT_LOGS, rolling: false };
+        let registry = Self { store, incarnation, slot: Mutex::new(slot), holders: Mutex::default() };
         // Its number is raised before a slot is made: whoever closes this process finds every slot.
         let row = member(incarnation).guarded(OPEN, 1).with_columns(vec![
             Some(kind.into()),
             Some(node.into()),
+            Some(Value::Int(1)),
             Some(Value::Int(1)),
         ]);
         registry.cas(&schema::MEMBERS, values_of![CLUSTER], condition(row.key.clone(), Expect::Absent), row).await?;
@@ -88,15 +97,44 @@ impl Registry {
         self.incarnation
     }
 
-    /// Notes that this process opens a log. Call it after reading the head and before writing under its epoch.
+    /// Whom to ask which logs are in use.
+    pub(crate) fn hold(&self, holder: &Arc<dyn Holds>) {
+        let mut holders = self.holders.lock();
+        holders.retain(|holder| holder.strong_count() > 0);
+        holders.push(Arc::downgrade(holder));
+    }
+
+    fn holders(&self) -> Vec<Arc<dyn Holds>> {
+        self.holders.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Notes that this process opens a log. Call it after reading the head and before writing under its epoch; the log must be among
+    /// those that its [`Holds`] tells from before the call.
     ///
     /// # Errors
     /// [`LogError::Closed`] when this process was closed: it may write nothing any more.
-    pub async fn activate(&self, usage: &str, key: LogKey) -> Result<(), LogError> {
-        if self.inserted.fetch_add(1, Ordering::Relaxed) >= SLOT_LOGS {
-            self.roll_over().await?;
+    pub(crate) async fn activate(self: &Arc<Self>, usage: &str, key: LogKey) -> Result<(), LogError> {
+        loop {
+            let (number, roll) = {
+                let mut slot = self.slot.lock();
+                slot.inserted += 1;
+                let roll = slot.inserted > slot.capacity && !slot.rolling;
+                slot.rolling |= roll;
+                (slot.number, roll)
+            };
+            if roll {
+                tasks::spawn(Arc::clone(self).roll_over());
+            }
+            match self.insert(number, usage, key).await {
+                // Not closed but dropped: there is another one now.
+                Err(LogError::Closed) if self.slot.lock().number != number => {}
+                outcome => return outcome,
+            }
         }
-        let slot = self.slot.load(Ordering::Acquire);
+    }
+
+    /// Enters a log into a slot, if that is open.
+    async fn insert(&self, slot: i64, usage: &str, key: LogKey) -> Result<(), LogError> {
         let row = Row::new(values_of![format!("{usage}/{}", key.log)], Bytes::new()).with_columns(vec![
             Some(Value::from(key.tenant)),
             Some(Value::from(key.log)),
@@ -106,22 +144,66 @@ impl Registry {
         self.cas(&schema::ACTIVE, self.slot_of(self.incarnation, slot), open, row).await
     }
 
-    /// Opens a further slot, so that none grows without bound.
-    async fn roll_over(&self) -> Result<(), LogError> {
-        let _one_at_a_time = self.rolling.lock().await;
-        if self.inserted.load(Ordering::Relaxed) < SLOT_LOGS {
-            return Ok(());
+    /// Opens another slot, carries what is in use over, and drops the old one, so that neither a slot nor their number grows with
+    /// the age of the process. Each step is known to have happened before the next one begins.
+    async fn roll_over(self: Arc<Self>) {
+        let old = self.slot.lock().number;
+        let rolled = async {
+            self.again(|| self.open_slot(old)).await?;
+            // From here on logs are entered into the new slot; what is in use now may stand in the old one only.
+            *self.slot.lock() = Slot { number: old + 1, inserted: 0, capacity: u64::MAX, rolling: true };
+            let mut carried = 0;
+            for holder in self.holders() {
+                let held = holder.held();
+                carried += held.len() as u64;
+                let carry = |key| {
+                    let (registry, holder) = (&self, &holder);
+                    async move { registry.again(|| registry.insert(old + 1, holder.usage(), key)).await }
+                };
+                stream::iter(held).map(carry).buffer_unordered(CARRIED).try_collect::<Vec<()>>().await?;
+            }
+            self.again(|| async {
+                let partition = self.slot_of(self.incarnation, old);
+                self.store.drop_partition(&schema::ACTIVE, partition).await.map_err(LogError::from)
+            })
+            .await?;
+            let mut slot = self.slot.lock();
+            slot.capacity = SLOT_LOGS + 2 * carried;
+            slot.rolling = false;
+            Ok::<(), LogError>(())
+        };
+        if let Err(error) = rolled.await {
+            // Closed: whoever did that finds both slots.
+            tracing::warn!(%error, "a slot of the registry isn't rolled over");
         }
-        let slot = self.slot.load(Ordering::Acquire);
-        let partition: Values = values_of![CLUSTER];
-        let key = member(self.incarnation).key;
-        let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
-        let raised = current.ok_or(LogError::Closed)?.guarded(OPEN, slot + 1);
-        self.cas(&schema::MEMBERS, partition, condition(key, Expect::Guards(OPEN, slot)), raised).await?;
-        self.make_slot(slot + 1).await?;
-        self.slot.store(slot + 1, Ordering::Release);
-        self.inserted.store(0, Ordering::Relaxed);
+    }
+
+    /// Repeats what may be repeated until it has happened, or this process was closed.
+    async fn again<F: Future<Output = Result<(), LogError>>>(
+        &self,
+        mut step: impl FnMut() -> F,
+    ) -> Result<(), LogError> {
+        for attempt in 0.. {
+            match step().await {
+                Err(error) if !matches!(error, LogError::Closed) => {
+                    tracing::warn!(%error, "the registry can't be written yet");
+                    pause(self.incarnation, attempt).await;
+                }
+                outcome => return outcome,
+            }
+        }
         Ok(())
+    }
+
+    /// Raises the number of slots, then makes the slot after `old`. Those before `old` were dropped.
+    async fn open_slot(&self, old: i64) -> Result<(), LogError> {
+        let (partition, key) = (values_of![CLUSTER], member(self.incarnation).key);
+        let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
+        let mut raised = current.ok_or(LogError::Closed)?.guarded(OPEN, old + 1);
+        raised.columns.resize(FIRST_SLOT + 1, None);
+        raised.columns[FIRST_SLOT] = Some(Value::Int(old));
+        self.cas(&schema::MEMBERS, partition, condition(key, Expect::Guards(OPEN, old)), raised).await?;
+        self.make_slot(old + 1).await
     }
 
     async fn make_slot(&self, slot: i64) -> Result<(), LogError> {
@@ -164,21 +246,22 @@ impl Registry {
         let (partition, key) = (values_of![CLUSTER], member(incarnation).key);
         let slots = loop {
             let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
-            let Some(row) = current else { return Ok(Dead { incarnation, slots: 0 }) };
-            let (state, slots) = row.guards.unwrap_or((OPEN, 0));
+            let Some(row) = current else { return Ok(Dead { incarnation, slots: (1, 0) }) };
+            let (state, last) = row.guards.unwrap_or((OPEN, 0));
+            let first = row.columns.get(FIRST_SLOT).and_then(Option::as_ref).and_then(Value::as_int).unwrap_or(1);
             if state != OPEN {
-                break slots;
+                break (first, last);
             }
-            let open = condition(key.clone(), Expect::Guards(OPEN, slots));
-            match self.cas(&schema::MEMBERS, partition.clone(), open, row.guarded(CLOSED, slots)).await {
-                Ok(()) => break slots,
+            let open = condition(key.clone(), Expect::Guards(OPEN, last));
+            match self.cas(&schema::MEMBERS, partition.clone(), open, row.guarded(CLOSED, last)).await {
+                Ok(()) => break (first, last),
                 // It has just opened another slot, or somebody else closes it.
                 Err(LogError::Closed) => {}
                 Err(error) => return Err(error),
             }
         };
         // Slots are closed before their logs are read: what is inserted later can't be.
-        for slot in 1..=slots {
+        for slot in slots.0..=slots.1 {
             self.close_slot(incarnation, slot).await?;
         }
         Ok(Dead { incarnation, slots })
@@ -203,7 +286,7 @@ impl Registry {
     /// When the store can't be read.
     pub async fn left_open(&self, dead: Dead) -> Result<Vec<Left>, LogError> {
         let mut left = Vec::new();
-        for slot in 1..=dead.slots {
+        for slot in dead.slots.0..=dead.slots.1 {
             let mut bounds = Bounds::all();
             loop {
                 let partition = self.slot_of(dead.incarnation, slot);
@@ -228,21 +311,27 @@ impl Registry {
         let (partition, key) = (values_of![CLUSTER], member(dead.incarnation).key);
         let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
         let Some(row) = current else { return Ok(()) };
-        let closed = condition(key, Expect::Guards(CLOSED, dead.slots));
-        match self.cas(&schema::MEMBERS, partition, closed, row.guarded(DRAINED, dead.slots)).await {
+        let closed = condition(key, Expect::Guards(CLOSED, dead.slots.1));
+        match self.cas(&schema::MEMBERS, partition, closed, row.guarded(DRAINED, dead.slots.1)).await {
             // Somebody else has seen it, too.
             Err(LogError::Closed) => Ok(()),
             other => other,
         }
     }
 
-    /// Leaves: everything that this process had open is projected.
+    /// Leaves: this process writes to no log any more. Says whether there is nothing left for a successor: whether every log that it
+    /// had open was unloaded, which happens only once all its rows are projected and no write is unknown.
     ///
     /// # Errors
     /// When the store can't be written.
-    pub async fn leave(&self) -> Result<(), LogError> {
+    pub async fn leave(&self) -> Result<bool, LogError> {
         let dead = self.close(self.incarnation).await?;
-        self.drained(dead).await
+        // Looked at now, as nothing more can be opened.
+        let done = self.holders().iter().all(|holder| holder.owes_nothing());
+        if done {
+            self.drained(dead).await?;
+        }
+        Ok(done)
     }
 
     fn slot_of(&self, incarnation: IncarnationId, slot: i64) -> Values {

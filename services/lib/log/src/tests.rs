@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -10,12 +10,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use polity_core::{IncarnationId, Life, LogId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Write, schema,
+    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, StoreError, Table, Values,
+    Write, WriteKind, schema,
 };
 use polity_store_local::LocalStore;
 
 use super::*;
 
+mod faulty;
+mod fenced;
+mod race;
 mod trimmed;
 
 /// What happens to the next append that has rows.
@@ -35,16 +39,27 @@ struct Faulty {
     inner: Arc<LocalStore>,
     next: Mutex<Option<Fault>>,
     held: Mutex<Option<Held>>,
+    /// Fences of the first process find the store unavailable.
+    no_fences: AtomicBool,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
         let inner = LocalStore::memory(Arc::new(ManualClock::new(0)), &SystemRandom).unwrap();
-        Arc::new(Self { inner, next: Mutex::default(), held: Mutex::default() })
+        Arc::new(Self { inner, next: Mutex::default(), held: Mutex::default(), no_fences: AtomicBool::new(false) })
     }
 
     fn fault(&self, fault: Fault) {
         *self.next.lock() = Some(fault);
+    }
+
+    /// From now on the first process can't fence: as if it were stopped.
+    fn stop_fences(&self) {
+        self.no_fences.store(true, Ordering::Relaxed);
+    }
+
+    fn go_on(&self) {
+        self.no_fences.store(false, Ordering::Relaxed);
     }
 
     /// Lets the held write start now.
@@ -69,6 +84,13 @@ impl Store for Faulty {
     ) -> Result<Cas, StoreError> {
         // No fence.
         let is_append = table.number == schema::LOG.number && changes.len() > 1;
+        if let [Change::Put(row)] = &*changes
+            && table.number == schema::LOG.number
+            && self.no_fences.load(Ordering::Relaxed)
+            && Head::from_row(row).is_ok_and(|head| head.writer == IncarnationId::new([1; 16]))
+        {
+            return Err(StoreError::Unavailable("a test's".into()));
+        }
         let fault = if is_append { self.next.lock().take() } else { None };
         let unknown = || StoreError::Unknown("a test's".into());
         match fault {
@@ -155,13 +177,14 @@ impl Machine for Counter {
     }
 
     fn decide(&mut self, command: &Say, next: Seq) -> Decision<Said> {
+        assert!(command.text != "panic", "a test's");
         if let Some(up_to) = command.trim {
             return Decision::Trim { up_to, reply: Ok(up_to) };
         }
         self.count += 1;
         let (device, txn) = command.dedup.clone().map(|dedup| (dedup.device, dedup.txn)).unzip();
         let row = NewRow { kind: 1, event_id: None, device, txn, body: command.text.clone().into() };
-        Decision::Append { rows: vec![row], reply: Ok(next), after_projection: true }
+        Decision::Append { rows: vec![row], reply: Ok(next), after_projection: next.get().is_multiple_of(2) }
     }
 
     fn failed(error: LogError) -> Said {
@@ -320,7 +343,7 @@ async fn what_a_killed_process_left_is_found_fenced_and_announced() {
     // Closed: it can open nothing any more, and what it has open is fenced.
     let other = LogKey { log: LogId::new([2; 16]), ..key() };
     assert!(matches!(registry.activate("counter", other).await, Err(LogError::Closed)));
-    assert!(matches!(logs.submit(key(), say("stale")).await, Ok(Err(LogError::Contended))));
+    assert!(matches!(logs.submit(key(), say("stale")).await, Ok(Err(LogError::Closed))));
     assert_eq!(recover_all(&next, "a", &[Arc::new(again.clone())]).await.unwrap(), 0, "drained");
     assert_eq!(until_said(&again, "second").await, Seq::new(2));
 }

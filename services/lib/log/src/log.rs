@@ -1,0 +1,174 @@
+//! One log of this process: what its task does with the store.
+
+use std::{sync::Arc, time::Instant};
+
+use polity_core::{LogKey, Seq};
+use polity_store::{Consistency, Durability};
+
+use crate::{
+    Head, LogError, LogRow, Machine,
+    append::{self, Known, Outcome},
+    held::Held,
+    logs::Inner,
+    metric,
+    pause::pause,
+    read,
+};
+
+/// Rows that a load reads at once.
+const PAGE: usize = 500;
+
+/// See the module.
+pub(crate) struct Log<M: Machine> {
+    pub(crate) inner: Arc<Inner<M>>,
+    pub(crate) key: LogKey,
+}
+
+/// What became of a group.
+pub(crate) enum Appended {
+    /// It stands in the log.
+    Durable {
+        /// Whether what is held goes on from it; else somebody else has extended or fenced the log.
+        current: bool,
+    },
+    /// It doesn't, and never will.
+    Lost,
+}
+
+impl<M: Machine> Log<M> {
+    /// Loads the log. An activation: read the head, enter it in the registry, then fence. `fence`: also if the head is one's own.
+    ///
+    /// # Errors
+    /// Whatever was fenced or entered stays so: this log is to be loaded until that succeeds once.
+    pub(crate) async fn load(&self, fence: bool) -> Result<Held<M>, LogError> {
+        let env = &self.inner.env;
+        let store = &*env.store;
+        let projected = read::projected_seq(store, self.key).await?;
+        let mut known = Known::from_read(read::newest(store, self.key, projected, Consistency::Serial).await?);
+        env.registry.activate(self.inner.usage, self.key).await?;
+        if known.head.epoch.is_sealed() {
+            return Err(LogError::Sealed);
+        }
+        // Whoever wrote it may still be about to: after the fence he can't.
+        if fence || !known.is_own(env.registry.incarnation()) {
+            known = self.fence(&known).await?;
+        }
+        // What was trimmed since `projected` was read is projected.
+        let projected = projected.max(Seq::new(known.head.first.get() - 1));
+        let tail = self.rows_after(projected, known.seq()).await?;
+        let mut machine = (self.inner.make)();
+        machine.load(self.key, known.of_rows(), &tail).await?;
+        let mut held = Held::new(machine, known, projected);
+        held.remember(&tail);
+        self.project(&mut held, &tail).await?;
+        if let Some(last) = tail.last() {
+            env.moved.moved(self.key, last.seq);
+            held.machine.announce(self.key, &tail);
+        }
+        Ok(held)
+    }
+
+    pub(crate) async fn fence(&self, known: &Known) -> Result<Known, LogError> {
+        metrics::counter!(metric::FENCES, "use" => self.inner.usage).increment(1);
+        let env = &self.inner.env;
+        append::fence(&*env.store, self.key, known, env.registry.incarnation()).await
+    }
+
+    /// All rows with `after < seq <= to`: a log doesn't lose any, so fewer are an error.
+    async fn rows_after(&self, after: Seq, to: Seq) -> Result<Vec<LogRow>, LogError> {
+        let mut rows: Vec<LogRow> = Vec::new();
+        let mut at = after;
+        while at < to {
+            let page = read::after(&*self.inner.env.store, self.key, at, PAGE, Consistency::Serial).await?;
+            let Some(last) = page.last().filter(|_| page.first().is_some_and(|row| row.seq == at.next())) else {
+                return Err(LogError::Corrupt(format!("row {} of {} is missing", at.next(), self.key)));
+            };
+            at = last.seq;
+            rows.extend(page);
+        }
+        rows.retain(|row| row.seq <= to);
+        Ok(rows)
+    }
+
+    /// Makes the rows of a group durable; those before `first` go.
+    ///
+    /// # Errors
+    /// Nothing of it is in the log, and nothing will be.
+    pub(crate) async fn append(&self, held: &mut Held<M>, rows: &[LogRow], first: Seq) -> Result<Appended, LogError> {
+        let env = &self.inner.env;
+        if first > held.projected.next() {
+            // What goes can't be projected any more.
+            self.note_projected(held).await?;
+        }
+        let last = rows.last().map_or(held.known.seq(), |row| row.seq);
+        let sealed = held.machine.seal(last)?;
+        if !sealed.before.is_empty() {
+            env.store.put(sealed.before, Durability::Acknowledged).await?;
+        }
+        // A head that differs in nothing that a condition looks at would be overlooked by other writers.
+        let epoch = if rows.is_empty() { held.known.epoch().next() } else { held.known.epoch() };
+        let head = Head { seq: last, epoch, first, writer: env.registry.incarnation(), state: sealed.head };
+        let began = Instant::now();
+        let outcome = append::append(&*env.store, self.key, &held.known, rows, &head).await?;
+        metrics::histogram!(metric::APPEND_SECONDS, "use" => self.inner.usage).record(began.elapsed().as_secs_f64());
+        metrics::histogram!(metric::GROUP, "use" => self.inner.usage)
+            .record(f64::from(u32::try_from(rows.len()).unwrap_or(0)));
+        match outcome {
+            Outcome::Applied => {
+                held.known = held.known.extended(head);
+                Ok(Appended::Durable { current: true })
+            }
+            Outcome::Lost => {
+                metrics::counter!(metric::LOST, "use" => self.inner.usage).increment(1);
+                Ok(Appended::Lost)
+            }
+            Outcome::Unknown => Ok(self.settle(held, rows, &head).await),
+        }
+    }
+
+    /// Fences until the write of unknown outcome has landed or can't any more, however long that takes: who forgot it could leave
+    /// a row behind that nobody projects.
+    async fn settle(&self, held: &mut Held<M>, rows: &[LogRow], head: &Head) -> Appended {
+        for attempt in 0.. {
+            match self.landed(&held.known, rows, head).await {
+                Ok((landed, known)) => {
+                    let current = known.as_ref().is_some_and(|known| known.seq() == head.seq);
+                    if let Some(known) = known {
+                        held.known = known;
+                    }
+                    return if landed { Appended::Durable { current } } else { Appended::Lost };
+                }
+                Err(error) => tracing::warn!(%error, log = %self.key, "the outcome of an append can't be settled yet"),
+            }
+            self.pause(attempt).await;
+        }
+        Appended::Lost
+    }
+
+    /// Whether an append landed, after which it can't any more; and the own fence, unless somebody else's came first.
+    async fn landed(&self, before: &Known, rows: &[LogRow], head: &Head) -> Result<(bool, Option<Known>), LogError> {
+        let (now, own) = match self.fence(before).await {
+            Ok(known) => (known.clone(), Some(known)),
+            Err(LogError::Contended | LogError::Sealed) => {
+                let found = read::newest(&*self.inner.env.store, self.key, before.seq(), Consistency::Serial).await?;
+                (Known::from_read(found), None)
+            }
+            Err(error) => return Err(error),
+        };
+        // It landed whole or not at all.
+        if now.seq() < head.seq || now.head.first < head.first {
+            return Ok((false, own));
+        }
+        if rows.first().is_some_and(|row| row.seq < now.head.first) {
+            // Whatever stood there was read and trimmed: only its transaction tells whether it was this.
+            return Ok((false, own));
+        }
+        let landed = self.rows_after(before.seq(), head.seq).await?;
+        Ok((landed == rows, own))
+    }
+
+    /// Waits before another try.
+    pub(crate) async fn pause(&self, attempt: u32) {
+        pause((self.inner.env.registry.incarnation(), self.key), attempt).await;
+    }
+}

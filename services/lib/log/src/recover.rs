@@ -1,0 +1,80 @@
+//! Finishing what dead processes left.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use polity_core::{IncarnationId, LogKey};
+
+use crate::{Left, LogError, Registry, pause::pause};
+
+/// Logs recovered at once: they shouldn't crowd out those that somebody waits for.
+const AT_ONCE: usize = 16;
+
+/// Finishes what dead processes left: implemented by [`crate::Logs`] of every use.
+#[async_trait]
+pub trait Recover: Send + Sync {
+    /// The name of the use.
+    fn usage(&self) -> &'static str;
+    /// Fences the log, whoever writes it now, writes the projections that are missing and announces their rows.
+    ///
+    /// # Errors
+    /// When that didn't succeed: try again.
+    async fn recover(&self, key: LogKey) -> Result<(), LogError>;
+}
+
+/// Knows which logs of a use this process has open.
+pub(crate) trait Holds: Send + Sync {
+    /// The name of the use.
+    fn usage(&self) -> &'static str;
+    /// All logs that are loaded, about to be, not wholly projected, have a write of unknown outcome, or moved a moment ago.
+    fn held(&self) -> Vec<LogKey>;
+    /// Whether none is loaded, unprojected or unknown.
+    fn owes_nothing(&self) -> bool;
+}
+
+/// Finishes what dead runs of this node left; how many logs that were.
+///
+/// # Errors
+/// When the registry can't be read or written, or [`LogError::Closed`]. What was finished stays so.
+pub async fn recover_all(registry: &Registry, node: &str, uses: &[Arc<dyn Recover>]) -> Result<usize, LogError> {
+    let mut count = 0;
+    for incarnation in registry.predecessors(node).await? {
+        count += recover(registry, incarnation, uses).await?;
+    }
+    Ok(count)
+}
+
+/// Closes a process, which then can open nothing any more, and finishes what it left; how many logs that were.
+///
+/// # Errors
+/// As for [`recover_all`].
+pub async fn recover(
+    registry: &Registry,
+    incarnation: IncarnationId,
+    uses: &[Arc<dyn Recover>],
+) -> Result<usize, LogError> {
+    let dead = registry.close(incarnation).await?;
+    let left = registry.left_open(dead).await?;
+    let count = left.len();
+    stream::iter(left).map(Ok).try_for_each_concurrent(AT_ONCE, |log| recover_log(log, uses)).await?;
+    // All of them were projected here: nobody else's word is taken for it.
+    registry.drained(dead).await?;
+    Ok(count)
+}
+
+async fn recover_log(log: Left, uses: &[Arc<dyn Recover>]) -> Result<(), LogError> {
+    let unknown = || LogError::Corrupt(format!("logs of the unknown use {}", log.usage));
+    let logs = uses.iter().find(|logs| logs.usage() == log.usage).ok_or_else(unknown)?;
+    for attempt in 0.. {
+        match logs.recover(log.key).await {
+            // A purged log is nobody's any more.
+            Ok(()) | Err(LogError::Sealed) => return Ok(()),
+            // Whoever closed this process finishes what this one doesn't.
+            Err(LogError::Closed) => return Err(LogError::Closed),
+            Err(error) => tracing::warn!(%error, log = %log.key, "a log can't be recovered yet"),
+        }
+        pause(log.key, attempt).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Which logs of a use have a task, had one a moment ago, or lost one.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use polity_core::LogKey;
+use tokio::sync::mpsc;
+
+use crate::{Machine, logs::Order, metric};
+
+/// A log that moved so recently stays in the registry: who can't reach this process reads the heads of those.
+const RECENT_MS: u64 = 60_000;
+
+/// See the module.
+pub(crate) struct Tasks<M: Machine> {
+    usage: &'static str,
+    running: HashMap<LogKey, Handle<M>>,
+    /// Logs whose task died: a write of its may be under way until the log is fenced.
+    pub(crate) died: HashSet<LogKey>,
+    /// Logs that were unloaded, oldest first, and when they were asked for last.
+    unloaded: VecDeque<(u64, LogKey)>,
+}
+
+/// The way to a log's task.
+pub(crate) struct Handle<M: Machine> {
+    pub(crate) mailbox: mpsc::Sender<Order<M>>,
+    /// When it was asked for last (monotonic milliseconds).
+    pub(crate) used_ms: Arc<AtomicU64>,
+}
+
+impl<M: Machine> Tasks<M> {
+    pub(crate) fn new(usage: &'static str) -> Self {
+        Self { usage, running: HashMap::new(), died: HashSet::new(), unloaded: VecDeque::new() }
+    }
+
+    /// The log's task; a new one, told whether the last one died, if it has none that lives.
+    pub(crate) fn running(&mut self, key: LogKey, start: impl FnOnce(bool) -> Handle<M>) -> &Handle<M> {
+        if let Some(handle) = self.running.get(&key)
+            && handle.mailbox.is_closed()
+        {
+            let used_ms = Arc::clone(&handle.used_ms);
+            self.died(key, &used_ms);
+        }
+        let doubt = self.died.contains(&key);
+        self.running.entry(key).or_insert_with(|| {
+            metrics::gauge!(metric::LOADED, "use" => self.usage).increment(1.0);
+            start(doubt)
+        })
+    }
+
+    /// Notes that a log's task has ended with everything projected and nothing unknown.
+    pub(crate) fn end(&mut self, key: LogKey, now_ms: u64) {
+        if let Some(handle) = self.running.remove(&key) {
+            metrics::gauge!(metric::LOADED, "use" => self.usage).decrement(1.0);
+            self.forget(now_ms);
+            self.unloaded.push_back((handle.used_ms.load(Ordering::Relaxed), key));
+        }
+    }
+
+    /// Notes that a log's task has ended otherwise.
+    pub(crate) fn died(&mut self, key: LogKey, used_ms: &Arc<AtomicU64>) {
+        if self.running.get(&key).is_some_and(|handle| Arc::ptr_eq(&handle.used_ms, used_ms)) {
+            metrics::gauge!(metric::LOADED, "use" => self.usage).decrement(1.0);
+            tracing::error!(log = %key, "the task of a log has died");
+            self.running.remove(&key);
+            self.died.insert(key);
+        }
+    }
+
+    /// Logs whose task died and has no successor.
+    pub(crate) fn orphans(&self) -> Vec<LogKey> {
+        self.died.iter().filter(|key| !self.running.contains_key(key)).copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// When each task was asked for last, and the way to it.
+    pub(crate) fn by_use(&self) -> Vec<(u64, &mpsc::Sender<Order<M>>)> {
+        self.running.values().map(|handle| (handle.used_ms.load(Ordering::Relaxed), &handle.mailbox)).collect()
+    }
+
+    /// All that must stay in the registry.
+    pub(crate) fn held(&mut self, now_ms: u64) -> Vec<LogKey> {
+        self.forget(now_ms);
+        let recent = self.unloaded.iter().map(|(_, key)| key);
+        let held: HashSet<LogKey> = self.running.keys().chain(&self.died).chain(recent).copied().collect();
+        held.into_iter().collect()
+    }
+
+    /// Whether every activation was finished.
+    pub(crate) fn owe_nothing(&self) -> bool {
+        self.running.is_empty() && self.died.is_empty()
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        while self.unloaded.front().is_some_and(|(used_ms, _)| now_ms.saturating_sub(*used_ms) > RECENT_MS) {
+            self.unloaded.pop_front();
+        }
+    }
+}
