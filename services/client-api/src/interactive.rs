@@ -52,7 +52,7 @@ pub(crate) async fn password_stage(
     let user = stage["identifier"]["user"].as_str().or_else(|| stage["user"].as_str()).unwrap_or_default();
     let is_requester = session::user_id_of(&call.context.tenant, user).is_some_and(|user| user == requester.user_id);
     if !is_requester {
-        return Ok(Some(challenge(api, auth, PASSWORD, Some("that is another user"))));
+        return Err(ApiError::forbidden("that is another user"));
     }
     let password = stage["password"].as_str().unwrap_or_default().to_owned();
     match api.accounts.check_password(requester.tenant, &requester.user_id, password).await {

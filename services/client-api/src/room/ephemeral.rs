@@ -6,7 +6,10 @@ use axum::routing::MethodFilter;
 use polity_bus::{Subject, SubjectKind};
 use polity_core::Position;
 use polity_store::users::{self, DisplayReceipt};
-use polity_sync::ephemeral::{EphemeralEvent, Receipt};
+use polity_sync::{
+    ephemeral::{EphemeralEvent, Receipt},
+    read::StoredRow,
+};
 use ruma_common::OwnedEventId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,6 +24,9 @@ use crate::{
 
 /// Nobody types for longer without saying so again.
 const TYPING_MAX_MS: u64 = 120_000;
+
+/// An event may be in a thread by so many relations: a reaction to an edit of a message in it.
+const RELATIONS: usize = 3;
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
@@ -69,6 +75,9 @@ async fn receipt(call: Call) -> Result<Answer, ApiError> {
         Some(_) => return Err(ApiError::invalid_param("thread_id must be a string that isn't empty")),
     };
     match call.param(1)? {
+        "m.fully_read" if thread.is_some() => {
+            return Err(ApiError::invalid_param("m.fully_read is of the room, not of a thread"));
+        }
         "m.fully_read" => fully_read(&reader, &call.event_id(2)?).await?,
         kind @ ("m.read" | "m.read.private") => read(&reader, kind, thread, call.event_id(2)?).await?,
         _ => return Err(ApiError::invalid_param("unknown kind of receipt")),
@@ -80,6 +89,11 @@ async fn read(reader: &Reader, kind: &str, thread: Option<String>, event_id: Own
     let found = reader.api.engine.rooms.event_in(reader.key.tenant, &event_id).await?;
     let found = found.filter(|(log, _)| *log == reader.key.log);
     let (_, row) = found.ok_or_else(|| ApiError::not_found("there is no such event in this room"))?;
+    if let Some(thread) = &thread
+        && !is_in_thread(reader, &row, thread).await?
+    {
+        return Err(ApiError::invalid_param("the event isn't in that thread"));
+    }
     let (store, viewer) = (&*reader.api.store, &reader.viewer);
     let position = Position::new(reader.key.life, row.seq);
     let room_id = &reader.head.room.room_id;
@@ -99,6 +113,38 @@ async fn read(reader: &Reader, kind: &str, thread: Option<String>, event_id: Own
     let receipt = Receipt { user_id: viewer.user_id.clone(), event_id, thread, private, at_ms };
     announce(reader, EphemeralEvent::Receipt(receipt));
     Ok(())
+}
+
+/// Whether an event is in a thread (`main`, or its root), itself or by what it relates to.
+async fn is_in_thread(reader: &Reader, row: &StoredRow, thread: &str) -> Result<bool, ApiError> {
+    if thread == "main" {
+        return Ok(row.meta.thread.is_none());
+    }
+    let rooms = &reader.api.engine.rooms;
+    let mut next = row.event.as_ref().map(|event| event.event_id.clone());
+    for _ in 0..=RELATIONS {
+        let Some(event_id) = next else { break };
+        if event_id == thread {
+            return Ok(true);
+        }
+        let row = rooms.event(reader.viewer.tenant, &event_id).await?;
+        next = row.and_then(|row| related(row.event.as_ref()?.content.get()));
+    }
+    Ok(false)
+}
+
+/// The event that a content relates to.
+fn related(content: &str) -> Option<OwnedEventId> {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "m.relates_to")]
+        relates_to: Related,
+    }
+    #[derive(Deserialize)]
+    struct Related {
+        event_id: OwnedEventId,
+    }
+    serde_json::from_str::<Content>(content).ok().map(|content| content.relates_to.event_id)
 }
 
 async fn fully_read(reader: &Reader, event_id: &ruma_common::EventId) -> Result<(), ApiError> {

@@ -78,14 +78,14 @@ async fn login(call: Call) -> Result<Answer, ApiError> {
     Ok(answer.into())
 }
 
-/// A localpart or a whole user id of this tenant.
+/// A localpart or a whole user id of this tenant. Names are registered in lower case, whatever people write.
 pub(crate) fn user_id_of(tenant: &Tenant, user: &str) -> Option<OwnedUserId> {
-    let text = if user.starts_with('@') {
-        user.to_owned()
-    } else {
-        format!("@{}:{}", user.to_lowercase(), tenant.server_name)
+    let (localpart, server_name) = match user.strip_prefix('@').and_then(|user| user.split_once(':')) {
+        Some(parts) => parts,
+        None => (user, tenant.server_name.as_str()),
     };
-    UserId::parse(text).ok().filter(|user_id| user_id.server_name() == tenant.server_name)
+    let user_id = UserId::parse(format!("@{}:{server_name}", localpart.to_lowercase())).ok()?;
+    (user_id.server_name() == tenant.server_name).then_some(user_id)
 }
 
 /// What a login answers.

@@ -5,11 +5,12 @@
 
 mod devices;
 mod profile;
+mod push_rules;
 mod rooms;
 
 use axum::routing::MethodFilter;
 use polity_store::{Bounds, Consistency, Durability, Row, Write, WriteKind, schema, values_of};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     ApiError,
@@ -26,7 +27,7 @@ const FILTERS: usize = 1000;
 
 /// Adds this chapter's endpoints.
 pub(crate) fn routes(routes: Routes) -> Routes {
-    let routes = devices::routes(profile::routes(routes));
+    let routes = push_rules::routes(devices::routes(profile::routes(routes)));
     routes
         .json(MethodFilter::POST, Token::Required, "/user/{user_id}/filter", make_filter)
         .json(MethodFilter::GET, Token::Required, "/user/{user_id}/filter/{filter_id}", get_filter)
@@ -34,9 +35,6 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .json(MethodFilter::GET, Token::Required, "/user/{user_id}/account_data/{type}", get_global)
         .json(MethodFilter::PUT, Token::Required, "/user/{user_id}/rooms/{room_id}/account_data/{type}", set_of_room)
         .json(MethodFilter::GET, Token::Required, "/user/{user_id}/rooms/{room_id}/account_data/{type}", get_of_room)
-        .json(MethodFilter::GET, Token::Required, "/pushrules/", push_rules)
-        .json(MethodFilter::GET, Token::Required, "/pushrules", push_rules)
-        .json(MethodFilter::GET, Token::Required, "/pushrules/global/", global_push_rules)
 }
 
 /// The requester, who must be the user of the path.
@@ -133,17 +131,4 @@ async fn set_of_room(call: Call) -> Result<Answer, ApiError> {
 
 async fn get_of_room(call: Call) -> Result<Answer, ApiError> {
     get(&call, call.room_id(1)?.as_str(), call.param(2)?).await
-}
-
-async fn push_rules(call: Call) -> Result<Answer, ApiError> {
-    let requester = call.context.requester()?;
-    let rules = call.context.api.accounts.push_rules(requester.tenant, &requester.user_id).await?;
-    Ok(Answer::Bytes(rules.into()))
-}
-
-async fn global_push_rules(call: Call) -> Result<Answer, ApiError> {
-    let requester = call.context.requester()?;
-    let rules = call.context.api.accounts.push_rules(requester.tenant, &requester.user_id).await?;
-    let rules: Value = serde_json::from_slice(&rules).unwrap_or_default();
-    Ok(rules["global"].clone().into())
 }
