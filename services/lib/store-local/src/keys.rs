@@ -4,52 +4,49 @@ use std::ops::Bound;
 
 use polity_store::{Bounds, ColumnType, Direction, StoreError, Table, Value, Values};
 
-/// A part of a key that is larger is refused.
-const PART_MAX: usize = 64 * 1024;
 const ESCAPE: u8 = 0;
 const ESCAPED_ZERO: u8 = 0xff;
 const END: u8 = 1;
 
 /// The beginning that all keys of a partition share.
-pub(crate) fn partition(table: &Table, values: &[Value]) -> Result<Vec<u8>, StoreError> {
-    debug_assert_eq!(values.len(), table.partition.len(), "the partition key of {}", table.name);
+pub(crate) fn partition(table: &Table, values: &[Value]) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.push(table.number);
-    encode(values, &mut out)?;
-    Ok(out)
+    encode(values, &mut out);
+    out
 }
 
 /// The key of one row.
-pub(crate) fn row(table: &Table, partition: &[u8], clustering: &[Value]) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn row(table: &Table, partition: &[u8], clustering: &[Value]) -> Vec<u8> {
     let mut out = Vec::with_capacity(partition.len() + 16);
     out.extend_from_slice(partition);
-    encode(clustering, &mut out)?;
+    encode(clustering, &mut out);
     if table.direction == Direction::Descending {
         invert(&mut out[partition.len()..]);
     }
-    Ok(out)
+    out
 }
 
 /// Where a range of rows begins (inclusive) and ends (exclusive), in stored order.
-pub(crate) fn range(table: &Table, partition: &[u8], bounds: &Bounds) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+pub(crate) fn range(table: &Table, partition: &[u8], bounds: &Bounds) -> (Vec<u8>, Vec<u8>) {
     // A prefix stands for all rows that begin with it: after it comes the next key that doesn't.
-    let edge = |values: &[Value], after: bool| -> Result<Vec<u8>, StoreError> {
-        let key = row(table, partition, values)?;
-        Ok(if after { successor(key) } else { key })
+    let edge = |values: &[Value], after: bool| {
+        let key = row(table, partition, values);
+        if after { successor(key) } else { key }
     };
     let descending = table.direction == Direction::Descending;
     let (low, high) = if descending { (&bounds.to, &bounds.from) } else { (&bounds.from, &bounds.to) };
     let begin = match low {
         Bound::Unbounded => partition.to_vec(),
-        Bound::Included(values) => edge(values, false)?,
-        Bound::Excluded(values) => edge(values, true)?,
+        Bound::Included(values) => edge(values, false),
+        Bound::Excluded(values) => edge(values, true),
     };
     let end = match high {
         Bound::Unbounded => successor(partition.to_vec()),
-        Bound::Included(values) => edge(values, true)?,
-        Bound::Excluded(values) => edge(values, false)?,
+        Bound::Included(values) => edge(values, true),
+        Bound::Excluded(values) => edge(values, false),
     };
-    Ok((begin, end))
+    (begin, end)
 }
 
 /// The smallest key greater than all that begin with `key`.
@@ -66,11 +63,13 @@ pub(crate) fn successor(mut key: Vec<u8>) -> Vec<u8> {
 
 /// Reads clustering columns back from a key.
 pub(crate) fn clustering(table: &'static Table, bytes: &[u8]) -> Result<Values, StoreError> {
-    let mut plain = bytes.to_vec();
+    let mut inverted = Vec::new();
+    let mut rest = bytes;
     if table.direction == Direction::Descending {
-        invert(&mut plain);
+        inverted.extend_from_slice(bytes);
+        invert(&mut inverted);
+        rest = &inverted;
     }
-    let mut rest = &plain[..];
     let mut out = Values::new();
     for column in table.clustering {
         let value = decode(column.ty, &mut rest);
@@ -87,19 +86,13 @@ fn decode(ty: ColumnType, rest: &mut &[u8]) -> Option<Value> {
     }
     let mut out = Vec::new();
     loop {
-        match **rest {
-            [ESCAPE, ESCAPED_ZERO, ..] => {
-                out.push(0);
-                *rest = &rest[2..];
-            }
-            [ESCAPE, END, ..] => {
-                *rest = &rest[2..];
-                break;
-            }
-            [byte, ..] if byte != ESCAPE => {
-                out.push(byte);
-                *rest = &rest[1..];
-            }
+        let plain = rest.iter().position(|byte| *byte == ESCAPE)?;
+        out.extend_from_slice(&rest[..plain]);
+        let (escaped, after) = rest[plain + 1..].split_first()?;
+        *rest = after;
+        match *escaped {
+            ESCAPED_ZERO => out.push(0),
+            END => break,
             _ => return None,
         }
     }
@@ -109,29 +102,25 @@ fn decode(ty: ColumnType, rest: &mut &[u8]) -> Option<Value> {
     }
 }
 
-fn encode(values: &[Value], out: &mut Vec<u8>) -> Result<(), StoreError> {
+fn encode(values: &[Value], out: &mut Vec<u8>) {
     for value in values {
         match value {
             Value::Int(int) => out.extend_from_slice(&(int.cast_unsigned() ^ (1 << 63)).to_be_bytes()),
-            Value::Text(text) => encode_bytes(text.as_bytes(), out)?,
-            Value::Blob(blob) => encode_bytes(blob, out)?,
+            Value::Text(text) => encode_bytes(text.as_bytes(), out),
+            Value::Blob(blob) => encode_bytes(blob, out),
         }
     }
-    Ok(())
 }
 
-fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), StoreError> {
-    if bytes.len() > PART_MAX {
-        return Err(StoreError::TooLarge(format!("a key of {} bytes", bytes.len())));
-    }
-    for byte in bytes {
-        out.push(*byte);
-        if *byte == ESCAPE {
-            out.push(ESCAPED_ZERO);
-        }
+/// At most doubles them: a whole key of [`polity_store::check::KEY_MAX`] bytes twice stays below the engine's 64 KiB.
+fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut parts = bytes.split(|byte| *byte == ESCAPE);
+    out.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        out.extend_from_slice(&[ESCAPE, ESCAPED_ZERO]);
+        out.extend_from_slice(part);
     }
     out.extend_from_slice(&[ESCAPE, END]);
-    Ok(())
 }
 
 fn invert(bytes: &mut [u8]) {
@@ -150,7 +139,7 @@ mod tests {
     fn bytes_sort_as_values_do() {
         let encoded = |value: Value| {
             let mut out = Vec::new();
-            encode(&[value, Value::Int(0)], &mut out).unwrap();
+            encode(&[value, Value::Int(0)], &mut out);
             out
         };
         let texts = ["", "\0", "\0\0", "\0\u{1}", "a", "a\0", "a\0b", "ab", "b"].map(|text| encoded(text.into()));
@@ -161,7 +150,7 @@ mod tests {
 
     #[test]
     fn newest_first_tables_are_stored_that_way() {
-        let key = |seq: i64| row(&schema::LOG, b"p", &values_of![seq]).unwrap();
+        let key = |seq: i64| row(&schema::LOG, b"p", &values_of![seq]);
         assert!(key(schema::HEAD_ROW) < key(2) && key(2) < key(1));
     }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use polity_core::{Clock, IncarnationId, Random};
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Direction, Durability, Expect, Kind, Page, Row, Store, StoreError,
-    Table, Values, Write, WriteKind, schema, values_of,
+    Bounds, Cas, Change, Condition, Consistency, Direction, Durability, Page, Row, Store, StoreError, Table, Values,
+    Write, WriteKind, check, schema, values_of,
 };
 use tokio::sync::oneshot;
 
@@ -22,8 +22,6 @@ use crate::{
 
 /// Rows of one page have at most this many bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// One write has at most this many bytes.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The row in `meta` that names this store's life.
 const INCARNATION: &str = "incarnation";
 
@@ -108,21 +106,16 @@ impl LocalStore {
         answer.await.map_err(|_| StoreError::Unknown("the store's writer has ended".to_owned()))?
     }
 
-    fn plain_write(&self, write: Write) -> Result<PlainWrite, StoreError> {
+    fn plain_write(&self, write: Write) -> PlainWrite {
         let Write { table, partition, row, kind } = write;
-        let right_kind = match kind {
-            WriteKind::Projection(_) => table.kind == Kind::Projection,
-            WriteKind::Plain { .. } | WriteKind::Delete => table.kind == Kind::Plain,
+        let key = keys::row(table, &keys::partition(table, &partition), &row.key);
+        let (stamp, record) = match kind {
+            WriteKind::Projection(stamp) => (Some(stamp), Some(Record::encode(&row, Some(stamp), 0))),
+            WriteKind::Plain { ttl_s: 0 } => (None, Some(Record::encode(&row, None, 0))),
+            WriteKind::Plain { ttl_s } => (None, Some(Record::encode(&row, None, self.now_s() + u64::from(ttl_s)))),
+            WriteKind::Delete => (None, None),
         };
-        check_kind(table, right_kind)?;
-        let key = keys::row(table, &keys::partition(table, &partition)?, &row.key)?;
-        let record = match kind {
-            WriteKind::Projection(stamp) => Some(Record::new(row, Some(stamp), 0)),
-            WriteKind::Plain { ttl_s: 0 } => Some(Record::new(row, None, 0)),
-            WriteKind::Plain { ttl_s } => Some(Record::new(row, None, self.now_s() + u64::from(ttl_s))),
-            WriteKind::Delete => None,
-        };
-        Ok(PlainWrite { table, key, record })
+        PlainWrite { table, key, stamp, record }
     }
 }
 
@@ -139,31 +132,28 @@ impl Store for LocalStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
-        check_kind(table, table.kind == Kind::Log)?;
-        let partition = keys::partition(table, &partition)?;
-        let mut bytes = 0;
-        let mut encoded = Vec::with_capacity(changes.len());
-        for change in changes {
-            encoded.push(match change {
+        check::cas(table, &partition, &condition, &changes)?;
+        let partition = keys::partition(table, &partition);
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|change| match change {
                 Change::Put(row) => {
-                    bytes += row.size();
-                    KeyChange::Put(keys::row(table, &partition, &row.key)?, Record::new(row, None, 0))
+                    KeyChange::Put(keys::row(table, &partition, &row.key), Record::encode(&row, None, 0))
                 }
-                Change::DeleteRange { first, last } => delete_range(table, &partition, first, last)?,
-            });
-        }
-        check_size(bytes)?;
-        let row = (keys::row(table, &partition, &condition.row)?, condition.row);
-        let expect: Expect = condition.expect;
-        self.submit(|reply| Request::Cas { table, row, expect, changes: encoded, reply }).await
+                Change::DeleteRange { first, last } => delete_range(table, &partition, first, last),
+            })
+            .collect();
+        let row = (keys::row(table, &partition, &condition.row), condition.row);
+        let expect = condition.expect;
+        self.submit(|reply| Request::Cas { table, row, expect, changes, reply }).await
     }
 
     async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        writes.iter().try_for_each(check::write)?;
         if writes.is_empty() {
             return Ok(());
         }
-        check_size(writes.iter().map(|write| write.row.size()).max().unwrap_or(0))?;
-        let writes = writes.into_iter().map(|write| self.plain_write(write)).collect::<Result<_, _>>()?;
+        let writes = writes.into_iter().map(|write| self.plain_write(write)).collect();
         self.submit(|reply| Request::Put { writes, durability, reply }).await
     }
 
@@ -175,10 +165,12 @@ impl Store for LocalStore {
         _consistency: Consistency,
     ) -> Result<Option<Row>, StoreError> {
         // A hit is in memory almost always; a miss is one read of a local disk, which isn't worth another thread.
-        let stored = self.engine.get(&keys::row(table, &keys::partition(table, &partition)?, &key)?)?;
-        let Some(record) = stored.map(|bytes| Record::decode(table, bytes)).transpose()? else { return Ok(None) };
-        let expired = record.expires_s != 0 && record.expires_s <= self.now_s();
-        Ok((!expired).then(|| record.into_row(key)))
+        check::partition(table, &partition)?;
+        check::key(table, &key)?;
+        let stored = self.engine.get(&keys::row(table, &keys::partition(table, &partition), &key))?;
+        let record = stored.map(|bytes| Record::decode(table, bytes)).transpose()?;
+        let record = record.filter(|record| !record.is_expired(self.now_s()));
+        record.map(|record| record.into_row(table, key)).transpose()
     }
 
     async fn scan(
@@ -189,17 +181,19 @@ impl Store for LocalStore {
         limit: usize,
         _consistency: Consistency,
     ) -> Result<Page, StoreError> {
-        let prefix = keys::partition(table, &partition)?;
-        let (begin, end) = keys::range(table, &prefix, &bounds)?;
+        check::partition(table, &partition)?;
+        check::bounds(table, &bounds)?;
+        let prefix = keys::partition(table, &partition);
+        let (begin, end) = keys::range(table, &prefix, &bounds);
         let reverse = bounds.reverse != (table.direction == Direction::Descending);
         let now_s = self.now_s();
         let (mut page, mut bytes, mut failed) = (Page::default(), 0, None);
         self.engine.range(&begin, &end, reverse, &mut |(key, value)| {
-            if page.rows.len() >= limit || bytes > PAGE_BYTES {
-                page.more = true;
-                return false;
-            }
             match decode_row(table, &key[prefix.len()..], value, now_s) {
+                Ok(Some(_)) if page.rows.len() >= limit.max(1) || bytes > PAGE_BYTES => {
+                    page.more = true;
+                    return false;
+                }
                 Ok(Some(row)) => {
                     bytes += row.size();
                     page.rows.push(row);
@@ -213,7 +207,8 @@ impl Store for LocalStore {
     }
 
     async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        let prefix = keys::partition(table, &partition)?;
+        check::drop_partition(table, &partition)?;
+        let prefix = keys::partition(table, &partition);
         let range = (prefix.clone(), keys::successor(prefix));
         self.submit(|reply| Request::Drop { range, reply }).await
     }
@@ -222,34 +217,25 @@ impl Store for LocalStore {
 /// A stored pair as a row; `None` if it has expired.
 fn decode_row(table: &'static Table, clustering: &[u8], value: Bytes, now_s: u64) -> Result<Option<Row>, StoreError> {
     let record = Record::decode(table, value)?;
-    if record.expires_s != 0 && record.expires_s <= now_s {
+    if record.is_expired(now_s) {
         return Ok(None);
     }
-    Ok(Some(record.into_row(keys::clustering(table, clustering)?)))
+    record.into_row(table, keys::clustering(table, clustering)?).map(Some)
 }
 
 /// The life that the store is in; a new store gets one.
 fn life_of(engine: &dyn Engine, random: &dyn Random) -> Result<IncarnationId, StoreError> {
     let partition: Values = values_of![INCARNATION];
-    let key = keys::row(&schema::META, &keys::partition(&schema::META, &partition)?, &[])?;
+    let key = keys::row(&schema::META, &keys::partition(&schema::META, &partition), &[]);
     let corrupt = || StoreError::corrupt(schema::META.name, "the store's incarnation");
     if let Some(bytes) = engine.get(&key)? {
-        let record = Record::decode(&schema::META, bytes)?;
-        let id = record.value.get(1..).ok_or_else(corrupt)?;
+        let row = Record::decode(&schema::META, bytes)?.into_row(&schema::META, Values::new())?;
+        let id = row.value.get(1..).ok_or_else(corrupt)?;
         return IncarnationId::from_slice(id).map_err(|_| corrupt());
     }
     let incarnation = IncarnationId::new(random.bytes());
     let value: Bytes = [&[1_u8][..], incarnation.as_bytes()].concat().into();
-    let record = Record::new(Row::new(values_of![], value).guarded(1, 0), None, 0);
-    engine.write(vec![(key, Some(record.encode()?))], true)?;
+    let record = Record::encode(&Row::new(Values::new(), value).guarded(1, 0), None, 0);
+    engine.write(vec![(key, Some(record))], true)?;
     Ok(incarnation)
-}
-
-/// A table written in a way that isn't its own would lose writes: a defect of the caller.
-fn check_kind(table: &'static Table, right: bool) -> Result<(), StoreError> {
-    if right { Ok(()) } else { Err(StoreError::corrupt(table.name, "a write of the wrong kind")) }
-}
-
-fn check_size(bytes: usize) -> Result<(), StoreError> {
-    if bytes > BATCH_BYTES { Err(StoreError::TooLarge(format!("a write of {bytes} bytes"))) } else { Ok(()) }
 }

@@ -29,7 +29,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A change of one key within a conditional write.
 pub(crate) enum KeyChange {
-    Put(Vec<u8>, Record),
+    Put(Vec<u8>, Bytes),
     /// All keys with `begin <= key < end`.
     Delete(Vec<u8>, Vec<u8>),
 }
@@ -59,8 +59,10 @@ pub(crate) enum Request {
 pub(crate) struct PlainWrite {
     pub(crate) table: &'static Table,
     pub(crate) key: Vec<u8>,
-    /// What is written; `None` removes it. A record with a stamp stays only if it is the greatest.
-    pub(crate) record: Option<Record>,
+    /// In a projection table: what is written stays only if it is the greatest.
+    pub(crate) stamp: Option<Stamp>,
+    /// What is written; `None` removes it.
+    pub(crate) record: Option<Bytes>,
 }
 
 /// The way to the writer. Dropping it ends the thread once everything that waits is written.
@@ -174,55 +176,53 @@ impl<'a> Group<'a> {
             _ => false,
         };
         if !holds {
-            return Ok(Cas::Refused(current.map(|record| record.into_row(clustering))));
+            let row = current.map(|record| record.into_row(table, clustering)).transpose()?;
+            return Ok(Cas::Refused(row));
         }
-        // Encoded before anything is changed: a change that is too large leaves nothing behind.
+        // Whatever can fail comes first: a write that failed leaves nothing behind.
         let mut writes: Vec<KeyWrite> = Vec::with_capacity(changes.len());
-        let mut ranges = Vec::new();
         for change in changes {
             match change {
-                KeyChange::Put(key, record) => writes.push((key, Some(record.encode()?))),
-                KeyChange::Delete(begin, end) => ranges.push((begin, end)),
+                KeyChange::Put(key, record) => writes.push((key, Some(record))),
+                KeyChange::Delete(begin, end) => {
+                    writes.extend(self.keys_between(&begin, &end)?.into_iter().map(|key| (key, None)));
+                }
             }
-        }
-        for (begin, end) in ranges {
-            self.delete(&begin, &end)?;
         }
         writes.into_iter().for_each(|(key, value)| self.set(key, value));
         Ok(Cas::Applied)
     }
 
     fn put(&mut self, writes: Vec<PlainWrite>) -> Result<(), StoreError> {
-        for PlainWrite { table, key, record } in writes {
-            let Some(record) = record else {
-                self.set(key, None);
-                continue;
-            };
-            let bytes = record.encode()?;
-            if let Some(stamp) = record.stamp
+        for PlainWrite { table, key, stamp, record } in writes {
+            if let (Some(stamp), Some(record)) = (stamp, &record)
                 && let Some(current) = self.get(&key)?
             {
-                let current = Record::decode(table, current)?;
-                // A max-register: the greatest stamp stays, of equal ones the greater value.
-                let current = (current.stamp.unwrap_or(Stamp::from_bits(0)), current.value);
-                if current >= (stamp, record.value) {
+                // A max-register: the greatest stamp stays, of equal ones the greater row.
+                let (current, new) = (Record::decode(table, current)?, Record::decode(table, record.clone())?);
+                if (current.stamp, current.packed) >= (Some(stamp), new.packed) {
                     continue;
                 }
             }
-            self.set(key, Some(bytes));
+            self.set(key, record);
         }
         Ok(())
     }
 
+    /// Removes the keys with `begin <= key < end`.
     fn delete(&mut self, begin: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        self.keys_between(begin, end)?.into_iter().for_each(|key| self.set(key, None));
+        Ok(())
+    }
+
+    fn keys_between(&self, begin: &[u8], end: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut found: Vec<Vec<u8>> =
             self.pending.range(begin.to_vec()..end.to_vec()).map(|(key, _)| key.clone()).collect();
         self.engine.range(begin, end, false, &mut |(key, _)| {
             found.push(key.to_vec());
             true
         })?;
-        found.into_iter().for_each(|key| self.set(key, None));
-        Ok(())
+        Ok(found)
     }
 
     fn set(&mut self, key: Vec<u8>, value: Option<Bytes>) {
@@ -258,12 +258,12 @@ pub(crate) fn delete_range(
     partition: &[u8],
     first: polity_store::Value,
     last: polity_store::Value,
-) -> Result<KeyChange, StoreError> {
+) -> KeyChange {
     let bounds = polity_store::Bounds {
         from: std::ops::Bound::Included(polity_store::values([first])),
         to: std::ops::Bound::Included(polity_store::values([last])),
         reverse: false,
     };
-    let (begin, end) = keys::range(table, partition, &bounds)?;
-    Ok(KeyChange::Delete(begin, end))
+    let (begin, end) = keys::range(table, partition, &bounds);
+    KeyChange::Delete(begin, end)
 }

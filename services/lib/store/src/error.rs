@@ -19,6 +19,14 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+    /// It was asked in a way that the table doesn't allow: a defect of the caller. Nothing was written.
+    #[error("{table} was asked wrongly: {what}")]
+    Misuse {
+        /// The table.
+        table: &'static str,
+        /// What isn't allowed.
+        what: &'static str,
+    },
     /// A value or a batch is larger than the store takes. Nothing was written.
     #[error("too large for the store: {0}")]
     TooLarge(String),
@@ -35,7 +43,7 @@ impl Classified for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable(_) | Self::Unknown(_) => ErrorKind::Unavailable,
-            Self::Corrupt { .. } => ErrorKind::Internal,
+            Self::Corrupt { .. } | Self::Misuse { .. } => ErrorKind::Internal,
             Self::TooLarge(_) => ErrorKind::TooLarge,
         }
     }

@@ -7,17 +7,9 @@
 //!
 //! It refuses to know the protocol (events are opaque bytes here). Everybody below the services may import it.
 
+pub mod check;
 mod codec;
+pub mod cql;
 mod error;
 pub mod once;
-pub mod rooms;
-pub mod schema;
-mod store;
-mod table;
-pub mod users;
-mod value;
-
-pub use error::StoreError;
-pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
-pub use table::{Column, ColumnType, Direction, Kind, Table};
-pub use value::{Value, Values, values};
+pub mod packed;

@@ -1,10 +1,5 @@
-//! The tables. Each is documented with what it holds; its CQL follows from the descriptor:
-//!
-//! ```text
-//! CREATE TABLE log (tenant bigint, log blob, bucket bigint, seq bigint, head_seq bigint, epoch bigint,
-//!                   kind bigint, event_id text, device text, txn text, value blob,
-//!                   PRIMARY KEY ((tenant, log, bucket), seq)) WITH CLUSTERING ORDER BY (seq DESC)
-//! ```
+//! The tables. Each is documented with what it holds; its CQL follows from the descriptor ([`crate::cql`]) and stands, whole, in
+//! `schema.cql` beside this crate's manifest.
 //!
 //! Numbers, names and columns are for ever; only additions are allowed, and columns only at the end.
 
@@ -31,7 +26,7 @@ pub static LOG_NAMES: Table = Table {
     name: "log_names",
     number: 2,
     kind: Kind::Log,
-    partition: &[int("tenant"), text("use"), text("name")],
+    partition: &[int("tenant"), text("usage"), text("name")],
     clustering: &[],
     direction: Ascending,
     guards: Some(["life", "state"]),

@@ -15,7 +15,7 @@ pub struct Row {
     pub key: Values,
     /// The guard columns, on the rows of a log-kind table that have them.
     pub guards: Option<(i64, i64)>,
-    /// The index columns, in the table's order; shorter means null at the end.
+    /// The index columns, in the table's order. Nulls at the end are left out (a store gives rows back without them).
     pub columns: Vec<Option<crate::Value>>,
     /// The opaque value: begins with a format byte. Empty means: none.
     pub value: Bytes,
@@ -65,16 +65,17 @@ pub struct Condition {
 /// See [`Condition`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// The row doesn't exist: `IF NOT EXISTS`.
+    /// The row doesn't exist: `IF NOT EXISTS`. The write must make it.
     Absent,
-    /// Both guard columns have these values: `IF a = ? AND b = ?`.
+    /// The row exists and both guard columns have these values: `IF a = ? AND b = ?`.
     Guards(i64, i64),
 }
 
-/// One change of a conditional write; all of a write are applied, or none.
+/// One change of a conditional write; all of a write are applied, or none. No row is changed twice in one write, and none lies in a range
+/// that the same write deletes: all changes of a write bear one timestamp, under which a deletion wins.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Writes the row whole.
+    /// Writes the row whole: columns and guards that it doesn't have become null.
     Put(Row),
     /// Deletes the rows with `first <= key <= last` (by the first clustering column, in ascending sense).
     DeleteRange {
@@ -91,7 +92,7 @@ pub enum Change {
 pub enum Cas {
     /// The condition held; everything was written.
     Applied,
-    /// The condition didn't hold; nothing was written. The row as it is (`None`: absent).
+    /// The condition didn't hold; nothing was written. The row as it was then or (a store may have to read it) later; `None`: absent.
     Refused(Option<Row>),
 }
 
@@ -109,18 +110,21 @@ pub enum Consistency {
 pub enum Durability {
     /// Synced to disk, or on a quorum: an acknowledgement rests on it.
     Acknowledged,
-    /// Can be derived again from the log: may be lost in a crash as long as everything written after it is lost, too.
+    /// Can be derived again from the log: may be lost in a crash as long as everything written after it is lost, too. (What says that
+    /// rows are projected is written after them, in another partition: a store that could keep the one and lose the other must
+    /// treat this as [`Durability::Acknowledged`].)
     Rebuildable,
 }
 
 /// How a plain write orders itself against others of the same row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteKind {
-    /// In a projection table: the greatest stamp stays; equal stamps, the greater value.
+    /// In a projection table: the greatest stamp stays; of equal stamps the greater row, in the order of [`crate::packed`]: by its value
+    /// first. `USING TIMESTAMP`.
     Projection(Stamp),
-    /// In a plain table: the last one stays. `ttl_s` 0 means for ever.
+    /// In a plain table: of this process's writes, the last one stays. `ttl_s` 0 means for ever (also if the row had a time before).
     Plain {
-        /// Seconds until the row disappears by itself.
+        /// Seconds until the row disappears by itself, at most [`crate::check::TTL_MAX_S`]; early or late by a second or so.
         ttl_s: u32,
     },
     /// In a plain table: the row goes.
@@ -141,7 +145,8 @@ pub struct Write {
 }
 
 /// Which rows of a partition: bounds on the clustering columns, in the ascending sense whatever the stored direction. A bound
-/// may name fewer columns than the table has: it then stands for all rows with that beginning.
+/// may name fewer columns than the table has: it then stands for all rows with that beginning. Numbers are ordered as numbers, texts and
+/// blobs by their bytes. Bounds that cross contain nothing.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// Where to begin.
@@ -178,12 +183,14 @@ impl Bounds {
 pub struct Page {
     /// The rows, in the order asked for.
     pub rows: Vec<Row>,
-    /// Whether the limit cut them: go on after the last one.
+    /// Whether there may be further ones: go on after the last row. Never set without a row.
     pub more: bool,
 }
 
 /// A store. Object-safe; every method is one write or one bounded read of one partition ([`Store::put`] takes several rows,
-/// each of which is a write of its own: they land in any order, or only some).
+/// each of which is a write of its own: they land in any order, or only some). How each is said in CQL: [`crate::cql`].
+///
+/// Every method fails with [`StoreError::Misuse`] and [`StoreError::TooLarge`] where [`crate::check`] says so, before anything is done.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Which life of this store it is: another one after a restore from backup.
@@ -219,7 +226,7 @@ pub trait Store: Send + Sync + 'static {
         consistency: Consistency,
     ) -> Result<Option<Row>, StoreError>;
 
-    /// At most `limit` rows of one partition (and at most some MiB of them: then `more` is set, too).
+    /// At most `limit` rows (at least 1) of one partition, and at most some MiB of them: then `more` is set, too.
     ///
     /// # Errors
     /// As for [`Store::get`].
@@ -232,7 +239,8 @@ pub trait Store: Send + Sync + 'static {
         consistency: Consistency,
     ) -> Result<Page, StoreError>;
 
-    /// Drops a whole partition: for purges, of what nobody writes any more.
+    /// Drops a whole partition of a log or plain table: for purges, of what nobody ever writes again. (Not of a projection: the
+    /// deletion would bear the clock's time, above every stamp.)
     ///
     /// # Errors
     /// It may or may not be gone: may be repeated.

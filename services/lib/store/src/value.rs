@@ -77,6 +77,12 @@ impl From<String> for Value {
     }
 }
 
+impl From<Vec<u8>> for Value {
+    fn from(blob: Vec<u8>) -> Self {
+        Self::Blob(blob.into())
+    }
+}
+
 impl From<Bytes> for Value {
     fn from(blob: Bytes) -> Self {
         Self::Blob(blob)
