@@ -2,17 +2,33 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable};
+use polity_core::Clock;
 use polity_store::StoreError;
 
 use crate::{
     engine::{Engine, KeyWrite, Pair},
+    expired::Expired,
+    inspect::{Fault, inspect},
     store::Options,
 };
+
+/// The one keyspace.
+const ROWS: &str = "rows";
+/// One thread sorts writes into files while another merges those: a long merge stalls nobody.
+const WORKERS: usize = 2;
+/// The engine halts a writer at one more of these, and for ever if its workers have died: so it is waited for here.
+const SEALED_MAX: usize = 3;
+const UNMERGED_MAX: usize = 28;
+const WAIT: Duration = Duration::from_millis(2);
 
 /// Why a store can't be opened. Nothing was overwritten.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +50,7 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
         /// Its format.
-        found: u64,
+        found: String,
     },
     /// What is there isn't what was written.
     #[error("the store in {} is damaged: {what}; restore it from a backup", .path.display())]
@@ -53,26 +69,46 @@ pub(crate) struct DiskEngine {
 }
 
 impl DiskEngine {
-    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let failed = |error: fjall::Error| open_error(path, error);
+    pub(crate) fn open(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        inspect(path).map_err(|fault| match fault {
+            Fault::InUse => OpenError::InUse(path.to_path_buf()),
+            Fault::Io(source) => OpenError::Io { path: path.to_path_buf(), source },
+            Fault::Damaged(what) => OpenError::Damaged { path: path.to_path_buf(), what },
+        })?;
+        // The engine asserts some of what it reads.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_engine(path, options, clock)));
+        let panicked =
+            || OpenError::Damaged { path: path.to_path_buf(), what: "its files contradict each other".into() };
+        opened.map_err(|_| panicked())?.map_err(|error| open_error(path, error))
+    }
+
+    fn open_engine(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Self, fjall::Error> {
+        let expired = Arc::new(Expired::new(clock));
         let database = Database::builder(path)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.journal_bytes)
-            .worker_threads(1)
+            .worker_threads(WORKERS)
             .manual_journal_persist(true)
-            .open()
-            .map_err(failed)?;
+            .with_compaction_filter_factories(Arc::new(move |name| (name == ROWS).then(|| Arc::clone(&expired) as _)))
+            .open()?;
         let memtable = options.write_buffer_bytes / 2;
-        let rows = database
-            .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(memtable))
-            .map_err(failed)?;
+        let rows = database.keyspace(ROWS, || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
         Ok(Self { database, rows })
+    }
+
+    /// Waits until the engine can take a write at once; fails when it is broken.
+    fn wait_for_room(&self) -> Result<(), StoreError> {
+        while self.rows.sealed_memtable_count() >= SEALED_MAX || self.rows.l0_table_count() >= UNMERGED_MAX {
+            self.database.persist(PersistMode::Buffer).map_err(unwritten)?;
+            thread::sleep(WAIT);
+        }
+        Ok(())
     }
 }
 
 impl Engine for DiskEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.rows.get(key).map_err(unavailable)?.map(Bytes::from))
+        Ok(self.rows.get(key).map_err(unread)?.map(Bytes::from))
     }
 
     fn range(
@@ -88,7 +124,7 @@ impl Engine for DiskEngine {
         let mut range = self.database.snapshot().range(&self.rows, begin..end);
         let mut next = || if reverse { range.next_back() } else { range.next() };
         while let Some(guard) = next() {
-            let (key, value) = guard.into_inner().map_err(unavailable)?;
+            let (key, value) = guard.into_inner().map_err(unread)?;
             if !each((key.into(), value.into())) {
                 break;
             }
@@ -97,6 +133,7 @@ impl Engine for DiskEngine {
     }
 
     fn write(&self, writes: Vec<KeyWrite>, sync: bool) -> Result<(), StoreError> {
+        self.wait_for_room()?;
         // The batch syncs its journal before it lets anybody read it.
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = self.database.batch().durability(Some(mode));
@@ -106,7 +143,7 @@ impl Engine for DiskEngine {
                 None => batch.remove(&self.rows, key),
             }
         }
-        batch.commit().map_err(|error| StoreError::Unknown(error.to_string()))
+        batch.commit().map_err(unwritten)
     }
 }
 
@@ -118,15 +155,39 @@ impl Drop for DiskEngine {
     }
 }
 
-fn unavailable(error: fjall::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn unread(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
+            StoreError::Unavailable(error.to_string())
+        }
+        error => StoreError::corrupt("a file of the store", error.to_string()),
+    }
+}
+
+fn unwritten(error: fjall::Error) -> StoreError {
+    match error {
+        // Since an earlier failure it takes nothing.
+        fjall::Error::Poisoned => {
+            StoreError::Unavailable("a write to disk has failed: restart when it can be written".into())
+        }
+        fjall::Error::Io(error) => StoreError::Unknown(error.to_string()),
+        error => StoreError::Unknown(error.to_string()),
+    }
 }
 
 fn open_error(path: &Path, error: fjall::Error) -> OpenError {
     let path = path.to_path_buf();
     match error {
         fjall::Error::Locked => OpenError::InUse(path),
-        fjall::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => OpenError::Io { path, source },
+        fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source))
+            if !matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) =>
+        {
+            OpenError::Io { path, source }
+        }
+        fjall::Error::InvalidVersion(found) => {
+            let found = found.map_or_else(|| "none".to_owned(), |found| format!("{found:?}"));
+            OpenError::Format { path, found }
+        }
         other => OpenError::Damaged { path, what: other.to_string() },
     }
 }

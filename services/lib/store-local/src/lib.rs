@@ -6,6 +6,8 @@
 
 mod disk;
 mod engine;
+mod expired;
+mod inspect;
 mod keys;
 mod memory;
 mod metric;

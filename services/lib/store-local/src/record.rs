@@ -62,6 +62,11 @@ impl Record {
     }
 }
 
+/// When a stored row expires (Unix seconds); 0: never, or it is no row.
+pub(crate) fn expires_s(bytes: &Bytes) -> u64 {
+    decode(bytes.clone()).map_or(0, |record| record.expires_s)
+}
+
 fn damaged(table: &'static Table) -> StoreError {
     StoreError::corrupt(table.name, "a row that is cut short or of an unknown format")
 }

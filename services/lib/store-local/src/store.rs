@@ -64,7 +64,7 @@ impl LocalStore {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Arc<Self>, OpenError> {
-        let engine = DiskEngine::open(path, options)?;
+        let engine = DiskEngine::open(path, options, Arc::clone(&clock))?;
         let damaged = |error: StoreError| OpenError::Damaged { path: path.to_path_buf(), what: error.to_string() };
         let io = |source| OpenError::Io { path: path.to_path_buf(), source };
         Self::new(Arc::new(engine), clock, random).map_err(io)?.map_err(damaged)
@@ -90,6 +90,12 @@ impl LocalStore {
         };
         let writer = Writer::start(Arc::clone(&engine))?;
         Ok(Ok(Arc::new(Self { writer, engine, clock, incarnation })))
+    }
+
+    /// Returns when a write to disk has failed, with the reason. Nothing more is written then: what is on disk is whole, and the process
+    /// should end and start again.
+    pub async fn failed(&self) -> String {
+        self.writer.failed().await
     }
 
     /// Seconds since 1970.

@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Instant,
 };
@@ -10,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use polity_core::Stamp;
 use polity_store::{Cas, Durability, Expect, StoreError, Table, Values};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     engine::{Engine, KeyWrite},
@@ -18,8 +22,9 @@ use crate::{
     record::Record,
 };
 
-/// Writes that may wait; more are refused at once.
+/// Writes that may wait, and their bytes; more are refused at once.
 const QUEUE: usize = 4096;
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Writes that may share a commit, and their bytes.
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
@@ -68,24 +73,60 @@ pub(crate) struct PlainWrite {
 /// The way to the writer. Dropping it ends the thread once everything that waits is written.
 pub(crate) struct Writer {
     queue: Option<mpsc::SyncSender<Request>>,
+    /// Bytes of the writes that wait.
+    waiting: Arc<AtomicUsize>,
+    failed: watch::Receiver<Option<String>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
     pub(crate) fn start(engine: Arc<dyn Engine>) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::sync_channel(QUEUE);
-        let run = move || run(&*engine, &requests);
+        let (failing, failed) = watch::channel(None);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::clone(&waiting);
+        let run = move || run(&*engine, &requests, &taken, &failing);
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), waiting, failed, thread: Some(thread) })
     }
 
     pub(crate) fn submit(&self, request: Request) -> Result<(), StoreError> {
+        let bytes = request.bytes();
         metrics::gauge!(metric::QUEUE).increment(1.0);
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let refused = || {
             metrics::gauge!(metric::QUEUE).decrement(1.0);
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             StoreError::Unavailable("too many writes are waiting".to_owned())
         };
+        if before > QUEUE_BYTES {
+            return Err(refused());
+        }
         self.queue.as_ref().ok_or_else(refused)?.try_send(request).map_err(|_| refused())
+    }
+
+    /// See [`crate::LocalStore::failed`].
+    pub(crate) async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        let reason = failed.wait_for(Option::is_some).await.map(|reason| reason.clone().unwrap_or_default());
+        reason.unwrap_or_else(|_| "the store's writer has ended".to_owned())
+    }
+}
+
+impl Request {
+    /// What it holds in memory while it waits.
+    fn bytes(&self) -> usize {
+        let change = |change: &KeyChange| match change {
+            KeyChange::Put(key, record) => key.len() + record.len(),
+            KeyChange::Delete(begin, end) => begin.len() + end.len(),
+        };
+        match self {
+            Self::Cas { changes, .. } => changes.iter().map(change).sum(),
+            Self::Put { writes, .. } => {
+                writes.iter().map(|write| write.key.len() + write.record.as_ref().map_or(0, Bytes::len)).sum()
+            }
+            Self::Drop { range, .. } => range.0.len() + range.1.len(),
+        }
     }
 }
 
@@ -100,18 +141,27 @@ impl Drop for Writer {
     }
 }
 
-fn run(engine: &dyn Engine, requests: &mpsc::Receiver<Request>) {
+fn run(
+    engine: &dyn Engine,
+    requests: &mpsc::Receiver<Request>,
+    waiting: &AtomicUsize,
+    failing: &watch::Sender<Option<String>>,
+) {
     while let Ok(first) = requests.recv() {
         let mut group = Group::new(engine);
-        let mut taken = 1;
+        let (mut taken, mut bytes) = (1, first.bytes());
         group.take(first);
         while taken < GROUP && group.bytes < GROUP_BYTES {
             let Ok(next) = requests.try_recv() else { break };
             taken += 1;
+            bytes += next.bytes();
             group.take(next);
         }
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
         metrics::gauge!(metric::QUEUE).decrement(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
-        group.commit(taken);
+        if let Err(error) = group.commit(taken) {
+            failing.send_replace(Some(error.to_string()));
+        }
     }
 }
 
@@ -230,7 +280,7 @@ impl<'a> Group<'a> {
         self.pending.insert(key, value);
     }
 
-    fn commit(self, taken: usize) {
+    fn commit(self, taken: usize) -> Result<(), StoreError> {
         let began = Instant::now();
         metrics::histogram!(metric::GROUP).record(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
         metrics::counter!(metric::BYTES).increment(self.bytes as u64);
@@ -249,6 +299,7 @@ impl<'a> Group<'a> {
         for reply in self.put {
             drop(reply.send(written.clone()));
         }
+        written
     }
 }
 

@@ -23,7 +23,7 @@ struct Local {
 impl Local {
     fn open(&self) -> Arc<dyn Store> {
         let folder = self.folder.as_ref().expect("a store on disk").path().join("store");
-        LocalStore::open(&folder, &Options::default(), Arc::clone(&self.clock) as _, &SystemRandom).unwrap()
+        LocalStore::open(&folder, &Options::default(), Arc::clone(&self.clock) as _, &SystemRandom).expect("a store")
     }
 }
 
@@ -46,13 +46,13 @@ fn subject(store: Arc<dyn Store>, backend: Local) -> Subject {
 
 async fn in_memory() -> Subject {
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let store = LocalStore::memory(Arc::clone(&clock) as _, &SystemRandom).unwrap();
+    let store = LocalStore::memory(Arc::clone(&clock) as _, &SystemRandom).expect("a store");
     subject(store, Local { clock, folder: None, again: Mutex::default() })
 }
 
 async fn on_disk() -> Subject {
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let local = Local { clock, folder: Some(tempfile::tempdir().unwrap()), again: Mutex::default() };
+    let local = Local { clock, folder: Some(tempfile::tempdir().expect("a folder")), again: Mutex::default() };
     subject(local.open(), local)
 }
 

@@ -1,0 +1,210 @@
+//! Looks at a store's files before the engine does.
+//!
+//! The engine takes whatever it can't read at a journal's end for a write that a crash has cut, and cuts it off; it makes anew what is
+//! missing, and removes what nothing refers to. After a crash that is right. After damage it would destroy what was acknowledged: so
+//! damage is told apart here, and nothing is touched then.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// The engine's names for its files.
+const VERSION: &str = "version";
+const LOCK: &str = "lock";
+const KEYSPACES: &str = "keyspaces";
+const CURRENT: &str = "current";
+const JOURNAL: &str = "jnl";
+
+/// A journal's entries: <https://docs.rs/fjall>, version 3. A batch is a start, its items, and an end with these last bytes.
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const MAGIC: &[u8; 4] = b"FJL\x03";
+/// What a crash of the machine leaves unwritten, it leaves in whole pages.
+const PAGE: u64 = 4096;
+
+/// Why the engine may not open it.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    InUse,
+    Io(io::Error),
+    Damaged(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Fails if the engine would do harm. Finishes what a crash during the making of a store has left.
+pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    check_lock(&path.join(LOCK))?;
+    let journals = journals(path)?;
+    if !path.join(VERSION).try_exists()? {
+        return unmade(path, &journals);
+    }
+    let trees = trees(path)?;
+    if !trees.is_empty() && !trees.iter().any(|tree| tree.ends_with("0")) {
+        return Err(Fault::Damaged("the list of its tables is missing".to_owned()));
+    }
+    for (at, journal) in journals.iter().enumerate() {
+        let damage = scan(journal, at + 1 == journals.len())?;
+        if let Some(at) = damage {
+            let name = journal.file_name().unwrap_or_default().display();
+            return Err(Fault::Damaged(format!("{name} can't be read from byte {at} on, but goes on after that")));
+        }
+    }
+    Ok(())
+}
+
+fn check_lock(lock: &Path) -> Result<(), Fault> {
+    match File::options().read(true).write(true).open(lock) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => Err(Fault::InUse),
+            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The journals, oldest first; the last one is written to.
+fn journals(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == JOURNAL) {
+            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+            let number = number.ok_or_else(|| Fault::Damaged(format!("{} is no journal's name", path.display())))?;
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The trees that hold something.
+fn trees(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let entries = match fs::read_dir(path.join(KEYSPACES)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.join(CURRENT).try_exists()? {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The version file is written last: without it the store was never used, or is damaged.
+fn unmade(path: &Path, journals: &[PathBuf]) -> Result<(), Fault> {
+    let missing = || Fault::Damaged("its version file is missing".to_owned());
+    if !trees(path)?.is_empty() {
+        return Err(missing());
+    }
+    for journal in journals {
+        if rest_ends_at(&mut BufReader::new(File::open(journal)?), 0)? != 0 {
+            return Err(missing());
+        }
+    }
+    // An empty journal of the first start, which was cut: in the way of the next.
+    for journal in journals {
+        fs::remove_file(journal)?;
+    }
+    Ok(())
+}
+
+/// Where a journal is damaged, if it is. What a crash cut off at the end of the last one is no damage.
+fn scan(journal: &Path, is_last: bool) -> Result<Option<u64>, Fault> {
+    let mut reader = BufReader::with_capacity(64 * 1024, File::open(journal)?);
+    let mut whole = 0;
+    while batch(&mut reader)? {
+        whole = reader.stream_position()?;
+    }
+    let end = rest_ends_at(&mut reader, whole)?;
+    if end == whole || (is_last && is_cut_off(&mut reader, whole, end)?) { Ok(None) } else { Ok(Some(whole)) }
+}
+
+/// Passes one whole batch; no: there is none.
+fn batch(reader: &mut BufReader<File>) -> io::Result<bool> {
+    match try_batch(reader) {
+        Ok(whole) => Ok(whole),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn try_batch(reader: &mut BufReader<File>) -> io::Result<bool> {
+    let [tag] = bytes(reader)?;
+    if tag != START {
+        return Ok(false);
+    }
+    let items = u32::from_le_bytes(bytes(reader)?);
+    let _number: [u8; 8] = bytes(reader)?;
+    for _ in 0..items {
+        match bytes(reader)? {
+            [ITEM] => {
+                // The kind of write, the compression, the tree.
+                let _head: [u8; 10] = bytes(reader)?;
+                let key = u16::from_le_bytes(bytes(reader)?);
+                let _length: [u8; 4] = bytes(reader)?;
+                let stored = u32::from_le_bytes(bytes(reader)?);
+                reader.seek_relative(i64::from(key) + i64::from(stored))?;
+            }
+            [CLEAR] => {
+                let _tree: [u8; 8] = bytes(reader)?;
+            }
+            _ => return Ok(false),
+        }
+    }
+    let end: [u8; 13] = bytes(reader)?;
+    Ok(end[0] == END && end[9..] == *MAGIC)
+}
+
+fn bytes<const N: usize>(reader: &mut BufReader<File>) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where the last byte after `begin` that isn't zero ends: the file is made longer than what is written.
+fn rest_ends_at(reader: &mut BufReader<File>, begin: u64) -> io::Result<u64> {
+    let (mut at, mut end) = (reader.seek(SeekFrom::Start(begin))?, begin);
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(end);
+        }
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        let length = chunk.len();
+        reader.consume(length);
+        at += length as u64;
+    }
+}
+
+/// Whether a crash explains what stands between `begin` and `end`. A process that was killed leaves the beginning of one batch. A machine
+/// may have written later pages and not earlier ones, which are empty then.
+fn is_cut_off(reader: &mut BufReader<File>, begin: u64, end: u64) -> io::Result<bool> {
+    reader.seek(SeekFrom::Start(begin))?;
+    let mut rest = Vec::new();
+    reader.take(end - begin).read_to_end(&mut rest)?;
+    let ends = |at: usize| rest[at] == END && rest[at + 9..].starts_with(MAGIC);
+    let Some(last) = (0..rest.len().saturating_sub(12)).rev().find(|at| ends(*at)) else { return Ok(true) };
+    let skew = usize::try_from(begin.next_multiple_of(PAGE) - begin).unwrap_or(usize::MAX);
+    let mut pages = rest.get(skew..last).unwrap_or_default().chunks_exact(4096);
+    Ok(pages.any(|page| page.iter().all(|byte| *byte == 0)))
+}
