@@ -15,6 +15,7 @@ const VERSION: &str = "version";
 const LOCK: &str = "lock";
 const KEYSPACES: &str = "keyspaces";
 const CURRENT: &str = "current";
+const TABLES: &str = "tables";
 const JOURNAL: &str = "jnl";
 
 /// A journal's entries: <https://docs.rs/fjall>, version 3. A batch is a start, its items, and an end with these last bytes.
@@ -25,6 +26,8 @@ const CLEAR: u8 = 4;
 const MAGIC: &[u8; 4] = b"FJL\x03";
 /// What a crash of the machine leaves unwritten, it leaves in whole pages.
 const PAGE: u64 = 4096;
+const CHUNK: usize = 64 * 1024;
+static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
 /// Why the engine may not open it.
 #[derive(Debug)]
@@ -50,7 +53,10 @@ pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
     if !path.join(VERSION).try_exists()? {
         return unmade(path, &journals);
     }
-    let trees = trees(path)?;
+    let (trees, headless) = trees(path)?;
+    if let Some(tree) = headless.first() {
+        return Err(Fault::Damaged(format!("{} has files but doesn't say which", tree.display())));
+    }
     if !trees.is_empty() && !trees.iter().any(|tree| tree.ends_with("0")) {
         return Err(Fault::Damaged("the list of its tables is missing".to_owned()));
     }
@@ -91,27 +97,33 @@ fn journals(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The trees that hold something.
-fn trees(path: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let entries = match fs::read_dir(path.join(KEYSPACES)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.join(CURRENT).try_exists()? {
-            found.push(path);
+/// The trees that say what they hold, and those that hold something without saying so.
+fn trees(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Fault> {
+    let (mut whole, mut headless) = (Vec::new(), Vec::new());
+    for tree in entries(&path.join(KEYSPACES))? {
+        if tree.join(CURRENT).try_exists()? {
+            whole.push(tree);
+        } else if !entries(&tree.join(TABLES))?.is_empty() {
+            headless.push(tree);
         }
     }
-    Ok(found)
+    Ok((whole, headless))
+}
+
+/// What is in a folder, if there is one.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The version file is written last: without it the store was never used, or is damaged.
 fn unmade(path: &Path, journals: &[PathBuf]) -> Result<(), Fault> {
     let missing = || Fault::Damaged("its version file is missing".to_owned());
-    if !trees(path)?.is_empty() {
+    let (trees, headless) = trees(path)?;
+    if !trees.is_empty() || !headless.is_empty() {
         return Err(missing());
     }
     for journal in journals {
@@ -128,7 +140,7 @@ fn unmade(path: &Path, journals: &[PathBuf]) -> Result<(), Fault> {
 
 /// Where a journal is damaged, if it is. What a crash cut off at the end of the last one is no damage.
 fn scan(journal: &Path, is_last: bool) -> Result<Option<u64>, Fault> {
-    let mut reader = BufReader::with_capacity(64 * 1024, File::open(journal)?);
+    let mut reader = BufReader::with_capacity(CHUNK, File::open(journal)?);
     let mut whole = 0;
     while batch(&mut reader)? {
         whole = reader.stream_position()?;
@@ -187,10 +199,11 @@ fn rest_ends_at(reader: &mut BufReader<File>, begin: u64) -> io::Result<u64> {
         if chunk.is_empty() {
             return Ok(end);
         }
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            end = at + last as u64 + 1;
-        }
         let length = chunk.len();
+        // Most are empty: told at the speed of memory.
+        if *chunk != ZEROES[..length] {
+            end = at + chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        }
         reader.consume(length);
         at += length as u64;
     }
