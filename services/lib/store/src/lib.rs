@@ -13,3 +13,16 @@ pub mod cql;
 mod error;
 pub mod once;
 pub mod packed;
+pub mod rooms;
+pub mod schema;
+mod store;
+#[cfg(feature = "suite")]
+pub mod suite;
+mod table;
+pub mod users;
+mod value;
+
+pub use error::StoreError;
+pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
+pub use table::{Column, ColumnType, Direction, Kind, Table};
+pub use value::{Value, Values, values};

@@ -104,7 +104,7 @@ pub static USED_ONCE: Table = Table {
     name: "used_once",
     number: 8,
     kind: Kind::Log,
-    partition: &[int("tenant"), text("use"), int("hour")],
+    partition: &[int("tenant"), text("usage"), int("hour")],
     clustering: &[text("name")],
     direction: Ascending,
     guards: Some(["used", "unused"]),
