@@ -114,3 +114,21 @@ async fn a_room_refuses_what_it_cannot_take() {
     ];
     check(&alice, cases).await;
 }
+
+#[tokio::test]
+async fn device_keys_must_be_whole() {
+    let sandbox = Sandbox::start(&[]).await;
+    let alice = account(&sandbox, "alice").await;
+    let part = json!({"user_id": alice.user_id, "device_id": alice.device_id});
+    let mut whole = part.clone();
+    whole["algorithms"] = json!(["m.olm.v1.curve25519-aes-sha2"]);
+    whole["keys"] = json!({});
+    whole["signatures"] = json!({});
+    let upload = |keys: &Value| json!({"device_keys": keys});
+    let cases = vec![
+        ("POST", "/keys/upload".to_owned(), upload(&part), 400, "M_BAD_JSON"),
+        ("POST", "/keys/upload".to_owned(), upload(&json!(1)), 400, "M_BAD_JSON"),
+        ("POST", "/keys/upload".to_owned(), upload(&whole), 200, ""),
+    ];
+    check(&alice, cases).await;
+}

@@ -55,13 +55,26 @@ fn keys(keys: BTreeMap<String, Value>) -> Result<Vec<OneTimeKey>, ApiError> {
     keys.into_iter().map(split).collect()
 }
 
+/// What device keys must have, whatever else stands in them.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "read to be checked")]
+struct DeviceKeys {
+    user_id: OwnedUserId,
+    device_id: OwnedDeviceId,
+    algorithms: Vec<String>,
+    keys: BTreeMap<String, String>,
+    signatures: BTreeMap<OwnedUserId, BTreeMap<String, String>>,
+}
+
 async fn upload(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Upload, _) = (call.json()?, call.context.requester()?);
     let (accounts, device) = (&call.context.api.accounts, requester.device());
     // All is looked at before anything is taken.
     let (one_time, fallback) = (keys(body.one_time_keys)?, keys(body.fallback_keys)?);
     if let Some(device_keys) = body.device_keys {
-        if device_keys["user_id"] != device.user_id.as_str() || device_keys["device_id"] != device.device_id.as_str() {
+        let keys = DeviceKeys::deserialize(&device_keys)
+            .map_err(|error| ApiError::bad_json(format!("device_keys: {error}")))?;
+        if keys.user_id != device.user_id || keys.device_id != device.device_id {
             return Err(ApiError::invalid_param("the device keys are another device's"));
         }
         accounts.set_device_keys(device, device_keys.to_string().into_bytes()).await?;

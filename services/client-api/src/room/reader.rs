@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use polity_core::{LogKey, Seq};
+use polity_core::{LogKey, Position, Seq};
 use polity_sync::{
     engine::Viewer,
     page_token::PageToken,
@@ -14,6 +14,9 @@ use polity_sync::{
 use ruma_common::{RoomId, UserId};
 
 use crate::{Api, ApiError, call::Call};
+
+/// Changes of one's own membership that are looked back over for the last time that one was joined.
+const CHANGES: usize = 100;
 
 /// See the module.
 pub(crate) struct Reader {
@@ -41,20 +44,38 @@ impl Reader {
         match reader.membership_of(&reader.viewer.user_id).await?.as_deref() {
             Some("join") => Ok(reader),
             Some("leave" | "ban") => {
-                let viewer = &reader.viewer;
-                let row = polity_store::rooms::membership(&*reader.api.store, viewer.tenant, &viewer.user_id, room_id)
-                    .await?;
-                let row = row.ok_or_else(|| ApiError::forbidden("you are not in this room"))?;
-                let forgotten =
-                    polity_store::rooms::forgotten(&*reader.api.store, viewer.tenant, &viewer.user_id, room_id).await?;
-                if forgotten.is_some_and(|at| at >= row.position) {
-                    return Err(ApiError::forbidden("you have forgotten this room"));
-                }
-                reader.until = row.position.seq;
+                reader.until = reader.leave().await?;
                 Ok(reader)
             }
             _ => Err(ApiError::forbidden("you are not in this room")),
         }
+    }
+
+    /// The row by which the user left: the last one that ended a stretch of being joined. Refused when that is forgotten, and to who
+    /// only declined an invitation or was banned without ever being here: they have seen nothing.
+    async fn leave(&self) -> Result<Seq, ApiError> {
+        let (rooms, viewer, room_id) = (&self.api.engine.rooms, &self.viewer, &*self.head.room.room_id);
+        let state = StateView::at_roots(self.head.room.roots);
+        let mut own = rooms.state_event(self.key, &state, "m.room.member", viewer.user_id.as_str()).await?;
+        for _ in 0..CHANGES {
+            let Some(row) = own else { break };
+            let change = row.meta.deltas.iter().find(|delta| {
+                let own = delta.event_type == "m.room.member" && delta.state_key == viewer.user_id.as_str();
+                own && delta.after.is_some()
+            });
+            let Some(before) = change.and_then(|delta| delta.before.as_deref()) else { break };
+            let before = rooms.event(viewer.tenant, before).await?;
+            if before.as_deref().is_some_and(is_join) {
+                let (store, left) = (&*self.api.store, Position::new(self.key.life, row.seq));
+                let forgotten = polity_store::rooms::forgotten(store, viewer.tenant, &viewer.user_id, room_id).await?;
+                if forgotten.is_some_and(|at| at >= left) {
+                    return Err(ApiError::forbidden("you have forgotten this room"));
+                }
+                return Ok(row.seq);
+            }
+            own = before;
+        }
+        Err(ApiError::forbidden("you were never in this room"))
     }
 
     async fn open(call: &Call, room_id: &RoomId) -> Result<Self, ApiError> {
@@ -132,4 +153,8 @@ impl Reader {
         }
         Ok(engine.render_state_rows(&self.viewer, &self.head, &members))
     }
+}
+
+fn is_join(row: &StoredRow) -> bool {
+    row.event.as_ref().and_then(|event| event.content_text("membership")).as_deref() == Some("join")
 }

@@ -1,0 +1,117 @@
+//! Who may read what of a room, and from where on.
+
+use http::{Method, StatusCode};
+use polity_tests::{Client, Failure, Sandbox, escape};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse";
+
+async fn account(sandbox: &Sandbox, name: &str) -> Client {
+    let mut client = sandbox.client();
+    client.register(name, PASSWORD).await.expect("an account");
+    client
+}
+
+async fn get(client: &Client, room: &str, rest: &str) -> Result<Value, Failure> {
+    client.call(Method::GET, &format!("/rooms/{}/{rest}", escape(room)), None).await
+}
+
+async fn act(client: &Client, room: &str, action: &str, body: Value) {
+    let path = format!("/rooms/{}/{action}", escape(room));
+    client.call(Method::POST, &path, Some(body)).await.unwrap_or_else(|failure| panic!("{action}: {failure}"));
+}
+
+fn bodies(page: &Value) -> Vec<&str> {
+    page["chunk"].as_array().into_iter().flatten().filter_map(|event| event["content"]["body"].as_str()).collect()
+}
+
+fn members(answer: &Value) -> Vec<&str> {
+    answer["chunk"].as_array().into_iter().flatten().filter_map(|event| event["state_key"].as_str()).collect()
+}
+
+fn refused(result: Result<Value, Failure>, status: StatusCode, errcode: &str) {
+    match result {
+        Err(Failure::Refused(found, body)) => {
+            assert_eq!((found, body["errcode"].as_str()), (status, Some(errcode)), "{body}")
+        }
+        Err(failure) => panic!("{failure}"),
+        Ok(answer) => panic!("not refused: {answer}"),
+    }
+}
+
+#[tokio::test]
+async fn a_syncs_token_is_a_place_in_history() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await.expect("a room");
+    alice.send(&room, "1", "before").await.expect("sent");
+    let before = alice.sync(None, 0, &json!({})).await.expect("a sync");
+    let token = before["next_batch"].as_str().expect("a token").to_owned();
+    act(&bob, &room, "join", json!({})).await;
+    bob.send(&room, "1", "after").await.expect("sent");
+
+    let lazy = escape(&json!({"lazy_load_members": true}).to_string());
+    let newer = get(&alice, &room, &format!("messages?dir=f&from={token}&filter={lazy}")).await.expect("a page");
+    assert_eq!(bodies(&newer), ["after"]);
+    let state = newer["state"].as_array().expect("the senders' members");
+    assert!(state.iter().all(|event| event["state_key"] == *bob.user_id) && state.len() == 1, "{state:?}");
+    let older = get(&alice, &room, &format!("messages?dir=b&limit=1&from={token}")).await.expect("a page");
+    assert_eq!((bodies(&older), older.get("state")), (vec!["before"], None));
+
+    let then = get(&alice, &room, &format!("members?at={token}")).await.expect("members");
+    assert_eq!(members(&then), [&*alice.user_id]);
+    let mut now = get(&alice, &room, "members").await.expect("members");
+    now["chunk"].as_array_mut().expect("a list").sort_by_key(|event| event["state_key"].to_string());
+    assert_eq!(members(&now), [&*alice.user_id, &*bob.user_id]);
+
+    // By this token bob isn't in the room yet: it stands before the joining.
+    let outside = account(&sandbox, "carol").await;
+    let outside_token = outside.sync(None, 0, &json!({})).await.expect("a sync")["next_batch"].to_string();
+    act(&outside, &room, "join", json!({})).await;
+    bob.send(&room, "2", "last").await.expect("sent");
+    let since = outside_token.trim_matches('"');
+    let newer = get(&outside, &room, &format!("messages?dir=f&from={since}")).await.expect("a page");
+    assert_eq!(bodies(&newer), ["last"]);
+
+    // Somebody else's token is none.
+    let foreign = get(&bob, &room, &format!("messages?dir=b&from={token}")).await;
+    refused(foreign, StatusCode::BAD_REQUEST, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
+async fn who_was_never_in_a_room_reads_nothing_of_it() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);
+    let room = alice.create_room(json!({"preset": "private_chat"})).await.expect("a room");
+    alice.send(&room, "1", "closed").await.expect("sent");
+    let bob_reads_nothing = async || {
+        for path in ["messages?dir=b", "state", "members", "state/m.room.create/"] {
+            refused(get(&bob, &room, path).await, StatusCode::FORBIDDEN, "M_FORBIDDEN");
+        }
+    };
+    bob_reads_nothing().await;
+    // Declining an invitation opens nothing, nor does a ban.
+    act(&alice, &room, "invite", json!({"user_id": bob.user_id})).await;
+    act(&bob, &room, "leave", json!({})).await;
+    bob_reads_nothing().await;
+    act(&alice, &room, "ban", json!({"user_id": bob.user_id})).await;
+    bob_reads_nothing().await;
+}
+
+#[tokio::test]
+async fn who_left_reads_up_to_the_leave_until_it_is_forgotten() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await.expect("a room");
+    act(&bob, &room, "join", json!({})).await;
+    alice.send(&room, "1", "with bob").await.expect("sent");
+    act(&bob, &room, "leave", json!({})).await;
+    let missed = alice.send(&room, "2", "without bob").await.expect("sent");
+    // A later ban doesn't widen what bob saw.
+    act(&alice, &room, "ban", json!({"user_id": bob.user_id})).await;
+    let page = get(&bob, &room, "messages?dir=b").await.expect("a page");
+    assert_eq!(bodies(&page), ["with bob"]);
+    refused(get(&bob, &room, &format!("event/{}", escape(&missed))).await, StatusCode::NOT_FOUND, "M_NOT_FOUND");
+    act(&bob, &room, "forget", json!({})).await;
+    refused(get(&bob, &room, "messages?dir=b").await, StatusCode::FORBIDDEN, "M_FORBIDDEN");
+}
