@@ -82,8 +82,7 @@ impl Engine {
                     changed.insert(user_id);
                 }
             }
-            self.sharing_changes(request, answer, &mut changed).await?;
-            answer.devices_changed = changed.into_iter().collect();
+            self.sharing_changes(request, answer, changed).await?;
             progress.at.device_lists = at;
         }
         self.key_counts(request, answer).await
@@ -111,12 +110,13 @@ impl Engine {
         Ok(!mine.is_disjoint(&theirs))
     }
 
-    /// Who came to share an encrypted room with the user (or no longer does), by the member events of this answer.
-    async fn sharing_changes(
+    /// Tells the users whose devices `changed`, and who came to share an encrypted room with the user (or no longer does), by the
+    /// member events of this answer.
+    pub(crate) async fn sharing_changes(
         &self,
         request: &SyncRequest,
         answer: &mut Answer,
-        changed: &mut BTreeSet<OwnedUserId>,
+        mut changed: BTreeSet<OwnedUserId>,
     ) -> Result<(), SyncError> {
         let mut left = BTreeSet::new();
         for (room_id, room) in &answer.joined {
@@ -140,6 +140,7 @@ impl Engine {
             }
         }
         answer.devices_left = left.into_iter().filter(|user| !changed.contains(user)).collect();
+        answer.devices_changed = changed.into_iter().collect();
         Ok(())
     }
 }

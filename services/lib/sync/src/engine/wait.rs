@@ -1,6 +1,6 @@
 //! Waiting for news: a sync that finds nothing holds its positions and a few subscriptions, until something wakes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use polity_bus::{Subject, SubjectKind};
 use polity_core::{
@@ -130,15 +130,18 @@ impl Engine {
         dirty: &Dirty,
     ) -> Result<Option<Answer>, SyncError> {
         let mut answer = Answer::default();
+        let mut members_moved = false;
         for log in &dirty.rooms {
             let subject = Subject::new(SubjectKind::Room, request.viewer.tenant, *log);
             let Some(room_id) = self.rooms.id_of(request.viewer.tenant, *log) else { return Ok(None) };
             let Some(entry) = progress.rooms.get(&request.viewer.token_key, &room_id) else { return Ok(None) };
             let Some(rows) = self.interest.rows_after(subject, entry.position.seq) else { return Ok(None) };
             let Some((last, _)) = rows.last() else { continue };
-            let own = rows.iter().any(|(_, row)| {
-                row.meta.membership.as_ref().is_some_and(|change| change.user_id == request.viewer.user_id)
-            });
+            let mut own = false;
+            for change in rows.iter().filter_map(|(_, row)| row.meta.membership.as_ref()) {
+                members_moved = true;
+                own |= change.user_id == request.viewer.user_id;
+            }
             if own || entry.told != Told::Member || request.full_state {
                 return Ok(None);
             }
@@ -153,6 +156,9 @@ impl Engine {
                 answer.joined.push((room_id.clone(), room));
             }
             progress.rooms.advance(&request.viewer.token_key, &room_id, entry);
+        }
+        if members_moved {
+            self.sharing_changes(request, &mut answer, BTreeSet::new()).await?;
         }
         self.key_counts(request, &mut answer).await?;
         Ok(Some(answer))
