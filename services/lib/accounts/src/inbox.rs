@@ -13,7 +13,9 @@ use crate::{Accounts, Device, DeviceRef, Error};
 
 mod machine;
 
-pub(crate) use machine::InboxMachine;
+#[cfg(test)]
+pub(crate) use machine::FULL;
+pub(crate) use machine::{Deliver, InboxMachine, KEPT, MessageId, Order};
 
 /// Messages in one answer.
 const PAGE: usize = 100;
@@ -38,13 +40,13 @@ pub struct Message {
 }
 
 /// The same for the same sender, transaction and target, and only then.
-fn message_id(from: DeviceRef<'_>, txn: &str, to: DeviceRef<'_>) -> machine::MessageId {
+fn message_id(from: DeviceRef<'_>, txn: &str, to: DeviceRef<'_>) -> MessageId {
     let mut hasher = blake3::Hasher::new_derive_key("polity to-device message v1");
     for part in [from.user_id.as_str(), &from.name(), txn, to.user_id.as_str(), &to.name()] {
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let mut id = machine::MessageId::default();
+    let mut id = MessageId::default();
     hasher.finalize_xof().fill(&mut id);
     id
 }
@@ -61,8 +63,10 @@ impl Accounts {
         let delivered = targets.into_iter().map(|(user_id, device, event)| async move {
             let to =
                 DeviceRef { tenant: from.tenant, user_id: &user_id, device_id: &device.device_id, life: device.life };
-            let message = machine::Deliver { id: message_id(from, txn, to), at_ms, event };
-            self.uses.inboxes.submit(to.inbox(), message).await??;
+            let message = Deliver { id: message_id(from, txn, to), at_ms, event };
+            if self.tell_inbox(to, Order::Deliver(message)).await? > KEPT + machine::AT_ONCE {
+                self.tell_inbox(to, Order::Shrink).await?;
+            }
             Ok(())
         });
         stream::iter(delivered).buffer_unordered(AT_ONCE).try_collect().await
@@ -100,7 +104,12 @@ impl Accounts {
         Ok(targets)
     }
 
-    /// At most 100 messages after a position (from the beginning if the inbox has another life), and the position then.
+    async fn tell_inbox(&self, device: DeviceRef<'_>, order: Order) -> Result<u64, Error> {
+        Ok(self.uses.inboxes.submit(device.inbox(), order).await??)
+    }
+
+    /// At most 100 messages after a position (from the beginning if the inbox has another life), and the position then. The
+    /// device has what stands before that position: now and then that is cleared up.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -109,6 +118,12 @@ impl Accounts {
         let from = if after.life == key.life { after.seq } else { Seq::ZERO };
         let rows = read::after(&*self.store, key, from, PAGE, Consistency::Quorum).await?;
         let last = rows.last().map_or(from, |row| row.seq);
+        if from.get() / machine::AT_ONCE < last.get() / machine::AT_ONCE
+            && from > Seq::ZERO
+            && let Err(error) = self.tell_inbox(device, Order::Acknowledged(from)).await
+        {
+            tracing::debug!(%error, "an inbox isn't cleared up yet");
+        }
         let events = rows.iter().map(|row| Ok(machine::decode(&row.body)?.2)).collect::<Result<_, Error>>()?;
         Ok((events, Position::new(key.life, last)))
     }

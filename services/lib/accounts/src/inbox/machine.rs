@@ -1,8 +1,9 @@
 //! The machine of an inbox. A message has an id: the hash of its sender's device, transaction and target. Rows stay for at least
-//! ten minutes, so the rows themselves say which transactions were there: no index beside the log grows with every message.
+//! ten minutes, so the rows themselves say which transactions were there: no index beside the log grows with every message. Older
+//! ones go when they are acknowledged, or when there are too many.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -19,30 +20,50 @@ const KEY_NONE: u8 = 0;
 const PREFIX: usize = 2 + 8 + ID;
 const ID: usize = 16;
 /// A sender may try again for so long.
-pub(super) const RETRY_MS: u64 = 10 * 60 * 1000;
-/// Ids remembered per inbox: under a flood a retry is known for less long.
-const REMEMBERED: usize = 16_384;
+const RETRY_MS: u64 = 10 * 60 * 1000;
+/// Messages that a device which never syncs keeps: the newest.
+pub(crate) const KEPT: u64 = 20_000;
+/// Messages beyond which none is taken in: they came faster than old ones may go.
+pub(crate) const FULL: u64 = 2 * KEPT;
+/// Rows go so many at once, so that not every acknowledgement is a write.
+pub(super) const AT_ONCE: u64 = 64;
 /// Rows that a load reads at once.
 const PAGE: usize = 500;
 
 /// Which message it is.
-pub(super) type MessageId = [u8; ID];
+pub(crate) type MessageId = [u8; ID];
 
 /// A message for the inbox.
 pub(crate) struct Deliver {
-    pub(super) id: MessageId,
-    pub(super) at_ms: u64,
-    pub(super) event: Bytes,
+    pub(crate) id: MessageId,
+    pub(crate) at_ms: u64,
+    pub(crate) event: Bytes,
 }
+
+/// What an inbox is told.
+pub(crate) enum Order {
+    /// Takes a message in.
+    Deliver(Deliver),
+    /// The device has these: they may go.
+    Acknowledged(Seq),
+    /// The oldest beyond [`KEPT`] are to go.
+    Shrink,
+}
+
+/// How long the inbox is then.
+pub(crate) type Answer = Result<u64, LogError>;
 
 /// See the module.
 pub(crate) struct InboxMachine {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
-    known: HashMap<MessageId, Seq>,
-    /// The same, oldest first.
-    order: VecDeque<(u64, MessageId)>,
+    /// The oldest row.
+    first: Seq,
+    /// The messages of the last ten minutes.
+    known: HashSet<MessageId>,
+    /// The same, oldest first, with time and place.
+    recent: VecDeque<(u64, MessageId, Seq)>,
 }
 
 /// The body of a message's row.
@@ -67,36 +88,61 @@ pub(super) fn decode(body: &Bytes) -> Result<(u64, MessageId, Bytes), LogError> 
 
 impl InboxMachine {
     pub(crate) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, bus, clock, known: HashMap::new(), order: VecDeque::new() }
+        let (known, recent) = (HashSet::new(), VecDeque::new());
+        Self { store, bus, clock, first: Seq::new(1), known, recent }
     }
 
     fn remember(&mut self, at_ms: u64, id: MessageId, seq: Seq) {
-        self.known.insert(id, seq);
-        self.order.push_back((at_ms, id));
-        self.forget(at_ms);
+        if self.known.insert(id) {
+            self.recent.push_back((at_ms, id, seq));
+        }
     }
 
     /// Forgets what nobody sends again.
     fn forget(&mut self, now_ms: u64) {
-        let old = |at_ms: u64| now_ms.saturating_sub(at_ms) > RETRY_MS;
-        while self.order.front().is_some_and(|(at_ms, _)| old(*at_ms)) || self.order.len() > REMEMBERED {
-            if let Some((_, id)) = self.order.pop_front() {
-                self.known.remove(&id);
-            }
+        while let Some((at_ms, id, _)) = self.recent.front()
+            && now_ms.saturating_sub(*at_ms) > RETRY_MS
+        {
+            self.known.remove(id);
+            self.recent.pop_front();
         }
+    }
+
+    fn deliver(&mut self, message: &Deliver, next: Seq) -> Decision<Answer> {
+        let length = next.get() - self.first.get();
+        if self.known.contains(&message.id) {
+            return Decision::Reply(Ok(length));
+        }
+        if length >= FULL {
+            return Decision::Reply(Err(LogError::Overloaded));
+        }
+        self.remember(message.at_ms, message.id, next);
+        let row = NewRow { kind: 1, body: encode(message), ..NewRow::default() };
+        Decision::Append { rows: vec![row], reply: Ok(length + 1), after_projection: false }
+    }
+
+    /// Lets the rows up to `up_to` go, as far as they are old enough.
+    fn trim(&mut self, up_to: Seq, next: Seq) -> Decision<Answer> {
+        let end = self.recent.front().map_or(next, |(_, _, seq)| *seq).min(up_to.next());
+        if end.get() < self.first.get() + AT_ONCE {
+            return Decision::Reply(Ok(next.get() - self.first.get()));
+        }
+        self.first = end;
+        Decision::Trim { up_to: Seq::new(end.get() - 1), reply: Ok(next.get() - end.get()) }
     }
 }
 
 #[async_trait]
 impl Machine for InboxMachine {
-    type Command = Deliver;
-    type Reply = Result<Seq, LogError>;
+    type Command = Order;
+    type Reply = Answer;
 
     async fn load(&mut self, key: LogKey, head: Option<&Head>, _tail: &[LogRow]) -> Result<(), LogError> {
-        let mut at = head.map_or(Seq::ZERO, |head| head.seq);
+        let Some(head) = head else { return Ok(()) };
+        self.first = head.first;
         let oldest_ms = self.clock.now_ms().saturating_sub(RETRY_MS);
-        let mut recent = Vec::new();
-        'reading: while recent.len() < REMEMBERED {
+        let (mut at, mut recent) = (head.seq, Vec::new());
+        'reading: while at >= self.first {
             let rows = read::back(&*self.store, key, at, PAGE).await?;
             let Some(last) = rows.last() else { break };
             at = Seq::new(last.seq.get().saturating_sub(1));
@@ -114,29 +160,28 @@ impl Machine for InboxMachine {
         Ok(())
     }
 
-    async fn prepare(&mut self, _group: &[&Deliver]) -> Result<(), LogError> {
+    async fn prepare(&mut self, _group: &[&Order]) -> Result<(), LogError> {
         self.forget(self.clock.now_ms());
         Ok(())
     }
 
-    fn dedup<'a>(&self, _command: &'a Deliver) -> Option<&'a Dedup> {
+    fn dedup<'a>(&self, _order: &'a Order) -> Option<&'a Dedup> {
         None
     }
 
-    fn repeated(&mut self, _command: &Deliver, row: &RepeatedRow) -> Self::Reply {
-        Ok(row.seq)
+    fn repeated(&mut self, _order: &Order, row: &RepeatedRow) -> Answer {
+        Ok(row.seq.get())
     }
 
-    fn decide(&mut self, message: &Deliver, next: Seq) -> Decision<Self::Reply> {
-        if let Some(seq) = self.known.get(&message.id) {
-            return Decision::Reply(Ok(*seq));
+    fn decide(&mut self, order: &Order, next: Seq) -> Decision<Answer> {
+        match order {
+            Order::Deliver(message) => self.deliver(message, next),
+            Order::Acknowledged(up_to) => self.trim(*up_to, next),
+            Order::Shrink => self.trim(Seq::new(next.get().saturating_sub(KEPT + 1)), next),
         }
-        self.remember(message.at_ms, message.id, next);
-        let row = NewRow { kind: 1, body: encode(message), ..NewRow::default() };
-        Decision::Append { rows: vec![row], reply: Ok(next), after_projection: false }
     }
 
-    fn failed(error: LogError) -> Self::Reply {
+    fn failed(error: LogError) -> Answer {
         Err(error)
     }
 

@@ -1,6 +1,9 @@
 //! Messages to devices.
 
+use polity_log::{Decision, LogError, Machine};
+
 use super::*;
+use crate::inbox::{Deliver, FULL, InboxMachine, KEPT, Order};
 
 fn message(user: &UserId, text: &str) -> Message {
     Message { user_id: user.to_owned(), device_id: None, event: text.to_owned().into() }
@@ -55,4 +58,75 @@ async fn what_is_too_large_is_refused_whole() {
     let refused = accounts.send_to_device(session.device(), "1", some).await;
     assert!(matches!(refused, Err(Error::TooLarge(_))));
     assert!(accounts.inbox_after(session.device(), START).await.unwrap().0.is_empty());
+}
+
+/// Rows of the first bucket of an inbox.
+async fn stored(accounts: &Accounts, session: &Session) -> usize {
+    let partition = polity_store::values_of![TENANT, session.device().inbox().log, 0];
+    let all = polity_store::Bounds::all();
+    let page = accounts.store.scan(&polity_store::schema::LOG, partition, all, 5000, Consistency::Quorum).await;
+    page.unwrap().rows.iter().filter(|row| row.guards.is_none()).count()
+}
+
+#[tokio::test]
+async fn what_a_device_has_goes_after_ten_minutes_and_not_before() {
+    let world = World::new();
+    let accounts = world.start(1).await.accounts;
+    let (user, sender) = (user_id!("@a:b"), registered(&accounts, user_id!("@s:b")).await);
+    let session = registered(&accounts, user).await;
+    let send = async |n: u32| {
+        let text = n.to_string();
+        accounts.send_to_device(sender.device(), &text, vec![message(user, &text)]).await.unwrap();
+    };
+    let mut at = START;
+    for n in 0..200 {
+        send(n).await;
+    }
+    for expected in [100, 100, 0] {
+        let (events, next) = accounts.inbox_after(session.device(), at).await.unwrap();
+        assert_eq!(events.len(), expected);
+        at = next;
+    }
+    // Acknowledged, and tried again by a sender that heard nothing.
+    send(0).await;
+    assert!(accounts.inbox_after(session.device(), at).await.unwrap().0.is_empty());
+    assert_eq!(stored(&accounts, &session).await, 200);
+    world.clock.advance(std::time::Duration::from_secs(11 * 60));
+    for n in 200..260 {
+        send(n).await;
+    }
+    let (events, next) = accounts.inbox_after(session.device(), at).await.unwrap();
+    assert_eq!((events.len(), stored(&accounts, &session).await), (60, 60));
+    // The same token again, and one from before all that: nothing that is there is missed.
+    assert_eq!(accounts.inbox_after(session.device(), at).await.unwrap().0.len(), 60);
+    assert_eq!(accounts.inbox_after(session.device(), START).await.unwrap(), (events, next));
+    // The next process knows where the inbox begins, and what was sent lately.
+    let process = world.start(2).await;
+    process.recover().await;
+    process.accounts.send_to_device(sender.device(), "259", vec![message(user, "259")]).await.unwrap();
+    assert!(process.accounts.inbox_after(session.device(), next).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn an_inbox_that_nobody_reads_keeps_the_newest_and_is_full_at_last() {
+    let world = World::new();
+    let mut machine = InboxMachine::new(Arc::clone(&world.store), Arc::new(LocalBus::new()), world.clock.clone());
+    let deliver = |n: u64, at_ms| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        Order::Deliver(Deliver { id, at_ms, event: "{}".into() })
+    };
+    for n in 1..=FULL {
+        let decision = machine.decide(&deliver(n, 1_000_000), Seq::new(n));
+        assert!(matches!(decision, Decision::Append { reply: Ok(length), .. } if length == n));
+    }
+    let next = Seq::new(FULL + 1);
+    // All of them came within ten minutes: none may go, and no more is taken in.
+    assert!(matches!(machine.decide(&Order::Shrink, next), Decision::Reply(Ok(FULL))));
+    let more = machine.decide(&deliver(FULL + 1, 1_000_000), next);
+    assert!(matches!(more, Decision::Reply(Err(LogError::Overloaded))));
+    world.clock.advance(std::time::Duration::from_secs(11 * 60));
+    machine.prepare(&[]).await.unwrap();
+    let shrunk = machine.decide(&Order::Shrink, next);
+    assert!(matches!(shrunk, Decision::Trim { up_to, reply: Ok(KEPT) } if up_to.get() == FULL - KEPT));
 }
