@@ -51,6 +51,8 @@ pub(super) struct View {
     pub(super) world: Arc<World>,
     /// A process that was killed gets no further than its next step with the store.
     pub(super) killed: AtomicBool,
+    /// Whether it may be killed at any step.
+    pub(super) mortal: bool,
 }
 
 impl World {
@@ -60,12 +62,12 @@ impl World {
             dice: Mutex::new(Dice::new(seed)),
             after_read: Mutex::default(),
             late: Mutex::default(),
-            faults: AtomicBool::new(true),
+            faults: AtomicBool::new(false),
         })
     }
 
-    pub(super) fn view(self: &Arc<Self>) -> Arc<View> {
-        Arc::new(View { world: Arc::clone(self), killed: AtomicBool::new(false) })
+    pub(super) fn view(self: &Arc<Self>, mortal: bool) -> Arc<View> {
+        Arc::new(View { world: Arc::clone(self), killed: AtomicBool::new(false), mortal })
     }
 
     pub(super) fn below(&self, bound: u64) -> u64 {
@@ -135,8 +137,16 @@ impl View {
         for _ in 0..turns {
             tokio::task::yield_now().await;
         }
+        self.may_die(300);
         if self.killed.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// It is killed once in so many times.
+    fn may_die(&self, times: u64) {
+        if self.mortal && self.world.goes_wrong(times) {
+            self.killed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -163,6 +173,8 @@ impl Store for View {
         let write = (table, partition, condition, changes);
         let unknown = Err(StoreError::Unknown("a test's".into()));
         let outcome = if self.world.goes_wrong(6) {
+            // The worst moment.
+            self.may_die(4);
             match self.world.below(4) {
                 0 => drop(self.world.apply(write)),
                 1 => self.world.late.lock().push(write),

@@ -31,9 +31,9 @@ struct Process {
 type Told = Arc<Mutex<BTreeMap<String, Seq>>>;
 
 impl Process {
-    async fn start(world: &Arc<World>, number: u8) -> Self {
+    async fn start(world: &Arc<World>, number: u8, mortal: bool) -> Self {
         let incarnation = IncarnationId::new([number; 16]);
-        let view = world.view();
+        let view = world.view(mortal);
         let store: Arc<dyn Store> = Arc::clone(&view) as _;
         let registry = loop {
             if let Ok(registry) = Registry::join(Arc::clone(&store), incarnation, "test", "n").await {
@@ -79,7 +79,7 @@ fn begin(world: &World) -> u64 {
 }
 
 /// Asks one process after the other until one has done it.
-async fn ask(world: &World, processes: &[Arc<Process>], told: &Told, text: &str, tries: usize) {
+async fn ask(world: &World, processes: &[Arc<Process>], told: &Told, text: &str, tries: u64) {
     for _ in 0..tries {
         let live: Vec<&Arc<Process>> = processes.iter().filter(|process| !process.is_killed()).collect();
         let at = usize::try_from(world.below(live.len() as u64)).unwrap();
@@ -116,7 +116,7 @@ async fn chaos(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, trim
         }
         match world.below(10) {
             // The last process always lives.
-            0 if one.incarnation != processes[processes.len() - 1].incarnation => {
+            0 if one.view.mortal => {
                 one.view.killed.store(true, Ordering::Relaxed);
             }
             1 | 2 if other.incarnation != one.incarnation => {
@@ -144,17 +144,22 @@ async fn chaos(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, trim
 /// Everything goes on until nothing is left to do, although no command comes any more. A new process finishes the dead.
 async fn settle(world: &Arc<World>, processes: &mut Vec<Arc<Process>>) {
     world.faults.store(false, Ordering::Relaxed);
-    let new = Process::start(world, PROCESSES + 1).await;
+    let new = Arc::new(Process::start(world, PROCESSES + 1, false).await);
     for process in &*processes {
         // Who learns that it was closed ends itself.
         if process.is_killed() || state(world, process) != OPEN {
             process.view.killed.store(true, Ordering::Relaxed);
             if state(world, process) != DRAINED {
-                new.recover(process.incarnation).await.unwrap();
+                let live = |other: &&Arc<Process>| !other.is_killed() && state(world, other) == OPEN;
+                let by = processes.iter().rev().find(live).filter(|_| world.below(2) == 0).unwrap_or(&new);
+                if by.recover(process.incarnation).await.is_err() {
+                    // It was closed meanwhile.
+                    new.recover(process.incarnation).await.unwrap();
+                }
             }
         }
     }
-    processes.push(Arc::new(new));
+    processes.push(new);
     for _ in 0..20_000 {
         let mut left = processes.iter().filter(|process| !process.is_killed() && process.logs.loaded() > 0).peekable();
         if left.peek().is_none() {
@@ -200,15 +205,16 @@ async fn run(seed: u64) {
     let start = begin(&world);
     let mut processes = Vec::new();
     for number in 1..=PROCESSES {
-        processes.push(Arc::new(Process::start(&world, number).await));
+        processes.push(Arc::new(Process::start(&world, number, number < PROCESSES).await));
     }
+    world.faults.store(true, Ordering::Relaxed);
     let (told, trimmed): (Told, _) = (Told::default(), AtomicU64::new(0));
     let (clients, commands) = (1 + world.below(CLIENTS), 1 + world.below(COMMANDS));
     let all = (0..clients).map(|client| {
         let (world, processes, told) = (&world, &processes, &told);
         async move {
             for command in 0..commands {
-                ask(world, processes, told, &format!("{client}/{command}"), 4).await;
+                ask(world, processes, told, &format!("{client}/{command}"), 1 + world.below(3)).await;
             }
         }
     });
