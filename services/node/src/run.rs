@@ -23,7 +23,7 @@ use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::Store;
 use polity_store_local::{LocalStore, Options};
 use polity_sync::{
-    engine::{Engine, UnreadCounts},
+    engine::{ChangedUsers, Engine, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -43,6 +43,12 @@ const NODE_CACHE: u64 = 16 << 20;
 const LOADED: usize = 5_000;
 /// Unread counts that are kept, by user and room.
 const UNREAD: usize = 100_000;
+/// Bytes of counts of whole buckets, from which those of users are made.
+const TALLIES: u64 = 16 << 20;
+/// Users whose settings are kept.
+const SETTINGS: usize = 20_000;
+/// Bytes of the rooms of users whose devices changed.
+const CHANGED_USERS: u64 = 8 << 20;
 /// Logs in the head map.
 const HEADS: usize = 200_000;
 /// How often idle logs are looked for.
@@ -190,7 +196,9 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         accounts: Arc::clone(&accounts),
         rooms: Arc::new(reader),
         heads,
-        unread: UnreadCounts::new(UNREAD),
+        unread: UnreadCounts::new(UNREAD, TALLIES),
+        settings: SettingsCache::new(SETTINGS),
+        changed_users: ChangedUsers::new(CHANGED_USERS),
         interest: Arc::clone(&interest),
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
         clock: Arc::clone(&clock),

@@ -179,7 +179,14 @@ fn notifies(event: &Pdu) -> bool {
     }
 }
 
+/// Whether an event mentions the whole room. A notice doesn't: the rule that keeps it silent stands before that of mentions.
 fn mentions_room(event: &Pdu) -> bool {
-    event.content().get().contains("m.mentions")
-        && content_of(event).get("m.mentions").and_then(|mentions| mentions.get("room")) == Some(&Value::Bool(true))
+    // Hardly any content has mentions: looking for the word is cheaper than reading it all.
+    if !event.content().get().contains("m.mentions") {
+        return false;
+    }
+    let content = content_of(event);
+    let is_notice = *event.event_type() == TimelineEventType::RoomMessage
+        && content.get("msgtype") == Some(&Value::from("m.notice"));
+    !is_notice && content.get("m.mentions").and_then(|mentions| mentions.get("room")) == Some(&Value::Bool(true))
 }

@@ -60,9 +60,8 @@ fn announce(reader: &Reader, event: EphemeralEvent) {
     let subject = Subject::new(SubjectKind::RoomEphemeral, reader.key.tenant, reader.key.log);
     // Here at once, elsewhere by the bus: who asks this process next sees it.
     let room = (reader.key.tenant, reader.key.log);
-    if reader.api.engine.ephemeral.apply(room, event.clone(), reader.api.clock.monotonic()) {
-        reader.api.engine.interest.wake(subject);
-    }
+    let engine = &reader.api.engine;
+    engine.ephemeral.apply(room, event.clone(), reader.api.clock.monotonic(), || engine.interest.wake(subject));
     reader.api.bus.publish(subject, event.encode());
 }
 

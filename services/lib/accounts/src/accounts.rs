@@ -1,9 +1,9 @@
 //! The door to users' records, inboxes and device lists.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use polity_bus::Bus;
-use polity_core::{Clock, Random, Seq, TenantId};
+use polity_core::{Clock, LogId, Random, Seq, TenantId};
 use polity_log::{Env, LogError, Logs, Recover};
 use polity_store::Store;
 use ruma_common::{OwnedUserId, UserId};
@@ -118,18 +118,6 @@ impl Accounts {
         self.uses.drain(deadline.saturating_duration_since(Instant::now())).await && settled
     }
 
-    /// The position of a user's record now.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn record_position(&self, tenant: TenantId, user_id: &UserId) -> Result<Seq, Error> {
-        let key = record::log(tenant, user_id);
-        let store = &*self.store;
-        let hint = polity_log::read::projected_seq(store, key).await?;
-        let found = polity_log::read::head(store, key, hint, polity_store::Consistency::Quorum).await?;
-        Ok(found.map_or(Seq::ZERO, |found| found.head.seq))
-    }
-
     pub(crate) async fn entry(
         &self,
         tenant: TenantId,
@@ -195,11 +183,21 @@ impl Accounts {
         Ok(())
     }
 
-    /// Whose devices changed after a position of the tenant's log, and the position then.
+    /// The tenant's log of device-list changes.
+    #[must_use]
+    pub fn device_lists_log(&self, tenant: TenantId) -> LogId {
+        lists::log(tenant).log
+    }
+
+    /// Whose devices changed after a position of the tenant's log, each with the newest row that says so; and the position then.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn device_lists_after(&self, tenant: TenantId, after: Seq) -> Result<(Vec<OwnedUserId>, Seq), Error> {
+    pub async fn device_lists_after(
+        &self,
+        tenant: TenantId,
+        after: Seq,
+    ) -> Result<(BTreeMap<OwnedUserId, Seq>, Seq), Error> {
         lists::after(&*self.store, tenant, after).await
     }
 

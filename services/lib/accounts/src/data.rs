@@ -88,12 +88,22 @@ impl Accounts {
         self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await
     }
 
-    /// All account data: of every scope.
+    /// All account data, of every scope, and the position of the record for which it holds.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn all_account_data(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
-        record::entries(&*self.store, tenant, user_id, kind::ACCOUNT_DATA, None).await
+    pub async fn account_data_now(&self, tenant: TenantId, user_id: &UserId) -> Result<(Vec<Entry>, Seq), Error> {
+        let projected = polity_log::read::projected_seq(&*self.store, record::log(tenant, user_id)).await?;
+        let mut entries = record::entries(&*self.store, tenant, user_id, kind::ACCOUNT_DATA, None).await?;
+        // Entries are written after their rows: those of the newest rows may be missing.
+        let (changes, at) = self.account_data_after(tenant, user_id, projected).await?;
+        for Change { scope, key, value, .. } in changes {
+            match entries.iter_mut().find(|entry| (&entry.scope, &entry.key) == (&scope, &key)) {
+                Some(entry) => entry.value = value,
+                None => entries.push(Entry { scope, key, value, seq: at }),
+            }
+        }
+        Ok((entries, at))
     }
 
     /// What account data changed after a position: scope, key and value; and the position of the record then.

@@ -18,7 +18,7 @@ pub(crate) use machine::FULL;
 pub(crate) use machine::{Deliver, InboxMachine, KEPT, MessageId, Order};
 
 /// Messages in one answer.
-const PAGE: usize = 100;
+pub const INBOX_PAGE: usize = 100;
 /// Devices that one request reaches.
 const TARGETS: usize = 10_000;
 /// Bytes that one request leaves in inboxes.
@@ -116,7 +116,7 @@ impl Accounts {
     pub async fn inbox_after(&self, device: DeviceRef<'_>, after: Position) -> Result<(Vec<Bytes>, Position), Error> {
         let key = device.inbox();
         let from = if after.life == key.life { after.seq } else { Seq::ZERO };
-        let rows = read::after(&*self.store, key, from, PAGE, Consistency::Quorum).await?;
+        let rows = read::after(&*self.store, key, from, INBOX_PAGE, Consistency::Quorum).await?;
         let last = rows.last().map_or(from, |row| row.seq);
         if from.get() / machine::AT_ONCE < last.get() / machine::AT_ONCE
             && from > Seq::ZERO

@@ -29,7 +29,7 @@ pub use accounts::{Accounts, Uses};
 pub use cross_signing::CrossSigningKey;
 pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;
-pub use inbox::Message;
+pub use inbox::{INBOX_PAGE, Message};
 pub use jobs::RoomWork;
 pub use login::{LoggedIn, NewDevice};
 pub use one_time::{OneTimeKey, Uploaded};

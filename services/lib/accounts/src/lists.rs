@@ -2,7 +2,7 @@
 //! together are one row.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -97,16 +97,21 @@ impl Machine for ListMachine {
     }
 }
 
-pub(crate) async fn after(store: &dyn Store, tenant: TenantId, after: Seq) -> Result<(Vec<OwnedUserId>, Seq), Error> {
+/// Whose devices changed after a row, each with the newest row that says so, and the log's last row.
+pub(crate) async fn after(
+    store: &dyn Store,
+    tenant: TenantId,
+    after: Seq,
+) -> Result<(BTreeMap<OwnedUserId, Seq>, Seq), Error> {
     const PAGE: usize = 1000;
-    let (mut at, mut users) = (after, BTreeSet::new());
+    let (mut at, mut users) = (after, BTreeMap::new());
     loop {
         let rows = read::after(store, log(tenant), at, PAGE, Consistency::Quorum).await?;
         let full = rows.len() == PAGE;
         at = rows.last().map_or(at, |row| row.seq);
-        users.extend(rows.iter().filter_map(|row| decode(&row.body)));
+        users.extend(rows.iter().filter_map(|row| Some((decode(&row.body)?, row.seq))));
         if !full {
-            return Ok((users.into_iter().collect(), at));
+            return Ok((users, at));
         }
     }
 }

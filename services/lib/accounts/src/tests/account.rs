@@ -21,7 +21,7 @@ async fn a_registration_logs_in_with_the_same_row() {
     let new = NewAccount { device: Some(NewDevice::default()), ..NewAccount::default() };
     let logged_in = accounts.register(TENANT, user, new).await.unwrap().unwrap();
     accounts.resolve(TENANT, server_name!("b"), &logged_in.access_token).await.unwrap();
-    assert_eq!(accounts.record_position(TENANT, user).await.unwrap(), Seq::new(1));
+    assert_eq!(accounts.account_data_now(TENANT, user).await.unwrap().1, Seq::new(1));
 }
 
 #[tokio::test]

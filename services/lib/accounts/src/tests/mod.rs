@@ -120,17 +120,17 @@ async fn account_data_and_device_lists_are_told_by_position() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
     let session = registered(&accounts, user).await;
-    let before = accounts.record_position(TENANT, user).await.unwrap();
+    let (_, before) = accounts.account_data_now(TENANT, user).await.unwrap();
     for value in [b"1", b"2"] {
         accounts.set_account_data(TENANT, user, ("!r", "m.tag"), value.to_vec()).await.unwrap();
     }
     let (changes, at) = accounts.account_data_after(TENANT, user, before).await.unwrap();
     assert_eq!(changes.iter().map(|c| c.value.clone()).collect::<Vec<_>>(), [Some(b"2".to_vec())]);
-    assert_eq!(accounts.record_position(TENANT, user).await.unwrap(), at);
+    assert_eq!(accounts.account_data_now(TENANT, user).await.unwrap().1, at);
     let lists = accounts.device_lists_position(TENANT).await.unwrap();
     accounts.set_device_keys(session.device(), b"{}".to_vec()).await.unwrap();
     let (users, at) = accounts.device_lists_after(TENANT, lists).await.unwrap();
-    assert_eq!((users, at > lists), (vec![user.to_owned()], true));
+    assert_eq!((users, at > lists), ([(user.to_owned(), at)].into(), true));
     assert!(matches!(accounts.profile(TENANT, user_id!("@x:b"), "displayname").await, Err(Error::NoAccount)));
     assert_eq!(accounts.profile(TENANT, user, "displayname").await.unwrap().as_deref(), Some("a"));
 }

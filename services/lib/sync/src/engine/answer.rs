@@ -1,7 +1,7 @@
 //! What a sync finds, before it is written for one of the protocols.
 
 use bytes::Bytes;
-use ruma_common::{OwnedRoomId, OwnedUserId};
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 /// Everything that is new to a client. Events are rendered JSON.
 #[derive(Debug, Default)]
@@ -41,8 +41,10 @@ pub struct JoinedRoom {
     pub ephemeral: Vec<Bytes>,
     /// The user's account data for the room.
     pub account_data: Vec<Bytes>,
-    /// Unread counts.
+    /// Unread counts: of the whole room, or of the main timeline if threads are counted apart.
     pub unread: Unread,
+    /// Unread counts of threads, by their roots, where the filter asks for them.
+    pub unread_threads: Option<Vec<(OwnedEventId, Unread)>>,
     /// Names for the room, when they changed.
     pub summary: Option<Summary>,
 }
@@ -87,11 +89,10 @@ pub struct Unread {
     pub highlights: u64,
 }
 
-impl std::ops::Add for Unread {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { notifications: self.notifications + other.notifications, highlights: self.highlights + other.highlights }
+impl std::ops::AddAssign for Unread {
+    fn add_assign(&mut self, other: Self) {
+        self.notifications += other.notifications;
+        self.highlights += other.highlights;
     }
 }
 
@@ -142,6 +143,11 @@ impl Answer {
 }
 
 impl StateSection {
+    pub(crate) fn is_empty(&self) -> bool {
+        let (Self::Before(events) | Self::After(events)) = self;
+        events.is_empty()
+    }
+
     fn size(&self) -> usize {
         let (events, times) = match self {
             Self::Before(events) => (events, 1),

@@ -1,49 +1,56 @@
-//! What is new to a client, everywhere.
+//! What is new to a client: everywhere, or in the rooms that are said to have moved.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use polity_core::{
-    LogKey, Position, Seq,
+    LogKey,
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
 use polity_store::rooms::Membership;
 use ruma_common::{OwnedRoomId, RoomId};
 
 use super::{
-    Answer, Engine, SyncError, SyncRequest,
+    Answer, Engine, JoinedRoom, SyncError, SyncRequest,
     pass::RoomPass,
+    progress::Progress,
     room::{Outcome, Section},
-    token::KnownRooms,
+    settings::Settings,
+    sharing::Sharing,
 };
 use crate::filter;
 
 /// A user's rooms, and how the user stands in each.
 pub(crate) type Memberships = Vec<(OwnedRoomId, Membership)>;
 
-/// The positions of a client, but for its rooms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Positions {
-    /// In the user's record.
-    pub record: Seq,
-    /// In the inbox.
-    pub inbox: Position,
-    /// In the device-list changes.
-    pub device_lists: Seq,
-    /// In this process's memory.
-    pub ephemeral: EphemeralPosition,
-}
+/// Room account data that is new, by room.
+pub(crate) type RoomAccountData = HashMap<OwnedRoomId, Vec<Bytes>>;
 
-/// What a client knows, while it waits.
-pub(crate) struct Progress {
-    /// Its positions.
-    pub at: Positions,
-    /// Its rooms.
-    pub rooms: KnownRooms,
-    /// Whether it knows nothing at all.
-    pub initial: bool,
+/// One look for one request.
+pub(crate) struct Look<'a> {
+    /// The request.
+    pub request: &'a SyncRequest,
+    /// What the user has set.
+    pub settings: Arc<Settings>,
+    /// When the answer is made (Unix milliseconds).
+    pub now_ms: u64,
+    /// The answer so far.
+    pub answer: Answer,
+    /// Who came to share encrypted rooms with the user, and who may no longer do.
+    pub sharing: Sharing,
 }
 
 impl Engine {
+    /// Begins a look at the state of now.
+    pub(crate) async fn begin_look<'a>(&self, request: &'a SyncRequest) -> Result<Look<'a>, SyncError> {
+        let settings = self.settings(&request.viewer).await?;
+        let now_ms = self.clock.now_ms();
+        Ok(Look { request, settings, now_ms, answer: Answer::default(), sharing: Sharing::default() })
+    }
+
     /// Looks everywhere. `progress` becomes what the client knows after the answer.
     pub(crate) async fn collect(
         &self,
@@ -51,54 +58,82 @@ impl Engine {
         progress: &mut Progress,
         memberships: &[(OwnedRoomId, Membership)],
     ) -> Result<Answer, SyncError> {
-        let mut answer = Answer::default();
         let ephemeral_now = self.ephemeral.position();
-        let known = self.record_news(request, progress, &mut answer).await?;
-        let names = short_names(request, memberships);
+        let mut answer = Answer::default();
+        let account_data = self.record_news(request, progress, &mut answer).await?;
+        let mut look = self.begin_look(request).await?;
+        look.answer = answer;
+        let key = &request.viewer.token_key;
+        progress.rooms.note_collisions(memberships.iter().map(|(room_id, _)| key.room(room_id.as_str())));
         for (room_id, row) in memberships {
-            if !filter::concerns(&request.filter, room_id) {
-                continue;
+            if filter::concerns(&request.filter, room_id) {
+                self.look_at(&mut look, progress, (room_id, Some(row)), progress.at.ephemeral).await?;
             }
-            let entry = progress.rooms.get(&request.viewer.token_key, room_id);
-            let alone = names.get(&request.viewer.token_key.room(room_id.as_str())).copied() == Some(1);
-            self.look(request, progress, &mut answer, (room_id, Some(row), entry, alone)).await?;
         }
-        self.room_account_data(request, progress, known, &mut answer).await?;
-        self.device_news(request, progress, &mut answer).await?;
+        self.room_account_data(&mut look, progress, account_data).await?;
+        let answer = self.device_news(look, progress, Some(memberships)).await?;
+        progress.at.ephemeral = ephemeral_now;
+        Ok(answer)
+    }
+
+    /// Looks at some of the rooms that the client is told of, and for whatever isn't a room's.
+    pub(crate) async fn collect_rooms(
+        &self,
+        request: &SyncRequest,
+        progress: &mut Progress,
+        rooms: &BTreeSet<OwnedRoomId>,
+        ephemeral_now: EphemeralPosition,
+    ) -> Result<Answer, SyncError> {
+        let mut look = self.begin_look(request).await?;
+        for room_id in rooms {
+            let known = progress.rooms.get(&request.viewer.token_key, room_id).is_some();
+            // Without its row: late rows change nothing, the room's own decide.
+            if known && filter::concerns(&request.filter, room_id) {
+                self.look_at(&mut look, progress, (room_id, None), progress.at.ephemeral).await?;
+            }
+        }
+        let answer = self.device_news(look, progress, None).await?;
         progress.at.ephemeral = ephemeral_now;
         Ok(answer)
     }
 
     /// Looks at one room and notes what the client will know of it.
-    pub(crate) async fn look(
+    async fn look_at(
         &self,
-        request: &SyncRequest,
+        look: &mut Look<'_>,
         progress: &mut Progress,
-        answer: &mut Answer,
-        (room_id, row, entry, alone): (&RoomId, Option<&Membership>, Option<RoomEntry>, bool),
+        (room_id, row): (&RoomId, Option<&Membership>),
+        ephemeral: EphemeralPosition,
     ) -> Result<(), SyncError> {
-        let worth_a_look = row.is_some_and(|row| matches!(row.membership.as_str(), "join" | "invite" | "knock"));
-        if entry.is_none() && !worth_a_look {
+        let request = look.request;
+        let entry = progress.rooms.get(&request.viewer.token_key, room_id);
+        let in_room = row.is_some_and(|row| matches!(row.membership.as_str(), "join" | "invite" | "knock"));
+        let archived = progress.knows.forgot_its_rooms()
+            || (progress.knows == super::progress::Knows::Nothing && request.filter.room.include_leave);
+        if entry.is_none() && !in_room && !archived {
             return Ok(());
         }
         let Some(key) = self.rooms.key(request.viewer.tenant, room_id).await? else { return Ok(()) };
         if let Some(entry) = entry
             && !request.full_state
-            && self.is_unmoved(key, entry, row, progress.at.ephemeral)
+            && self.is_unmoved(key, entry, row, ephemeral)
         {
             return Ok(());
         }
         let Some(head) = self.rooms.head(key).await? else { return Ok(()) };
-        let pass =
-            RoomPass { engine: self, request, room_id: room_id.to_owned(), key, head, now_ms: self.clock.now_ms() };
-        let Outcome { section, entry: next } = pass.outcome(entry, row, progress.at.ephemeral).await?;
-        progress.rooms.set(&request.viewer.token_key, room_id, next, alone);
+        let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
+        let room_id = room_id.to_owned();
+        let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows: progress.knows };
+        let Outcome { section, entry: next, sharing } = pass.outcome(entry, row, ephemeral).await?;
+        progress.rooms.set(&request.viewer.token_key, &pass.room_id, next);
+        look.sharing.add(sharing);
+        let (room_id, answer) = (pass.room_id, &mut look.answer);
         match section {
             Section::None => {}
-            Section::Joined(room) => answer.joined.push((room_id.to_owned(), *room)),
-            Section::Left(room) => answer.left.push((room_id.to_owned(), *room)),
-            Section::Stripped(Told::Knocking, events) => answer.knocked.push((room_id.to_owned(), events)),
-            Section::Stripped(_, events) => answer.invited.push((room_id.to_owned(), events)),
+            Section::Joined(room) => answer.joined.push((room_id, *room)),
+            Section::Left(room) => answer.left.push((room_id, *room)),
+            Section::Stripped(Told::Knocking, events) => answer.knocked.push((room_id, events)),
+            Section::Stripped(_, events) => answer.invited.push((room_id, events)),
         }
         Ok(())
     }
@@ -116,42 +151,26 @@ impl Engine {
         let head_known = self.heads.get(key.tenant, key.log) == Some(seq);
         let row_older = row.is_none_or(|row| row.position.seq <= seq);
         let waits_for_rows_only = entry.told != Told::Member;
-        let quiet = waits_for_rows_only
-            || self.ephemeral.since((key.tenant, key.log), ephemeral) == crate::ephemeral::Changes::default();
-        same_life && row_older && (head_known || waits_for_rows_only) && quiet
+        same_life
+            && row_older
+            && (head_known || waits_for_rows_only)
+            && (waits_for_rows_only || !self.ephemeral.moved((key.tenant, key.log), ephemeral))
     }
-}
 
-/// How many of the user's rooms have each short name.
-fn short_names(
-    request: &SyncRequest,
-    memberships: &[(OwnedRoomId, Membership)],
-) -> HashMap<polity_core::sync_token::RoomRef, usize> {
-    let mut names = HashMap::with_capacity(memberships.len());
-    for (room_id, _) in memberships {
-        *names.entry(request.viewer.token_key.room(room_id.as_str())).or_default() += 1;
-    }
-    names
-}
-
-/// Room account data that is new, by room.
-pub(crate) type RoomAccountData = HashMap<OwnedRoomId, Vec<bytes::Bytes>>;
-
-impl Engine {
     /// Puts room account data into the sections of its rooms, also of those that have nothing else.
-    pub(crate) async fn room_account_data(
+    async fn room_account_data(
         &self,
-        request: &SyncRequest,
+        look: &mut Look<'_>,
         progress: &Progress,
         mut news: RoomAccountData,
-        answer: &mut Answer,
     ) -> Result<(), SyncError> {
-        for (room_id, room) in &mut answer.joined {
+        for (room_id, room) in &mut look.answer.joined {
             room.account_data = news.remove(room_id).unwrap_or_default();
         }
-        for (room_id, room) in &mut answer.left {
+        for (room_id, room) in &mut look.answer.left {
             room.account_data = news.remove(room_id).unwrap_or_default();
         }
+        let request = look.request;
         for (room_id, events) in news {
             let entry = progress.rooms.get(&request.viewer.token_key, &room_id);
             if entry.is_none_or(|entry| entry.told != Told::Member) {
@@ -159,12 +178,23 @@ impl Engine {
             }
             let Some(key) = self.rooms.key(request.viewer.tenant, &room_id).await? else { continue };
             let Some(head) = self.rooms.head(key).await? else { continue };
-            let now_ms = self.clock.now_ms();
-            let pass =
-                RoomPass { engine: self, request, room_id: room_id.clone(), key, head: Arc::clone(&head), now_ms };
-            let room = super::JoinedRoom { account_data: events, unread: pass.unread().await?, ..Default::default() };
-            answer.joined.push((room_id, room));
+            let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
+            let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows: progress.knows };
+            let mut room = JoinedRoom { account_data: events, ..JoinedRoom::default() };
+            pass.count_unread(&mut room).await?;
+            look.answer.joined.push((pass.room_id, room));
         }
         Ok(())
     }
+}
+
+/// The names that stand more than once.
+pub(crate) fn repeated<T: std::hash::Hash + Eq + Clone>(names: impl Iterator<Item = T>) -> HashSet<T> {
+    let (mut once, mut twice) = (HashSet::new(), HashSet::new());
+    for name in names {
+        if !once.insert(name.clone()) {
+            twice.insert(name);
+        }
+    }
+    twice
 }

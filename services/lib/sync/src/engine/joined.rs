@@ -1,19 +1,18 @@
 //! The section of a room that the user is in.
 
-use std::collections::BTreeSet;
-
+use bytes::Bytes;
 use polity_core::{Seq, sync_token::EphemeralPosition};
-use ruma_common::OwnedEventId;
 
 use super::{
     SyncError,
     pass::{Rendered, RoomPass},
-    window,
+    sharing::Sharing,
+    stretch::Stays,
+    unread::counts,
 };
 use crate::{
     engine::{JoinedRoom, StateSection, Summary},
     ephemeral, filter,
-    read::{Part, StateView},
 };
 
 /// How the client knows the room so far.
@@ -21,115 +20,68 @@ use crate::{
 pub(crate) enum Known {
     /// Not at all: everything is new.
     Nothing,
+    /// Up to a row, but of an earlier stretch of the user's: the timeline goes on there, all state is told.
+    Before(Seq),
     /// Up to a row.
     UpTo(Seq),
 }
 
+impl Known {
+    /// The last row that the client knows.
+    pub(crate) fn seq(self) -> Seq {
+        match self {
+            Self::Nothing => Seq::ZERO,
+            Self::Before(seq) | Self::UpTo(seq) => seq,
+        }
+    }
+
+    /// Whether the client knows this stretch of the user's in the room.
+    fn is_this_stretch(self) -> bool {
+        matches!(self, Self::UpTo(_))
+    }
+}
+
 impl RoomPass<'_> {
-    /// What is new in a room that the user is in, up to the head; `None` if nothing is.
+    /// What is new in a room that the user is in, up to the head (`None` if nothing is), and whose devices the client begins or
+    /// ends to follow by it.
     pub(crate) async fn joined(
         &self,
         known: Known,
-        ephemeral: EphemeralPosition,
-    ) -> Result<Option<JoinedRoom>, SyncError> {
-        let after = match known {
-            Known::Nothing => Seq::ZERO,
-            Known::UpTo(seq) => seq,
-        };
-        let new_rows = self.head.seq > after;
-        let full = known == Known::Nothing || self.request.full_state;
-        let mut room = JoinedRoom::default();
-        if new_rows || full {
-            let rendered = self.timeline(after, self.head.seq, true).await?;
-            room.state = self.state(known, &rendered, full).await?;
-            let changed = full || self.summary_changed(after).await?;
-            room.summary = changed.then(|| self.summary());
+        stays: Stays,
+        position: EphemeralPosition,
+    ) -> Result<(Option<JoinedRoom>, Sharing), SyncError> {
+        let after = known.seq();
+        let full = !known.is_this_stretch() || self.request.full_state;
+        let mut room = JoinedRoom { state: self.no_state(), ..JoinedRoom::default() };
+        let (mut sharing, mut told) = (Sharing::default(), full);
+        if self.head.seq > after || full {
+            let rendered = self.timeline(after, self.head.seq, stays).await?;
+            let had = self.had(known, &rendered).await?;
+            room.state = self.state(&had, &rendered).await?;
+            room.summary = (full || had.renames()).then(|| self.summary());
+            sharing = self.sharing(&had).await?;
+            told |= room.summary.is_some() || !room.state.is_empty() || self.is_worth_telling(&rendered);
             room.timeline = rendered.timeline;
-        } else if self.request.state_after {
-            room.state = StateSection::After(Vec::new());
         }
-        room.ephemeral = self.ephemeral(known, ephemeral).await?;
-        if !new_rows && !full && room.ephemeral.is_empty() {
-            return Ok(None);
+        room.ephemeral = self.ephemeral(known, position).await?;
+        if !told && room.ephemeral.is_empty() {
+            return Ok((None, sharing));
         }
-        room.unread = self.unread().await?;
-        Ok(Some(room))
+        self.count_unread(&mut room).await?;
+        Ok((Some(room), sharing))
     }
 
-    /// The state section: the difference between what the client has and the timeline's start (or end).
-    pub(crate) async fn state(&self, known: Known, rendered: &Rendered, full: bool) -> Result<StateSection, SyncError> {
-        let target = if self.request.state_after { &rendered.end } else { &rendered.start };
-        let lazy = filter::is_lazy(&self.request.filter.room.state);
-        let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
-        match known {
-            Known::UpTo(seq) if !full => {
-                // A timeline with all changes as events leaves nothing to say before it.
-                if self.request.state_after || !rendered.complete {
-                    let had = window::state_after(&self.engine.rooms, self.key, seq).await?;
-                    self.changes(&had, target, lazy, &mut wanted).await?;
-                }
-            }
-            _ => self.everything(target, lazy, &mut wanted).await?,
-        }
-        if lazy {
-            self.members_of_timeline(target, rendered, &mut wanted).await?;
-        }
-        let ids: Vec<_> = wanted.iter().map(|id| &**id).collect();
-        let events = self.render_state(&ids).await?;
-        Ok(if self.request.state_after { StateSection::After(events) } else { StateSection::Before(events) })
+    /// Whether a timeline has an event, or is about some that change what is unread.
+    fn is_worth_telling(&self, rendered: &Rendered) -> bool {
+        let touches_counts = |row| counts(row, self.viewer_for_counts()) || row.meta.redacts.is_some();
+        rendered.timeline.limited
+            || !rendered.timeline.events.is_empty()
+            || rendered.rows.iter().any(|row| touches_counts(&**row))
     }
 
-    async fn changes(
-        &self,
-        had: &StateView,
-        target: &StateView,
-        lazy: bool,
-        wanted: &mut BTreeSet<OwnedEventId>,
-    ) -> Result<(), SyncError> {
-        for change in self.engine.rooms.diff(self.key, self.head.room.generation, had, target).await? {
-            let own = change.state_key == self.request.viewer.user_id.as_str();
-            if !lazy || change.event_type != "m.room.member" || own {
-                wanted.extend(change.now);
-            }
-        }
-        Ok(())
-    }
-
-    async fn everything(
-        &self,
-        target: &StateView,
-        lazy: bool,
-        wanted: &mut BTreeSet<OwnedEventId>,
-    ) -> Result<(), SyncError> {
-        let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
-        wanted.extend(rooms.entries(self.key, generation, target, Part::Entries).await?.into_iter().map(|(_, id)| id));
-        if lazy {
-            let heroes = self.head.room.summary.heroes.iter();
-            for user_id in heroes.chain([&self.request.viewer.user_id]) {
-                wanted.extend(rooms.state_id(self.key, generation, target, "m.room.member", user_id.as_str()).await?);
-            }
-        } else {
-            wanted.extend(
-                rooms.entries(self.key, generation, target, Part::Members).await?.into_iter().map(|(_, id)| id),
-            );
-        }
-        Ok(())
-    }
-
-    /// Lazily loaded: the members that the timeline's events need.
-    async fn members_of_timeline(
-        &self,
-        target: &StateView,
-        rendered: &Rendered,
-        wanted: &mut BTreeSet<OwnedEventId>,
-    ) -> Result<(), SyncError> {
-        for sender in &rendered.senders {
-            let generation = self.head.room.generation;
-            let member =
-                self.engine.rooms.state_id(self.key, generation, target, "m.room.member", sender.as_str()).await?;
-            wanted.extend(member);
-        }
-        Ok(())
+    /// The section of a room whose state didn't change.
+    fn no_state(&self) -> StateSection {
+        if self.request.state_after { StateSection::After(Vec::new()) } else { StateSection::default() }
     }
 
     /// What the room is named by.
@@ -141,39 +93,30 @@ impl RoomPass<'_> {
         Summary { joined: summary.joined, invited: summary.invited, heroes }
     }
 
-    /// Whether a membership or the name changed since a row.
-    async fn summary_changed(&self, after: Seq) -> Result<bool, SyncError> {
-        let had = window::state_after(&self.engine.rooms, self.key, after).await?;
-        if had.roots == self.head.room.roots && had.changes.is_empty() {
-            return Ok(false);
-        }
-        let now = StateView::at_roots(self.head.room.roots);
-        let changes = self.engine.rooms.diff(self.key, self.head.room.generation, &had, &now).await?;
-        Ok(changes.iter().any(|change| {
-            matches!(change.event_type.as_str(), "m.room.member" | "m.room.name" | "m.room.canonical_alias")
-        }))
-    }
-
-    async fn ephemeral(&self, known: Known, position: EphemeralPosition) -> Result<Vec<bytes::Bytes>, SyncError> {
-        let events = &self.request.filter.room.ephemeral;
-        if !filter::room_passes(events, &self.room_id) {
+    async fn ephemeral(&self, known: Known, position: EphemeralPosition) -> Result<Vec<Bytes>, SyncError> {
+        let (events, room) = (&self.request.filter.room.ephemeral, (self.key.tenant, self.key.log));
+        if known.is_this_stretch() && !self.engine.ephemeral.moved(room, position)
+            || !filter::room_passes(events, &self.room_id)
+        {
             return Ok(Vec::new());
         }
-        let position = if known == Known::Nothing { EphemeralPosition::default() } else { position };
-        let changes = self.engine.ephemeral.since((self.key.tenant, self.key.log), position);
+        let position = if known.is_this_stretch() { position } else { EphemeralPosition::default() };
+        let changes = self.engine.ephemeral.since(room, position);
         let mut out = Vec::new();
-        if let Some(users) = changes.typing.filter(|users| known != Known::Nothing || !users.is_empty())
+        if let Some(users) = changes.typing.filter(|users| known.is_this_stretch() || !users.is_empty())
             && filter::type_passes(events.types.as_deref(), &events.not_types, "m.typing")
         {
-            out.push(ephemeral::typing_event(&users));
+            let shown: Vec<_> = users.into_iter().filter(|user| !self.settings.ignores(user)).collect();
+            out.push(ephemeral::typing_event(&shown));
         }
         if filter::type_passes(events.types.as_deref(), &events.not_types, "m.receipt") {
             let viewer = &self.request.viewer.user_id;
-            let receipts = if changes.receipts_incomplete {
+            let mut receipts = if changes.receipts_incomplete {
                 self.engine.stored_receipts(self.key, viewer).await?
             } else {
                 changes.receipts
             };
+            receipts.retain(|receipt| !self.settings.ignores(&receipt.user_id));
             out.extend(ephemeral::receipts_event(&receipts, viewer));
         }
         Ok(out)

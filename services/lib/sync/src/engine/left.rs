@@ -3,11 +3,8 @@
 use bytes::Bytes;
 use polity_core::Seq;
 
-use super::{SyncError, joined::Known, pass::RoomPass, visibility::Seen};
-use crate::{
-    engine::LeftRoom,
-    read::{StateView, render_stripped},
-};
+use super::{SyncError, joined::Known, pass::RoomPass, sharing::Sharing, stretch::Stays, window};
+use crate::{engine::LeftRoom, read::render_stripped};
 
 /// State that somebody who isn't in a room may see of it.
 const STRIPPED: &[&str] = &[
@@ -21,20 +18,24 @@ const STRIPPED: &[&str] = &[
 ];
 
 impl RoomPass<'_> {
-    /// What happened up to the row that took the user out.
-    pub(crate) async fn left(&self, after: Seq, leave: Seq) -> Result<LeftRoom, SyncError> {
-        let rendered = self.timeline(after, leave, true).await?;
+    /// What happened after a row (or ever) up to the one that took the user out, and with whom the user shares a room less.
+    pub(crate) async fn left(&self, after: Seq, leave: Seq) -> Result<(LeftRoom, Sharing), SyncError> {
+        let rendered = self.timeline(after, leave, Stays::Until(leave)).await?;
         let known = if after == Seq::ZERO { Known::Nothing } else { Known::UpTo(after) };
-        let state = self.state(known, &rendered, self.request.full_state).await?;
-        Ok(LeftRoom { timeline: rendered.timeline, state, account_data: Vec::new() })
+        let had = self.had(known, &rendered).await?;
+        let state = self.state(&had, &rendered).await?;
+        let before = Seq::new(leave.get().saturating_sub(1));
+        let before = window::state_after(&self.engine.rooms, self.key, before).await?;
+        let sharing = self.unshared(&before).await?;
+        Ok((LeftRoom { timeline: rendered.timeline, state, account_data: Vec::new() }, sharing))
     }
 
     /// The one row that ended an invitation or a knock: nothing else of the room is the user's to see.
     pub(crate) async fn declined(&self, leave: Seq) -> Result<LeftRoom, SyncError> {
         let mut room = LeftRoom::default();
         if let Some(row) = self.engine.rooms.back(self.key, leave, 1).await?.pop() {
-            let seen = Seen { visible: true, membership: "leave".to_owned() };
-            room.timeline.events.extend(self.render(&row, &seen, None).await?);
+            let membership = self.own_change(&row).await?.flatten();
+            room.timeline.events.extend(self.render(&row, membership.as_deref().unwrap_or("leave"), None).await?);
         }
         Ok(room)
     }
@@ -42,7 +43,7 @@ impl RoomPass<'_> {
     /// The stripped state of an invitation or a knock, as it stands at the head, with who invited.
     pub(crate) async fn stripped(&self) -> Result<Vec<Bytes>, SyncError> {
         let rooms = &self.engine.rooms;
-        let state = StateView::at_roots(self.head.room.roots);
+        let state = self.now();
         let mut out = Vec::new();
         for event_type in STRIPPED {
             let row = rooms.state_event(self.key, &state, event_type, "").await?;

@@ -2,15 +2,19 @@
 
 mod answer;
 mod collect;
-mod counted;
 mod error;
 mod joined;
 mod left;
 mod news;
 mod pass;
+mod progress;
 mod redactions;
 mod request;
 mod room;
+mod settings;
+mod sharing;
+mod state;
+mod stretch;
 mod token;
 mod unread;
 mod visibility;
@@ -32,9 +36,11 @@ use crate::{
 };
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
-pub use counted::UnreadCounts;
 pub use error::SyncError;
 pub use request::{SyncRequest, Viewer};
+pub use settings::SettingsCache;
+pub use sharing::ChangedUsers;
+pub use unread::UnreadCounts;
 
 /// The engine: one a process. It has no truth of its own.
 pub struct Engine {
@@ -48,6 +54,10 @@ pub struct Engine {
     pub heads: Arc<HeadMap>,
     /// Unread counts worked out before.
     pub unread: UnreadCounts,
+    /// What users have set.
+    pub settings: SettingsCache,
+    /// Rooms of users whose devices changed.
+    pub changed_users: ChangedUsers,
     /// Who waits.
     pub interest: Arc<Interest<StoredRow>>,
     /// Typing and receipts.

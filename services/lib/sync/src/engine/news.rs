@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use polity_store::rooms::memberships;
-use ruma_common::{OwnedRoomId, OwnedUserId, UserId};
+use polity_accounts::INBOX_PAGE;
+use polity_store::rooms::Membership;
+use ruma_common::{OwnedRoomId, OwnedUserId};
 
 use super::{
     Answer, Engine, SyncError, SyncRequest,
-    collect::{Progress, RoomAccountData},
+    collect::{Look, RoomAccountData},
+    progress::{Knows, Progress},
+    sharing::Mine,
 };
-use crate::{filter, read::ReadError};
+use crate::filter;
 
 impl Engine {
     /// Account data: the global one goes into the answer, that of rooms is given back.
@@ -21,22 +24,22 @@ impl Engine {
         answer: &mut Answer,
     ) -> Result<RoomAccountData, SyncError> {
         let viewer = &request.viewer;
-        let entries: Vec<(String, String, Option<Vec<u8>>)> = if progress.initial {
-            // The position first: what changes in between is told again, not missed.
-            progress.at.record = self.accounts.record_position(viewer.tenant, &viewer.user_id).await?;
-            let all = self.accounts.all_account_data(viewer.tenant, &viewer.user_id).await?;
+        let whole = progress.knows.lacks_the_record();
+        let after = progress.at.record;
+        let log = crate::user_log(viewer.tenant, &viewer.user_id);
+        if !whole && self.heads.get(viewer.tenant, log) == Some(after) {
+            return Ok(RoomAccountData::new());
+        }
+        let entries: Vec<(String, String, Option<Vec<u8>>)> = if whole {
+            let (all, at) = self.accounts.account_data_now(viewer.tenant, &viewer.user_id).await?;
+            progress.at.record = at;
             all.into_iter().map(|entry| (entry.scope, entry.key, entry.value)).collect()
         } else {
-            let after = progress.at.record;
-            let log = crate::user_log(viewer.tenant, &viewer.user_id);
-            if self.heads.get(viewer.tenant, log) == Some(after) {
-                return Ok(RoomAccountData::new());
-            }
             let (changes, at) = self.accounts.account_data_after(viewer.tenant, &viewer.user_id, after).await?;
             progress.at.record = at;
-            self.heads.moved(viewer.tenant, log, at);
             changes.into_iter().map(|change| (change.scope, change.key, change.value)).collect()
         };
+        self.heads.moved(viewer.tenant, log, progress.at.record);
         let mut rooms = RoomAccountData::new();
         for (scope, key, value) in entries {
             let event = render(&key, value.as_deref().unwrap_or(b"{}"));
@@ -47,12 +50,18 @@ impl Engine {
                 }
             } else if let Ok(room_id) = OwnedRoomId::try_from(scope) {
                 let wanted = &request.filter.room.account_data;
-                if filter::type_passes(wanted.types.as_deref(), &wanted.not_types, &key) {
+                if filter::concerns(&request.filter, &room_id)
+                    && filter::room_passes(wanted, &room_id)
+                    && filter::type_passes(wanted.types.as_deref(), &wanted.not_types, &key)
+                {
                     rooms.entry(room_id).or_default().push(event);
                 }
             }
         }
-        if progress.initial && !answer.account_data.iter().any(|event| event.starts_with(b"{\"type\":\"m.push_rules\""))
+        let wanted = &request.filter.account_data;
+        if whole
+            && filter::type_passes(wanted.types.as_deref(), &wanted.not_types, "m.push_rules")
+            && !answer.account_data.iter().any(|event| event.starts_with(b"{\"type\":\"m.push_rules\""))
         {
             let rules = self.accounts.push_rules(viewer.tenant, &viewer.user_id).await?;
             answer.account_data.push(render("m.push_rules", &rules));
@@ -60,36 +69,71 @@ impl Engine {
         Ok(rooms)
     }
 
-    /// To-device messages, device lists and key counts.
+    /// To-device messages, device lists and key counts; the whole answer.
     pub(crate) async fn device_news(
         &self,
-        request: &SyncRequest,
+        mut look: Look<'_>,
         progress: &mut Progress,
-        answer: &mut Answer,
+        rows: Option<&[(OwnedRoomId, Membership)]>,
+    ) -> Result<Answer, SyncError> {
+        let viewer = &look.request.viewer;
+        let inbox = progress.inbox;
+        let read = progress.at.inbox.life == inbox.life
+            && self.heads.get(viewer.tenant, inbox.log) == Some(progress.at.inbox.seq);
+        if !read {
+            let (events, at) = self.accounts.inbox_after(viewer.device(), progress.at.inbox).await?;
+            if events.len() < INBOX_PAGE && at.life == inbox.life {
+                self.heads.moved(viewer.tenant, inbox.log, at.seq);
+            }
+            look.answer.to_device = events;
+            progress.at.inbox = at;
+        }
+        self.device_list_news(&mut look, progress, rows).await?;
+        self.key_counts(look.request, &mut look.answer).await?;
+        Ok(look.answer)
+    }
+
+    /// Whose devices the client begins, goes on (anew) or ends to follow.
+    async fn device_list_news(
+        &self,
+        look: &mut Look<'_>,
+        progress: &mut Progress,
+        rows: Option<&[(OwnedRoomId, Membership)]>,
     ) -> Result<(), SyncError> {
-        let viewer = &request.viewer;
-        let (events, at) = self.accounts.inbox_after(viewer.device(), progress.at.inbox).await?;
-        answer.to_device = events;
-        progress.at.inbox = at;
-        if progress.initial {
+        let viewer = &look.request.viewer;
+        if progress.knows.lacks_the_record() {
             progress.at.device_lists = self.accounts.device_lists_position(viewer.tenant).await?;
-        } else {
-            let after = progress.at.device_lists;
+        }
+        let after = progress.at.device_lists;
+        let log = self.accounts.device_lists_log(viewer.tenant);
+        let moved = self.heads.get(viewer.tenant, log) != Some(after);
+        let sharing = std::mem::take(&mut look.sharing);
+        if progress.knows == Knows::Nothing || (!moved && sharing.came.is_empty() && sharing.went.is_empty()) {
+            return Ok(());
+        }
+        let mut changed: BTreeSet<OwnedUserId> = sharing.came;
+        let mine = Mine::new(self, look.request, rows).await?;
+        if moved {
             let (users, at) = self.accounts.device_lists_after(viewer.tenant, after).await?;
-            let mut changed: BTreeSet<OwnedUserId> = BTreeSet::new();
-            for user_id in users {
-                if user_id == viewer.user_id || self.share_a_room(request, &user_id).await? {
+            for (user_id, changed_at) in users {
+                if user_id == viewer.user_id || mine.has_changed_user(&user_id, changed_at).await? {
                     changed.insert(user_id);
                 }
             }
-            self.sharing_changes(request, answer, changed).await?;
             progress.at.device_lists = at;
+            self.heads.moved(viewer.tenant, log, at);
         }
-        self.key_counts(request, answer).await
+        for user_id in sharing.went.difference(&changed) {
+            if *user_id != viewer.user_id && !mine.has_user(user_id).await? {
+                look.answer.devices_left.push(user_id.clone());
+            }
+        }
+        look.answer.devices_changed = changed.into_iter().collect();
+        Ok(())
     }
 
     /// How many one-time keys the device has left.
-    pub(crate) async fn key_counts(&self, request: &SyncRequest, answer: &mut Answer) -> Result<(), SyncError> {
+    async fn key_counts(&self, request: &SyncRequest, answer: &mut Answer) -> Result<(), SyncError> {
         let (counts, unused) = self.accounts.key_counts(request.viewer.device()).await?;
         answer.one_time_keys = counts.into_iter().collect();
         if !answer.one_time_keys.iter().any(|(algorithm, _)| algorithm == "signed_curve25519") {
@@ -99,61 +143,6 @@ impl Engine {
         answer.unused_fallback_keys = unused;
         Ok(())
     }
-
-    async fn share_a_room(&self, request: &SyncRequest, other: &UserId) -> Result<bool, SyncError> {
-        let joined = |user_id| async move {
-            let rows = memberships(&*self.store, request.viewer.tenant, user_id).await.map_err(ReadError::from)?;
-            let rooms = rows.into_iter().filter(|(_, row)| row.membership == "join").map(|(room_id, _)| room_id);
-            Ok::<BTreeSet<OwnedRoomId>, SyncError>(rooms.collect())
-        };
-        let (mine, theirs) = (joined(&*request.viewer.user_id).await?, joined(other).await?);
-        Ok(!mine.is_disjoint(&theirs))
-    }
-
-    /// Tells the users whose devices `changed`, and who came to share an encrypted room with the user (or no longer does), by the
-    /// member events of this answer.
-    pub(crate) async fn sharing_changes(
-        &self,
-        request: &SyncRequest,
-        answer: &mut Answer,
-        mut changed: BTreeSet<OwnedUserId>,
-    ) -> Result<(), SyncError> {
-        let mut left = BTreeSet::new();
-        for (room_id, room) in &answer.joined {
-            let Some(key) = self.rooms.key(request.viewer.tenant, room_id).await? else { continue };
-            let Some(head) = self.rooms.head(key).await? else { continue };
-            if head.room.summary.encryption.is_none() {
-                continue;
-            }
-            let state = match &room.state {
-                super::StateSection::Before(events) | super::StateSection::After(events) => events,
-            };
-            for (user_id, membership) in state.iter().chain(&room.timeline.events).filter_map(member_of) {
-                if user_id == request.viewer.user_id {
-                    continue;
-                }
-                match membership.as_str() {
-                    "join" => drop(changed.insert(user_id)),
-                    "leave" | "ban" if !self.share_a_room(request, &user_id).await? => drop(left.insert(user_id)),
-                    _ => {}
-                }
-            }
-        }
-        answer.devices_left = left.into_iter().filter(|user| !changed.contains(user)).collect();
-        answer.devices_changed = changed.into_iter().collect();
-        Ok(())
-    }
-}
-
-/// Whose membership a rendered event is of, and what it is.
-fn member_of(event: &Bytes) -> Option<(OwnedUserId, String)> {
-    // Rendered events begin with their type.
-    if !event.starts_with(b"{\"type\":\"m.room.member\"") {
-        return None;
-    }
-    let event: serde_json::Value = serde_json::from_slice(event).ok()?;
-    let user_id = OwnedUserId::try_from(event["state_key"].as_str()?).ok()?;
-    Some((user_id, event["content"]["membership"].as_str()?.to_owned()))
 }
 
 fn render(event_type: &str, content: &[u8]) -> Bytes {

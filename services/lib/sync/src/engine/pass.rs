@@ -4,18 +4,21 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use polity_core::{LogKey, Seq};
-use ruma_common::{EventId, OwnedRoomId, OwnedUserId};
+use ruma_common::{EventId, OwnedRoomId};
 
 use super::{
     Engine, SyncError, SyncRequest,
-    visibility::{self, Seen},
+    progress::Knows,
+    settings::Settings,
+    stretch::Stays,
+    visibility,
     window::{self, Window},
 };
 use crate::{
     engine::Timeline,
     filter,
     page_token::PageToken,
-    read::{RoomState, StateView, StoredRow, Unsigned, render},
+    read::{Event, RoomState, StateView, StoredRow, Unsigned, render},
 };
 
 /// A room as one request sees it.
@@ -24,6 +27,8 @@ pub(crate) struct RoomPass<'a> {
     pub engine: &'a Engine,
     /// The request.
     pub request: &'a SyncRequest,
+    /// What its user has set.
+    pub settings: Arc<Settings>,
     /// The room.
     pub room_id: OwnedRoomId,
     /// Its log.
@@ -32,61 +37,93 @@ pub(crate) struct RoomPass<'a> {
     pub head: Arc<RoomState>,
     /// When the answer is made (Unix milliseconds).
     pub now_ms: u64,
+    /// What the client's token said.
+    pub knows: Knows,
 }
 
 /// A timeline with what is needed to work out the state beside it.
 pub(crate) struct Rendered {
     /// For the client.
     pub timeline: Timeline,
-    /// The state before its first row.
+    /// The rows looked at, oldest first, without a hole.
+    pub rows: Vec<Arc<StoredRow>>,
+    /// Those whose events the client gets, by their place.
+    pub shown: Vec<usize>,
+    /// The state before the first row.
     pub start: StateView,
-    /// The state after its last row.
+    /// The state after the last row.
     pub end: StateView,
-    /// Who sent its events.
-    pub senders: Vec<OwnedUserId>,
-    /// Whether all state changes since the last sync stand in it as events.
-    pub complete: bool,
+}
+
+impl Rendered {
+    /// The events that the client gets.
+    pub(crate) fn shown_events(&self) -> impl Iterator<Item = &Event> {
+        self.shown.iter().filter_map(|at| self.rows[*at].event.as_ref())
+    }
 }
 
 impl RoomPass<'_> {
-    /// The timeline of the rows with `after < seq <= to`. `was_member`: the user has been in the room since those rows.
-    pub(crate) async fn timeline(&self, after: Seq, to: Seq, was_member: bool) -> Result<Rendered, SyncError> {
+    /// The timeline of the rows with `after < seq <= to`, of a user who was in the room at some of them.
+    pub(crate) async fn timeline(&self, after: Seq, to: Seq, stays: Stays) -> Result<Rendered, SyncError> {
         let events = &self.request.filter.room.timeline;
         let limit = filter::timeline_limit(&self.request.filter);
-        let shown_at_all = filter::room_passes(events, &self.room_id);
         let rooms = &self.engine.rooms;
-        let window = window::window(rooms, self.key, (after, to), events, limit).await?;
-        let start = match window.rows.first() {
+        let Window { rows, shown, limited } = window::window(rooms, self.key, (after, to), events, limit).await?;
+        let start = match rows.first() {
             Some(first) => window::state_before(rooms, self.key, first).await?,
             None => window::state_after(rooms, self.key, to).await?,
         };
-        let seen =
-            visibility::decide(rooms, self.key, &self.request.viewer.user_id, &start, &window.rows, was_member).await?;
-        let end = window.rows.iter().fold(start.clone(), |state, row| state.after(row));
-        let hidden = window.shown.iter().any(|at| !seen[*at].visible);
-        let redactions = self.engine.redactions(self.key, &self.head, &window.rows).await?;
-        let mut rendered = Vec::with_capacity(window.shown.len());
-        let mut senders = Vec::new();
-        for at in window.shown.iter().copied().filter(|at| shown_at_all && seen[*at].visible) {
-            let row = &window.rows[at];
-            if let Some(event) = self.render(row, &seen[at], redactions.get(&row.seq)).await? {
-                rendered.push(event);
-                senders.extend(row.event.as_ref().map(|event| event.sender.clone()));
+        // Whoever was told as a member and stayed sees everything.
+        let seen = if stays == Stays::Throughout {
+            None
+        } else {
+            Some(visibility::decide(rooms, self.key, &self.request.viewer.user_id, &start, &rows, true).await?)
+        };
+        let end = rows.iter().fold(start.clone(), |state, row| state.after(row));
+        let redactions = self.redactions_of(&rows, to).await?;
+        let (mut rendered, mut told) = (Vec::with_capacity(shown.len()), Vec::with_capacity(shown.len()));
+        for at in shown.into_iter().filter(|_| filter::room_passes(events, &self.room_id)) {
+            let (row, seen) = (&rows[at], seen.as_ref().map(|seen| &seen[at]));
+            if seen.is_none_or(|seen| seen.visible) && !self.is_from_ignored(row) {
+                let membership = seen.map_or("join", |seen| &seen.membership);
+                if let Some(event) = self.render(row, membership, redactions.get(&row.seq)).await? {
+                    rendered.push(event);
+                    told.push(at);
+                }
             }
         }
-        senders.sort();
-        senders.dedup();
-        let prev_batch = window.rows.first().map(|first| PageToken::before(first.seq).to_string());
-        let timeline = Timeline { events: rendered, limited: window.limited, prev_batch };
-        let complete = !window.limited && !window.filtered && !hidden && only_events(&window);
-        Ok(Rendered { timeline, start, end, senders, complete })
+        // Who was here before may hold an older part of the timeline: what comes now doesn't follow it.
+        let limited = limited || (after == Seq::ZERO && self.knows != Knows::Nothing);
+        let prev_batch = rows.first().map(|first| PageToken::before(first.seq).to_string());
+        let timeline = Timeline { events: rendered, limited, prev_batch };
+        Ok(Rendered { timeline, rows, shown: told, start, end })
     }
 
-    /// One row's event for this client.
+    /// The redacted ones of some rows without a hole up to `to`.
+    async fn redactions_of(&self, rows: &[Arc<StoredRow>], to: Seq) -> Result<Redactions, SyncError> {
+        if to < self.head.seq {
+            return self.engine.redactions(self.key, &self.head, rows).await;
+        }
+        // Whatever redacts one of the room's last rows stands among them. The first one counts.
+        let mut out = Redactions::new();
+        for row in rows {
+            if let Some((_, Some(target))) = &row.meta.redacts {
+                out.entry(*target).or_insert_with(|| Arc::clone(row));
+            }
+        }
+        Ok(out)
+    }
+
+    /// State of users whom the viewer ignores is told: without it the room would be another one.
+    fn is_from_ignored(&self, row: &StoredRow) -> bool {
+        row.event.as_ref().is_some_and(|event| event.state_key.is_none() && self.settings.ignores(&event.sender))
+    }
+
+    /// One row's event for this client, which was a `membership` at it.
     pub(crate) async fn render(
         &self,
         row: &Arc<StoredRow>,
-        seen: &Seen,
+        membership: &str,
         redacted_by: Option<&Arc<StoredRow>>,
     ) -> Result<Option<Bytes>, SyncError> {
         let Some(event) = &row.event else { return Ok(None) };
@@ -95,11 +132,10 @@ impl RoomPass<'_> {
             Some(before) => self.engine.rooms.event(self.key.tenant, before).await?,
             None => None,
         };
-        let device = self.request.viewer.sending_device();
         let unsigned = Unsigned {
             age_ms: Some(self.now_ms.saturating_sub(event.origin_server_ts)),
-            membership: Some(&seen.membership),
-            transaction_id: row.transaction_of(&device),
+            membership: Some(membership),
+            transaction_id: self.request.viewer.transaction_of(row),
             replaced: replaced.as_deref().and_then(|row| row.event.as_ref()),
             redacted_because: None,
         };
@@ -112,7 +148,6 @@ impl RoomPass<'_> {
     /// State events by their ids, for a state section.
     pub(crate) async fn render_state(&self, event_ids: &[&EventId]) -> Result<Vec<Bytes>, SyncError> {
         let events = &self.request.filter.room.state;
-        let device = self.request.viewer.sending_device();
         let mut out = Vec::with_capacity(event_ids.len());
         for event_id in event_ids {
             let Some(row) = self.engine.rooms.event(self.key.tenant, event_id).await? else { continue };
@@ -120,18 +155,13 @@ impl RoomPass<'_> {
             let facets = filter::Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url: None };
             if filter::passes(events, facets) && filter::room_passes(events, &self.room_id) {
                 let age_ms = Some(self.now_ms.saturating_sub(event.origin_server_ts));
-                let transaction_id = row.transaction_of(&device);
+                let transaction_id = self.request.viewer.transaction_of(&row);
                 let unsigned = Unsigned { age_ms, transaction_id, ..Unsigned::default() };
                 out.extend(render(&row, None, &unsigned));
             }
         }
         Ok(out)
     }
-}
-
-/// Whether every change of state in the window is a state event that is shown.
-fn only_events(window: &Window) -> bool {
-    window.rows.iter().all(|row| row.meta.deltas.is_empty() || row.event.is_some())
 }
 
 /// Redacting rows by the number of the redacted one.

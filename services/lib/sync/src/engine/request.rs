@@ -7,6 +7,8 @@ use polity_core::{TenantId, sync_token::TokenKey};
 use ruma_client_api::filter::FilterDefinition;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
+use crate::read::StoredRow;
+
 /// Who asks.
 #[derive(Clone)]
 pub struct Viewer {
@@ -56,5 +58,12 @@ impl Viewer {
     #[must_use]
     pub fn sending_device(&self) -> String {
         crate::sending_device(&self.user_id, &self.device_id)
+    }
+
+    /// The transaction id of a row that this device sent.
+    pub(crate) fn transaction_of<'a>(&self, row: &'a StoredRow) -> Option<&'a str> {
+        // Most rows are somebody else's: told without making the device's name.
+        let sent = row.event.as_ref().is_some_and(|event| event.sender == self.user_id);
+        if sent { row.transaction_of(&self.sending_device()) } else { None }
     }
 }

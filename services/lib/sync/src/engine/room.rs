@@ -1,18 +1,25 @@
 //! What one room contributes to an answer: the token's entry, the user's membership row and the room's own rows decide (design,
 //! section 4). Each branch stands for a rule whose violation has a counterexample in the model.
 
+use bytes::Bytes;
 use polity_core::{
     Seq,
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
-use polity_store::rooms::Membership;
+use polity_store::rooms::{self, Membership};
 
-use super::{SyncError, joined::Known, pass::RoomPass};
+use super::{
+    SyncError,
+    joined::Known,
+    pass::RoomPass,
+    progress::Knows,
+    sharing::Sharing,
+    stretch::{Stays, is_in},
+};
 use crate::{
     engine::{JoinedRoom, LeftRoom},
-    read::StateView,
+    read::ReadError,
 };
-use bytes::Bytes;
 
 /// A room's contribution.
 #[derive(Debug)]
@@ -33,11 +40,21 @@ pub(crate) struct Outcome {
     pub section: Section,
     /// For the token.
     pub entry: Option<RoomEntry>,
+    /// Whose devices the client begins or ends to follow.
+    pub sharing: Sharing,
 }
 
 impl Outcome {
+    fn new(section: Section, entry: Option<RoomEntry>) -> Self {
+        Self { section, entry, sharing: Sharing::default() }
+    }
+
     fn unchanged(entry: Option<RoomEntry>) -> Self {
-        Self { section: Section::None, entry }
+        Self::new(Section::None, entry)
+    }
+
+    fn left(room: LeftRoom) -> Self {
+        Self::new(Section::Left(Box::new(room)), None)
     }
 }
 
@@ -50,40 +67,52 @@ impl RoomPass<'_> {
         ephemeral: EphemeralPosition,
     ) -> Result<Outcome, SyncError> {
         match entry {
-            None => self.enter(ephemeral).await,
-            Some(entry) if entry.position.life != self.key.life => self.other_life(ephemeral).await,
+            None => match self.archived(row).await? {
+                Some(outcome) => Ok(outcome),
+                None => self.enter(None, ephemeral).await,
+            },
+            Some(entry) if entry.position.life != self.key.life => self.other_life(entry, ephemeral).await,
             Some(entry) if entry.told == Told::Member => self.member(entry, row, ephemeral).await,
             Some(entry) => self.invited(entry, row, ephemeral).await,
         }
     }
 
-    /// A room enters the token only by the user's state at the head, at the head's position.
-    async fn enter(&self, ephemeral: EphemeralPosition) -> Result<Outcome, SyncError> {
+    /// A room enters the token only by the user's state at the head, at the head's position. `entry` stays if it doesn't enter.
+    async fn enter(&self, entry: Option<RoomEntry>, ephemeral: EphemeralPosition) -> Result<Outcome, SyncError> {
         let at_head = |told| Some(RoomEntry { told, position: self.head_position() });
-        match self.own_membership().await?.as_deref() {
-            Some("join") => {
-                let room = self.joined(Known::Nothing, ephemeral).await?.unwrap_or_default();
-                Ok(Outcome { section: Section::Joined(Box::new(room)), entry: at_head(Told::Member) })
+        let Some((membership, sender)) = self.own_membership().await? else { return Ok(Outcome::unchanged(entry)) };
+        match membership.as_str() {
+            "join" => {
+                let known = match entry {
+                    Some(entry) if entry.told == Told::Member => Known::Before(entry.position.seq),
+                    _ => Known::Nothing,
+                };
+                let (room, sharing) = self.joined(known, Stays::AtTheEnd, ephemeral).await?;
+                let section = Section::Joined(Box::new(room.unwrap_or_default()));
+                Ok(Outcome { sharing, ..Outcome::new(section, at_head(Told::Member)) })
             }
-            Some("invite") => Ok(Outcome {
-                section: Section::Stripped(Told::Invited, self.stripped().await?),
-                entry: at_head(Told::Invited),
-            }),
-            Some("knock") => Ok(Outcome {
-                section: Section::Stripped(Told::Knocking, self.stripped().await?),
-                entry: at_head(Told::Knocking),
-            }),
-            _ => Ok(Outcome::unchanged(None)),
+            // Not told, and told as soon as the user no longer ignores who sent it.
+            "invite" if self.settings.ignores(&sender) => Ok(Outcome::unchanged(entry)),
+            "invite" => {
+                Ok(Outcome::new(Section::Stripped(Told::Invited, self.stripped().await?), at_head(Told::Invited)))
+            }
+            "knock" => {
+                Ok(Outcome::new(Section::Stripped(Told::Knocking, self.stripped().await?), at_head(Told::Knocking)))
+            }
+            _ => Ok(Outcome::unchanged(entry)),
         }
     }
 
-    /// The life that the client knows is gone: newly joined if this one says so, else an empty leave.
-    async fn other_life(&self, ephemeral: EphemeralPosition) -> Result<Outcome, SyncError> {
-        let entered = self.enter(ephemeral).await?;
-        if entered.entry.is_some() {
-            return Ok(entered);
-        }
-        Ok(Outcome { section: Section::Left(Box::default()), entry: None })
+    /// The life that the client knows is gone: newly joined if this one says so, else an empty leave. An invitation of the new life
+    /// replaces only an invitation: who was told as a member learns first that that is over.
+    async fn other_life(&self, entry: RoomEntry, ephemeral: EphemeralPosition) -> Result<Outcome, SyncError> {
+        let entered = self.enter(None, ephemeral).await?;
+        let replaces = match entered.entry.map(|entry| entry.told) {
+            Some(Told::Member) => true,
+            Some(_) => entry.told != Told::Member,
+            None => false,
+        };
+        Ok(if replaces { entered } else { Outcome::left(LeftRoom::default()) })
     }
 
     async fn member(
@@ -95,20 +124,19 @@ impl RoomPass<'_> {
         let seq = entry.position.seq;
         let later = row.filter(|row| row.position.life == self.key.life && row.position.seq > seq);
         let rejoined = later.is_some_and(|row| row.membership == "join" && row.since > seq);
-        if rejoined && self.own_membership().await?.as_deref() == Some("join") {
-            return self.enter(ephemeral).await;
+        if rejoined && self.own_membership().await?.is_some_and(|(membership, _)| membership == "join") {
+            return self.enter(Some(entry), ephemeral).await;
         }
         // The room's own rows decide: the first one whose effect takes the user out ends it.
-        if self.head.seq > seq
-            && let Some(leave) = self.leaves_after(seq).await?
-        {
-            let room = self.left(seq, leave).await?;
-            return Ok(Outcome { section: Section::Left(Box::new(room)), entry: None });
+        let stays = self.stays(seq).await?;
+        if let Stays::Until(leave) = stays {
+            let (room, sharing) = self.left(seq, leave).await?;
+            return Ok(Outcome { sharing, ..Outcome::left(room) });
         }
-        let position = self.head_position();
-        let entry = Some(RoomEntry { told: Told::Member, position });
-        let room = self.joined(Known::UpTo(seq), ephemeral).await?;
-        Ok(Outcome { section: room.map_or(Section::None, |room| Section::Joined(Box::new(room))), entry })
+        let entry = Some(RoomEntry { told: Told::Member, position: self.head_position() });
+        let (room, sharing) = self.joined(Known::UpTo(seq), stays, ephemeral).await?;
+        let section = room.map_or(Section::None, |room| Section::Joined(Box::new(room)));
+        Ok(Outcome { sharing, ..Outcome::new(section, entry) })
     }
 
     async fn invited(
@@ -120,60 +148,43 @@ impl RoomPass<'_> {
         let seq = entry.position.seq;
         let later = row.filter(|row| row.position.life == self.key.life && row.position.seq > seq);
         let Some(row) = later else { return Ok(Outcome::unchanged(Some(entry))) };
-        if matches!(row.membership.as_str(), "join" | "invite" | "knock") {
-            let entered = self.enter(ephemeral).await?;
-            if entered.entry.is_some() {
-                return Ok(entered);
-            }
+        if matches!(row.membership.as_str(), "leave" | "ban") {
+            return Ok(Outcome::left(self.declined(row.position.seq).await?));
         }
-        // Never dropped without its leave: the row names it, or the room's rows do.
-        let leave = if matches!(row.membership.as_str(), "leave" | "ban") {
-            Some(row.position.seq)
-        } else {
-            self.leaves_after(seq).await?
-        };
-        match leave {
-            Some(leave) => Ok(Outcome { section: Section::Left(Box::new(self.declined(leave).await?)), entry: None }),
+        let entered = self.enter(Some(entry), ephemeral).await?;
+        if entered.entry != Some(entry) || self.own_membership().await?.is_some_and(|(now, _)| is_in(&now)) {
+            return Ok(entered);
+        }
+        // Never dropped without its leave: the row is behind, so the room's rows name it.
+        match self.ended(seq).await? {
+            Some(leave) => Ok(Outcome::left(self.declined(leave).await?)),
             None => Ok(Outcome::unchanged(Some(entry))),
         }
     }
 
-    /// The first row after `seq`, up to the head, whose effect on the state takes the user out.
-    async fn leaves_after(&self, seq: Seq) -> Result<Option<Seq>, SyncError> {
-        let user_id = &self.request.viewer.user_id;
-        let now = StateView::at_roots(self.head.room.roots);
-        let had = super::window::state_after(&self.engine.rooms, self.key, seq).await?;
-        let generation = self.head.room.generation;
-        // Most often the user's own entry didn't change at all, and no row need be read for that.
-        let id = |state: StateView| async move {
-            self.engine.rooms.state_id(self.key, generation, &state, "m.room.member", user_id.as_str()).await
-        };
-        if id(had).await? == id(now).await? {
+    /// A room that the client doesn't name and the user has left: told if the client may not know that, or asks for such rooms.
+    async fn archived(&self, row: Option<&Membership>) -> Result<Option<Outcome>, SyncError> {
+        let Some(row) = row.filter(|row| matches!(row.membership.as_str(), "leave" | "ban")) else { return Ok(None) };
+        if row.position.life != self.key.life {
             return Ok(None);
         }
-        let mut from = seq;
-        while from < self.head.seq {
-            let rows = self.engine.rooms.after(self.key, from, 500).await?;
-            let Some(last) = rows.last() else { break };
-            from = last.seq;
-            let leave = rows.iter().filter(|row| row.seq <= self.head.seq).find(|row| {
-                row.meta.membership.as_ref().is_some_and(|change| {
-                    change.user_id == *user_id && matches!(change.membership.as_str(), "leave" | "ban")
-                })
-            });
-            if let Some(row) = leave {
-                return Ok(Some(row.seq));
-            }
+        if self.knows.forgot_its_rooms() {
+            return Ok(Some(Outcome::left(self.declined(row.position.seq).await?)));
         }
-        Ok(None)
-    }
-
-    /// What the user is at the head.
-    pub(crate) async fn own_membership(&self) -> Result<Option<String>, SyncError> {
-        let state = StateView::at_roots(self.head.room.roots);
-        let user_id = self.request.viewer.user_id.as_str();
-        let row = self.engine.rooms.state_event(self.key, &state, "m.room.member", user_id).await?;
-        Ok(row.and_then(|row| row.event.as_ref().and_then(|event| event.content_text("membership"))))
+        if self.knows != Knows::Nothing || !self.request.filter.room.include_leave {
+            return Ok(None);
+        }
+        let viewer = &self.request.viewer;
+        let forgotten = rooms::forgotten(&*self.engine.store, viewer.tenant, &viewer.user_id, &self.room_id).await;
+        let forgotten = forgotten.map_err(ReadError::from)?;
+        if forgotten.is_some_and(|at| at.life == row.position.life && at.seq >= row.since) {
+            return Ok(Some(Outcome::unchanged(None)));
+        }
+        let room = match self.last_in(row.position.seq).await? {
+            Some(leave) => self.left(Seq::ZERO, leave).await?.0,
+            None => self.declined(row.position.seq).await?,
+        };
+        Ok(Some(Outcome::left(room)))
     }
 
     fn head_position(&self) -> polity_core::Position {

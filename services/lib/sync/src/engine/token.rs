@@ -1,6 +1,9 @@
 //! The token of one request while the answer is made: what the client knows, and what it will know.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use polity_core::{
@@ -13,11 +16,15 @@ use polity_core::{
 use polity_store::{Durability, Row, Store, Write, WriteKind, schema, values_of};
 use ruma_common::RoomId;
 
-use super::{Engine, SyncError, SyncRequest, Viewer};
+use super::{Engine, SyncError, Viewer};
 use crate::read::ReadError;
 
 /// Snapshots live 30 days from last use.
 const SNAPSHOT_TTL_S: u32 = 30 * 24 * 3600;
+/// A snapshot in use is written again, the same, when so much time has passed since it was.
+const SNAPSHOT_RENEWED_MS: u64 = 24 * 3600 * 1000;
+/// Before a snapshot stands when it was written (Unix milliseconds).
+const WRITTEN_LEN: usize = 8;
 
 /// What the client knows of its rooms, by their short names.
 #[derive(Debug, Clone, Default)]
@@ -27,51 +34,73 @@ pub(crate) struct KnownRooms {
     entries: BTreeMap<RoomRef, RoomEntry>,
     /// What differs from the snapshot.
     moved: BTreeMap<RoomRef, Option<RoomEntry>>,
+    /// Short names that more than one of the user's rooms has: those stand in the token whole.
+    collisions: HashSet<RoomRef>,
 }
 
 impl KnownRooms {
     /// Reads a token's rooms. A snapshot that is gone means that nothing is known: `None`.
-    pub(crate) async fn load(store: &dyn Store, tenant: TenantId, rooms: RoomSet) -> Result<Option<Self>, SyncError> {
-        match rooms {
-            RoomSet::Inline(entries) => Ok(Some(Self { base: None, entries, moved: BTreeMap::new() })),
-            RoomSet::Snapshot { id, moved } => {
-                let partition = values_of![tenant, Bytes::copy_from_slice(&id)];
-                let row = store
-                    .get(&schema::SYNC_SNAPSHOTS, partition, values_of![0_i64], polity_store::Consistency::Quorum)
-                    .await
-                    .map_err(ReadError::from)?;
-                let Some(mut entries) = row.and_then(|row| decode_snapshot(&row.value).ok()) else { return Ok(None) };
-                for (room, entry) in &moved {
-                    match entry {
-                        Some(entry) => entries.insert(room.clone(), *entry),
-                        None => entries.remove(room),
-                    };
-                }
-                Ok(Some(Self { base: Some(id), entries, moved }))
-            }
+    pub(crate) async fn load(
+        store: &Arc<dyn Store>,
+        tenant: TenantId,
+        rooms: RoomSet,
+        now_ms: u64,
+    ) -> Result<Option<Self>, SyncError> {
+        let (id, moved) = match rooms {
+            RoomSet::Inline(entries) => return Ok(Some(Self { entries, ..Self::default() })),
+            RoomSet::Snapshot { id, moved } => (id, moved),
+        };
+        let partition = values_of![tenant, Bytes::copy_from_slice(&id)];
+        let row = store
+            .get(&schema::SYNC_SNAPSHOTS, partition, values_of![0_i64], polity_store::Consistency::Quorum)
+            .await
+            .map_err(ReadError::from)?;
+        let Some((written, snapshot)) = row.as_ref().and_then(|row| row.value.split_first_chunk::<WRITTEN_LEN>())
+        else {
+            return Ok(None);
+        };
+        let mut entries = decode_snapshot(snapshot)?;
+        if now_ms.saturating_sub(u64::from_be_bytes(*written)) > SNAPSHOT_RENEWED_MS {
+            write_snapshot(store, tenant, id, &entries, now_ms).await?;
         }
+        for (room, entry) in &moved {
+            match entry {
+                Some(entry) => entries.insert(room.clone(), *entry),
+                None => entries.remove(room),
+            };
+        }
+        Ok(Some(Self { base: Some(id), entries, moved, ..Self::default() }))
     }
 
-    /// What the client knows of a room.
-    pub(crate) fn get(&self, key: &TokenKey, room_id: &RoomId) -> Option<RoomEntry> {
-        let full = RoomRef::Full(room_id.as_str().into());
-        self.entries.get(&full).or_else(|| self.entries.get(&key.room(room_id.as_str()))).copied()
+    /// Notes which of the user's rooms can't be told apart by their short names.
+    pub(crate) fn note_collisions(&mut self, names: impl Iterator<Item = RoomRef>) {
+        self.collisions = super::collect::repeated(names);
     }
 
-    /// What the client will know. `alone`: no other room of the user has the same short name.
-    pub(crate) fn set(&mut self, key: &TokenKey, room_id: &RoomId, entry: Option<RoomEntry>, alone: bool) {
-        let full = RoomRef::Full(room_id.as_str().into());
+    /// The name under which a room stands.
+    fn place(&self, key: &TokenKey, room_id: &RoomId) -> RoomRef {
         let short = key.room(room_id.as_str());
-        let (place, other) = if alone { (short, full) } else { (full, short) };
+        if self.collisions.contains(&short) { RoomRef::Full(room_id.as_str().into()) } else { short }
+    }
+
+    /// What the client knows of a room. A short entry that two rooms could mean is neither's: they are told anew.
+    pub(crate) fn get(&self, key: &TokenKey, room_id: &RoomId) -> Option<RoomEntry> {
+        let place = self.place(key, room_id);
+        let whole = || self.entries.get(&RoomRef::Full(room_id.as_str().into()));
+        // Whole names are behind all short ones.
+        let any_whole = self.entries.last_key_value().is_some_and(|(name, _)| matches!(name, RoomRef::Full(_)));
+        self.entries.get(&place).or_else(|| if any_whole { whole() } else { None }).copied()
+    }
+
+    /// What the client will know.
+    pub(crate) fn set(&mut self, key: &TokenKey, room_id: &RoomId, entry: Option<RoomEntry>) {
+        let place = self.place(key, room_id);
+        let other = match &place {
+            RoomRef::Full(_) => key.room(room_id.as_str()),
+            RoomRef::Hash(_) => RoomRef::Full(room_id.as_str().into()),
+        };
         self.change(&other, None);
         self.change(&place, entry);
-    }
-
-    /// What the client will know of a room that it knows already, under the name that it has there.
-    pub(crate) fn advance(&mut self, key: &TokenKey, room_id: &RoomId, entry: RoomEntry) {
-        let full = RoomRef::Full(room_id.as_str().into());
-        let place = if self.entries.contains_key(&full) { full } else { key.room(room_id.as_str()) };
-        self.change(&place, Some(entry));
     }
 
     fn change(&mut self, room: &RoomRef, entry: Option<RoomEntry>) {
@@ -92,7 +121,8 @@ impl KnownRooms {
         self,
         store: &Arc<dyn Store>,
         random: &dyn Random,
-        request: &SyncRequest,
+        tenant: TenantId,
+        now_ms: u64,
     ) -> Result<RoomSet, SyncError> {
         if self.entries.len() <= INLINE_ROOMS {
             return Ok(RoomSet::Inline(self.entries));
@@ -103,22 +133,27 @@ impl KnownRooms {
             return Ok(RoomSet::Snapshot { id, moved: self.moved });
         }
         let id: [u8; 16] = random.bytes();
-        let write = Write {
-            table: &schema::SYNC_SNAPSHOTS,
-            partition: values_of![request.viewer.tenant, Bytes::copy_from_slice(&id)],
-            row: Row::new(values_of![0_i64], encode_snapshot(&self.entries).into()),
-            kind: WriteKind::Plain { ttl_s: SNAPSHOT_TTL_S },
-        };
-        store.put(vec![write], Durability::Acknowledged).await.map_err(ReadError::from)?;
+        write_snapshot(store, tenant, id, &self.entries, now_ms).await?;
         Ok(RoomSet::Snapshot { id, moved: BTreeMap::new() })
     }
 }
 
-/// A token, if it is one of this device's and of this store's life.
-pub(crate) fn decode(store: &dyn Store, viewer: &Viewer, text: &str) -> Result<Option<SyncToken>, SyncError> {
-    let token = SyncToken::decode(text, &viewer.token_key, &viewer.token_owner())?;
-    // After a restore all positions are void: everything is told anew, nothing is missed.
-    Ok((token.store == store.incarnation()).then_some(token))
+async fn write_snapshot(
+    store: &Arc<dyn Store>,
+    tenant: TenantId,
+    id: [u8; 16],
+    entries: &BTreeMap<RoomRef, RoomEntry>,
+    now_ms: u64,
+) -> Result<(), SyncError> {
+    let value = [&now_ms.to_be_bytes()[..], &encode_snapshot(entries)].concat();
+    let write = Write {
+        table: &schema::SYNC_SNAPSHOTS,
+        partition: values_of![tenant, Bytes::copy_from_slice(&id)],
+        row: Row::new(values_of![0_i64], value.into()),
+        kind: WriteKind::Plain { ttl_s: SNAPSHOT_TTL_S },
+    };
+    store.put(vec![write], Durability::Acknowledged).await.map_err(ReadError::from)?;
+    Ok(())
 }
 
 impl Engine {
@@ -132,8 +167,11 @@ impl Engine {
         text: &str,
         (room_id, key): (&RoomId, LogKey),
     ) -> Result<Option<Seq>, SyncError> {
-        let Some(token) = decode(&*self.store, viewer, text)? else { return Ok(None) };
-        let rooms = KnownRooms::load(&*self.store, viewer.tenant, token.rooms).await?;
+        let token = SyncToken::decode(text, &viewer.token_key, &viewer.token_owner())?;
+        if token.store != self.store.incarnation() {
+            return Ok(None);
+        }
+        let rooms = KnownRooms::load(&self.store, viewer.tenant, token.rooms, self.clock.now_ms()).await?;
         let entry = rooms.and_then(|rooms| rooms.get(&viewer.token_key, room_id));
         let entry = entry.filter(|entry| entry.told == Told::Member && entry.position.life == key.life);
         Ok(entry.map(|entry| entry.position.seq))

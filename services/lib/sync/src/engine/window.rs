@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Rows looked at for one timeline. A filter that lets hardly anything pass ends here; the client pages back from there.
-const SCAN: usize = 1000;
+pub(crate) const SCAN: usize = 1000;
 /// Rows read at once.
 const PAGE: usize = 100;
 
@@ -24,8 +24,6 @@ pub(crate) struct Window {
     pub shown: Vec<usize>,
     /// Whether rows before them weren't looked at, or didn't find a place.
     pub limited: bool,
-    /// Whether the filter kept events back.
-    pub filtered: bool,
 }
 
 /// The rows with `after < seq <= to`, newest first, until `limit` events have passed the filter.
@@ -37,7 +35,7 @@ pub(crate) async fn window(
     limit: usize,
 ) -> Result<Window, SyncError> {
     let mut newest_first: Vec<Arc<StoredRow>> = Vec::new();
-    let (mut passed, mut filtered, mut next) = (0, false, to);
+    let (mut passed, mut next) = (0, to);
     'pages: while next > after && newest_first.len() < SCAN {
         let wanted = PAGE.min(usize::try_from(next.get() - after.get()).unwrap_or(PAGE));
         let page = rooms.back(key, next, wanted.min(limit.saturating_sub(passed).max(10))).await?;
@@ -49,27 +47,23 @@ pub(crate) async fn window(
                 break 'pages;
             }
             next = Seq::new(row.seq.get() - 1);
-            match shows(events, &row) {
-                Some(true) => passed += 1,
-                Some(false) => filtered = true,
-                None => {}
-            }
+            passed += usize::from(shows(events, &row));
             newest_first.push(row);
         }
     }
     newest_first.reverse();
     let rows = newest_first;
     let limited = rows.first().is_some_and(|first| first.seq > after.next());
-    let shown = (0..rows.len()).filter(|at| shows(events, &rows[*at]) == Some(true)).collect();
-    Ok(Window { rows, shown, limited, filtered })
+    let shown = (0..rows.len()).filter(|at| shows(events, &rows[*at])).collect();
+    Ok(Window { rows, shown, limited })
 }
 
-/// Whether the filter lets a row's event pass; `None` for a row without event.
-fn shows(events: &RoomEventFilter, row: &StoredRow) -> Option<bool> {
-    let event = row.event.as_ref()?;
-    let has_url = filter::wants_url(events).then(|| event.content_text("url").is_some());
-    let facets = Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url };
-    Some(filter::passes(events, facets))
+/// Whether a row has an event and the filter lets it pass.
+fn shows(events: &RoomEventFilter, row: &StoredRow) -> bool {
+    row.event.as_ref().is_some_and(|event| {
+        let has_url = filter::wants_url(events).then(|| event.content_text("url").is_some());
+        filter::passes(events, Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url })
+    })
 }
 
 /// The state before a row.

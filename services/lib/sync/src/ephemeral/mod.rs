@@ -72,15 +72,18 @@ impl Ephemeral {
         EphemeralPosition { instance: self.instance, counter: self.state.lock().counter }
     }
 
-    /// Takes an event in. `now` is monotonic. Says whether anything changed.
-    pub fn apply(&self, room: (TenantId, LogId), event: EphemeralEvent, now: Duration) -> bool {
+    /// Takes an event in; `now` is monotonic. If it changed anything, `wake` is called before anybody sees the new position: a
+    /// session that isn't woken yet has missed nothing up to the position that it reads.
+    pub fn apply(&self, room: (TenantId, LogId), event: EphemeralEvent, now: Duration, wake: impl FnOnce()) {
         let mut state = self.state.lock();
         state.make_place(room);
         state.counter += 1;
         let counter = state.counter;
         let entry = state.rooms.entry(room).or_insert_with(|| Room { receipts_from: counter - 1, ..Room::default() });
-        match event {
+        let changed = match event {
             EphemeralEvent::Typing { user_id, timeout_ms } => entry.typing(user_id, timeout_ms, now, counter),
+            // Applied at once where it was made, it comes by the bus again.
+            EphemeralEvent::Receipt(receipt) if entry.receipts.iter().any(|(_, known)| *known == receipt) => false,
             EphemeralEvent::Receipt(receipt) => {
                 if entry.receipts.len() == RECEIPTS
                     && let Some((dropped, _)) = entry.receipts.pop_front()
@@ -90,7 +93,24 @@ impl Ephemeral {
                 entry.receipts.push_back((counter, receipt));
                 true
             }
+        };
+        if changed {
+            wake();
         }
+    }
+
+    /// Whether anything may have changed in a room since `position`.
+    #[must_use]
+    pub fn moved(&self, room: (TenantId, LogId), position: EphemeralPosition) -> bool {
+        if position.instance != self.instance {
+            return true;
+        }
+        let state = self.state.lock();
+        state.counter != position.counter
+            && state.rooms.get(&room).is_some_and(|entry| {
+                let newest = entry.receipts.back().map_or(entry.receipts_from, |(at, _)| *at);
+                newest.max(entry.typing_at) > position.counter
+            })
     }
 
     /// What changed in a room since `position`.
@@ -110,21 +130,19 @@ impl Ephemeral {
         }
     }
 
-    /// Ends what has timed out; the rooms where that changed something.
-    pub fn expire(&self, now: Duration) -> Vec<(TenantId, LogId)> {
+    /// Ends what has timed out; `wake` is called for the rooms where that changed something, as [`Ephemeral::apply`] does.
+    pub fn expire(&self, now: Duration, mut wake: impl FnMut((TenantId, LogId))) {
         let mut state = self.state.lock();
         let State { counter, rooms } = &mut *state;
-        let mut changed = Vec::new();
         for (key, room) in rooms {
             let before = room.typing.len();
             room.typing.retain(|_, until| *until > now);
             if room.typing.len() != before {
                 *counter += 1;
                 room.typing_at = *counter;
-                changed.push(*key);
+                wake(*key);
             }
         }
-        changed
     }
 
     /// Whether somebody types anywhere: otherwise nothing can expire.

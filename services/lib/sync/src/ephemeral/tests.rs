@@ -16,6 +16,19 @@ fn typing(timeout_ms: u32) -> EphemeralEvent {
     EphemeralEvent::Typing { user_id: owned_user_id!("@a:b"), timeout_ms }
 }
 
+/// Takes an event in; whether that woke anybody.
+fn apply(ephemeral: &Ephemeral, event: EphemeralEvent, now: Duration) -> bool {
+    let mut woken = false;
+    ephemeral.apply(room(), event, now, || woken = true);
+    woken
+}
+
+fn expired(ephemeral: &Ephemeral, now: Duration) -> Vec<(TenantId, LogId)> {
+    let mut rooms = Vec::new();
+    ephemeral.expire(now, |room| rooms.push(room));
+    rooms
+}
+
 fn receipt(user_id: OwnedUserId, private: bool) -> Receipt {
     Receipt { user_id, event_id: owned_event_id!("$e"), thread: None, private, at_ms: 5 }
 }
@@ -24,13 +37,13 @@ fn receipt(user_id: OwnedUserId, private: bool) -> Receipt {
 fn typing_is_told_once_and_ends_by_itself() {
     let ephemeral = Ephemeral::new(7);
     let start = ephemeral.position();
-    assert!(ephemeral.apply(room(), typing(30_000), SECOND));
-    assert!(!ephemeral.apply(room(), typing(30_000), SECOND * 2), "still typing is no news");
+    assert!(apply(&ephemeral, typing(30_000), SECOND));
+    assert!(!apply(&ephemeral, typing(30_000), SECOND * 2), "still typing is no news");
     assert_eq!(ephemeral.since(room(), start).typing, Some(vec![owned_user_id!("@a:b")]));
     let told = ephemeral.position();
     assert_eq!(ephemeral.since(room(), told), Changes::default());
-    assert!(ephemeral.expire(SECOND * 31).is_empty() && ephemeral.anybody_types());
-    assert_eq!(ephemeral.expire(SECOND * 33), [room()]);
+    assert!(expired(&ephemeral, SECOND * 31).is_empty() && ephemeral.anybody_types());
+    assert_eq!(expired(&ephemeral, SECOND * 33), [room()]);
     assert_eq!(ephemeral.since(room(), told).typing, Some(vec![]));
     assert!(!ephemeral.anybody_types());
 }
@@ -39,12 +52,15 @@ fn typing_is_told_once_and_ends_by_itself() {
 fn who_was_away_too_long_or_elsewhere_is_sent_to_the_store() {
     let ephemeral = Ephemeral::new(7);
     let start = ephemeral.position();
-    for _ in 0..RECEIPTS {
-        ephemeral.apply(room(), EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false)), SECOND);
+    let read = |at_ms| EphemeralEvent::Receipt(Receipt { at_ms, ..receipt(owned_user_id!("@a:b"), false) });
+    for at_ms in 0..RECEIPTS as u64 {
+        assert!(apply(&ephemeral, read(at_ms), SECOND));
+        assert!(!apply(&ephemeral, read(at_ms), SECOND), "by the bus again");
     }
+    assert!(ephemeral.moved(room(), start) && !ephemeral.moved(room(), ephemeral.position()));
     let changes = ephemeral.since(room(), start);
     assert_eq!((changes.receipts.len(), changes.receipts_incomplete), (RECEIPTS, false));
-    ephemeral.apply(room(), EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false)), SECOND);
+    apply(&ephemeral, read(RECEIPTS as u64), SECOND);
     assert!(ephemeral.since(room(), start).receipts_incomplete);
     let elsewhere = EphemeralPosition { instance: 8, counter: u64::MAX };
     assert!(ephemeral.since(room(), elsewhere).receipts_incomplete);

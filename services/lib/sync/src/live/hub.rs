@@ -54,6 +54,7 @@ impl Hub {
                 Ok(rows) => {
                     for row in rows {
                         let seq = row.seq;
+                        self.rooms.moved(subject.tenant, subject.id, seq);
                         match StoredRow::from_live(row) {
                             Ok(row) => self.interest.row(subject, seq, Arc::new(row)),
                             Err(error) => tracing::warn!(%error, "a live row can't be read"),
@@ -64,10 +65,11 @@ impl Hub {
             },
             SubjectKind::RoomEphemeral => {
                 let room = (subject.tenant, subject.id);
-                let changed = EphemeralEvent::decode(&payload)
-                    .is_ok_and(|event| self.ephemeral.apply(room, event, self.clock.monotonic()));
-                if changed {
-                    self.interest.wake(subject);
+                match EphemeralEvent::decode(&payload) {
+                    Ok(event) => {
+                        self.ephemeral.apply(room, event, self.clock.monotonic(), || self.interest.wake(subject));
+                    }
+                    Err(error) => tracing::warn!(%error, "typing or a receipt can't be read"),
                 }
             }
             SubjectKind::User | SubjectKind::Device => self.interest.wake(subject),
@@ -100,9 +102,9 @@ impl Hub {
         let now = self.clock.monotonic();
         self.interest.sweep(now);
         if self.ephemeral.anybody_types() {
-            for (tenant, log) in self.ephemeral.expire(now) {
+            self.ephemeral.expire(now, |(tenant, log)| {
                 self.interest.wake(Subject::new(SubjectKind::RoomEphemeral, tenant, log));
-            }
+            });
         }
     }
 }

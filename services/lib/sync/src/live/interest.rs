@@ -198,7 +198,7 @@ mod tests {
         assert!(matches!(receiver.next().await, Some(News::Message(message)) if message.subject == room(1)));
         interest.row(room(1), Seq::new(5), Arc::new(5));
         interest.row(room(2), Seq::new(5), Arc::new(5));
-        assert_eq!(session.woken().await.rooms.as_slice(), [room(1).id]);
+        assert_eq!(session.woken(|| ()).await.1.rooms.as_slice(), [room(1).id]);
         drop(watch);
         interest.sweep(Duration::from_secs(1));
         assert_eq!(interest.rows_after(room(1), Seq::new(4)).map(|rows| rows.len()), Some(1));

@@ -55,12 +55,13 @@ impl Session {
         self.woken.notify_one();
     }
 
-    /// Waits until something changed since the last call, and says what.
-    pub async fn woken(&self) -> Dirty {
+    /// Waits until something changed since the last call, and says what; with what `before` gave before that was asked.
+    pub async fn woken<T>(&self, before: impl Fn() -> T) -> (T, Dirty) {
         loop {
+            let at = before();
             let dirty = std::mem::take(&mut *self.dirty.lock());
             if dirty != Dirty::default() {
-                return dirty;
+                return (at, dirty);
             }
             self.woken.notified().await;
         }
@@ -94,9 +95,9 @@ mod tests {
         session.wake(|dirty| dirty.room(room));
         session.wake(|dirty| dirty.room(room));
         session.wake(|dirty| dirty.inbox = true);
-        let dirty = session.woken().await;
+        let dirty = session.woken(|| ()).await.1;
         assert_eq!((dirty.rooms.as_slice(), dirty.inbox, dirty.all), ([room].as_slice(), true, false));
-        let again = tokio::time::timeout(std::time::Duration::from_millis(20), session.woken()).await;
+        let again = tokio::time::timeout(std::time::Duration::from_millis(20), session.woken(|| ())).await;
         assert!(again.is_err(), "nothing new");
     }
 
@@ -106,7 +107,7 @@ mod tests {
         for n in 0..=DIRTY_ROOMS {
             session.wake(|dirty| dirty.room(LogId::derived(polity_core::TenantId::new(1), "room", &n.to_string())));
         }
-        let dirty = session.woken().await;
+        let dirty = session.woken(|| ()).await.1;
         assert!(dirty.all && dirty.rooms.is_empty());
     }
 }

@@ -85,6 +85,11 @@ impl Rooms {
         Ok(self.names.find(tenant, room_id.as_str()).await?)
     }
 
+    /// The log has reached `seq` at least: a row of it was seen.
+    pub fn moved(&self, tenant: TenantId, log: LogId, seq: Seq) {
+        self.heads.moved(tenant, log, seq);
+    }
+
     /// The id of a room by its log, if that was looked at lately.
     #[must_use]
     pub fn id_of(&self, tenant: TenantId, log: LogId) -> Option<OwnedRoomId> {
@@ -302,7 +307,7 @@ impl Rooms {
             let then = self.state_id(key, generation, before, &event_type, &state_key).await?;
             let now = self.state_id(key, generation, after, &event_type, &state_key).await?;
             if then != now {
-                out.push(Change { event_type, state_key, now });
+                out.push(Change { event_type, state_key, then, now });
             }
         }
         Ok(out)

@@ -21,6 +21,8 @@ pub struct Change {
     pub event_type: String,
     /// The state key.
     pub state_key: String,
+    /// What stands there in the earlier state.
+    pub then: Option<OwnedEventId>,
     /// What stands there in the later state.
     pub now: Option<OwnedEventId>,
 }

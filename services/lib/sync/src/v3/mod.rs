@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline};
+use crate::engine::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
 
 mod writer;
 
@@ -81,13 +81,22 @@ fn joined(w: &mut Writer, room: &JoinedRoom) {
     state(w, &room.state);
     w.events("ephemeral", &room.ephemeral);
     w.events("account_data", &room.account_data);
-    w.key("unread_notifications").object(|w| {
-        w.key("notification_count").number(room.unread.notifications);
-        w.key("highlight_count").number(room.unread.highlights);
-    });
+    w.key("unread_notifications").object(|w| unread(w, room.unread));
+    if let Some(threads) = &room.unread_threads {
+        w.key("unread_thread_notifications").object(|w| {
+            for (root, count) in threads {
+                w.key(root.as_str()).object(|w| unread(w, *count));
+            }
+        });
+    }
     if let Some(summary) = &room.summary {
         w.key("summary").object(|w| self::summary(w, summary));
     }
+}
+
+fn unread(w: &mut Writer, count: Unread) {
+    w.key("notification_count").number(count.notifications);
+    w.key("highlight_count").number(count.highlights);
 }
 
 fn left(w: &mut Writer, room: &LeftRoom) {

@@ -1,10 +1,9 @@
 //! What is written is JSON, and what the spec says.
 
-use ruma_common::{owned_room_id, owned_user_id};
+use ruma_common::{owned_event_id, owned_room_id, owned_user_id};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::Unread;
 
 fn written(answer: &Answer) -> Value {
     serde_json::from_slice(&encode(answer)).expect("valid JSON")
@@ -31,6 +30,7 @@ fn every_section_stands_where_the_spec_has_it() {
         ephemeral: vec![event(4)],
         account_data: vec![event(5)],
         unread: Unread { notifications: 2, highlights: 1 },
+        unread_threads: Some(vec![(owned_event_id!("$t"), Unread { notifications: 1, highlights: 0 })]),
         summary: Some(Summary { joined: 2, invited: 0, heroes: vec![owned_user_id!("@a:b")] }),
     };
     let left = LeftRoom { timeline, state: StateSection::Before(vec![event(6)]), account_data: vec![] };
@@ -64,6 +64,7 @@ fn every_section_stands_where_the_spec_has_it() {
                     "ephemeral": {"events": [{"n": 4}]},
                     "account_data": {"events": [{"n": 5}]},
                     "unread_notifications": {"notification_count": 2, "highlight_count": 1},
+                    "unread_thread_notifications": {"$t": {"notification_count": 1, "highlight_count": 0}},
                     "summary": {"m.heroes": ["@a:b"], "m.joined_member_count": 2, "m.invited_member_count": 0},
                 }},
                 "invite": {"!i:b": {"invite_state": {"events": [{"n": 7}]}}},

@@ -1,0 +1,72 @@
+//! What a user has set that changes what a sync tells.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use polity_core::{Seq, TenantId};
+use quick_cache::sync::Cache;
+use ruma_common::{OwnedUserId, UserId};
+use serde::Deserialize;
+
+use super::{Engine, SyncError, Viewer};
+
+/// Users whom somebody ignores; more are passed over.
+const IGNORED: usize = 10_000;
+
+/// See the module.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Whom the user ignores.
+    pub ignored: BTreeSet<OwnedUserId>,
+}
+
+/// The settings of users who synced lately, each good for one position of the user's record.
+pub struct SettingsCache(Cache<(TenantId, OwnedUserId), (Seq, Arc<Settings>)>);
+
+/// `m.ignored_user_list`.
+#[derive(Deserialize)]
+struct IgnoredUsers {
+    ignored_users: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+impl Settings {
+    /// Whether events of this user are kept from the one whose settings these are.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
+    pub(crate) fn ignores(&self, user_id: &UserId) -> bool {
+        !self.ignored.is_empty() && self.ignored.contains(user_id)
+    }
+
+    fn read(ignored_user_list: &[u8]) -> Self {
+        let list: Option<IgnoredUsers> = serde_json::from_slice(ignored_user_list).ok();
+        let users = list.into_iter().flat_map(|list| list.ignored_users.into_keys()).take(IGNORED);
+        Self { ignored: users.filter_map(|user| OwnedUserId::try_from(user).ok()).collect() }
+    }
+}
+
+impl SettingsCache {
+    /// Those of at most so many users.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self(Cache::new(capacity))
+    }
+}
+
+impl Engine {
+    /// A user's settings as they stand now. From memory as long as the user's record doesn't move.
+    pub(crate) async fn settings(&self, viewer: &Viewer) -> Result<Arc<Settings>, SyncError> {
+        let name = (viewer.tenant, viewer.user_id.clone());
+        let log = crate::user_log(viewer.tenant, &viewer.user_id);
+        let known = self.heads.get(viewer.tenant, log);
+        if let (Some(known), Some((at, settings))) = (known, self.settings.0.get(&name))
+            && at >= known
+        {
+            return Ok(settings);
+        }
+        let (entries, at) = self.accounts.account_data_now(viewer.tenant, &viewer.user_id).await?;
+        self.heads.moved(viewer.tenant, log, at);
+        let list = entries.iter().find(|entry| entry.scope.is_empty() && entry.key == "m.ignored_user_list");
+        let settings = Arc::new(list.and_then(|list| list.value.as_deref()).map(Settings::read).unwrap_or_default());
+        self.settings.0.insert(name, (at, Arc::clone(&settings)));
+        Ok(settings)
+    }
+}

@@ -1,0 +1,148 @@
+//! The state section: from what the client has to where the timeline begins (or, with MSC4222, ends).
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma_common::{EventId, OwnedEventId};
+
+use super::{
+    SyncError,
+    joined::Known,
+    pass::{Rendered, RoomPass},
+    window,
+};
+use crate::{
+    engine::StateSection,
+    filter,
+    read::{Change, Part, StateView},
+};
+
+/// The state that a client has, and how the one after its timeline differs.
+pub(crate) enum Had {
+    /// None.
+    Nothing,
+    /// That after the timeline.
+    Same,
+    /// Another one.
+    State {
+        /// It.
+        view: StateView,
+        /// What differs after the timeline.
+        changes: Vec<Change>,
+    },
+}
+
+impl Had {
+    /// Whether a membership or what the room is named by changed.
+    pub(crate) fn renames(&self) -> bool {
+        let Self::State { changes, .. } = self else { return false };
+        let naming = ["m.room.member", "m.room.name", "m.room.canonical_alias"];
+        changes.iter().any(|change| naming.contains(&change.event_type.as_str()))
+    }
+}
+
+impl RoomPass<'_> {
+    /// Compares the state that the client has with that after a timeline.
+    pub(crate) async fn had(&self, known: Known, rendered: &Rendered) -> Result<Had, SyncError> {
+        let Known::UpTo(seq) = known else { return Ok(Had::Nothing) };
+        let unchanged = !rendered.timeline.limited && rendered.rows.iter().all(|row| row.meta.deltas.is_empty());
+        if unchanged {
+            return Ok(Had::Same);
+        }
+        let view = window::state_after(&self.engine.rooms, self.key, seq).await?;
+        let changes = self.engine.rooms.diff(self.key, self.head.room.generation, &view, &rendered.end).await?;
+        Ok(Had::State { view, changes })
+    }
+
+    /// The state section beside a timeline.
+    pub(crate) async fn state(&self, had: &Had, rendered: &Rendered) -> Result<StateSection, SyncError> {
+        let after = self.request.state_after;
+        let lazy = filter::is_lazy(&self.request.filter.room.state);
+        let target = if after { &rendered.end } else { &rendered.start };
+        let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
+        match had {
+            _ if self.request.full_state => self.everything(target, lazy, &mut wanted).await?,
+            Had::Nothing => self.everything(target, lazy, &mut wanted).await?,
+            Had::Same => {}
+            Had::State { changes, .. } if after => self.add(changes, lazy, &mut wanted),
+            // A timeline without a gap begins where the client is.
+            Had::State { .. } if !rendered.timeline.limited => {}
+            Had::State { view, .. } => {
+                let changes = self.engine.rooms.diff(self.key, self.head.room.generation, view, target).await?;
+                self.add(&changes, lazy, &mut wanted);
+            }
+        }
+        if !after {
+            self.changed_unseen(rendered, lazy, &mut wanted);
+        }
+        if lazy {
+            self.members_of_timeline(target, rendered, &mut wanted).await?;
+        }
+        let ids: Vec<&EventId> = wanted.iter().map(|id| &**id).collect();
+        let events = self.render_state(&ids).await?;
+        Ok(if after { StateSection::After(events) } else { StateSection::Before(events) })
+    }
+
+    /// Whether a change of membership is told although members are loaded lazily.
+    fn is_told(&self, event_type: &str, state_key: &str, lazy: bool) -> bool {
+        !lazy || event_type != "m.room.member" || state_key == self.request.viewer.user_id.as_str()
+    }
+
+    fn add(&self, changes: &[Change], lazy: bool, wanted: &mut BTreeSet<OwnedEventId>) {
+        let told = changes.iter().filter(|change| self.is_told(&change.event_type, &change.state_key, lazy));
+        wanted.extend(told.filter_map(|change| change.now.clone()));
+    }
+
+    /// What changes within the timeline's rows without an event that the client gets there: by a resolution, or kept back by the
+    /// filter.
+    fn changed_unseen(&self, rendered: &Rendered, lazy: bool, wanted: &mut BTreeSet<OwnedEventId>) {
+        let mut last: BTreeMap<(&str, &str), Option<&EventId>> = BTreeMap::new();
+        for delta in rendered.rows.iter().flat_map(|row| &row.meta.deltas) {
+            if self.is_told(&delta.event_type, &delta.state_key, lazy) {
+                last.insert((&delta.event_type, &delta.state_key), delta.after.as_deref());
+            }
+        }
+        let seen = |id: &EventId| {
+            rendered.shown.iter().any(|at| rendered.rows[*at].event.as_ref().is_some_and(|event| event.event_id == *id))
+        };
+        wanted.extend(last.into_values().flatten().filter(|id| !seen(id)).map(EventId::to_owned));
+    }
+
+    async fn everything(
+        &self,
+        target: &StateView,
+        lazy: bool,
+        wanted: &mut BTreeSet<OwnedEventId>,
+    ) -> Result<(), SyncError> {
+        let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
+        wanted.extend(rooms.entries(self.key, generation, target, Part::Entries).await?.into_iter().map(|(_, id)| id));
+        if lazy {
+            let heroes = self.head.room.summary.heroes.iter();
+            for user_id in heroes.chain([&self.request.viewer.user_id]) {
+                wanted.extend(rooms.state_id(self.key, generation, target, "m.room.member", user_id.as_str()).await?);
+            }
+        } else {
+            let members = rooms.entries(self.key, generation, target, Part::Members).await?;
+            wanted.extend(members.into_iter().map(|(_, id)| id));
+        }
+        Ok(())
+    }
+
+    /// Lazily loaded: the members that the timeline's events need.
+    async fn members_of_timeline(
+        &self,
+        target: &StateView,
+        rendered: &Rendered,
+        wanted: &mut BTreeSet<OwnedEventId>,
+    ) -> Result<(), SyncError> {
+        let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
+        let mut senders: Vec<_> = rendered.shown_events().map(|event| &event.sender).collect();
+        senders.sort();
+        senders.dedup();
+        for sender in senders {
+            wanted.extend(rooms.state_id(self.key, generation, target, "m.room.member", sender.as_str()).await?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! Real rooms, the real engine and its hub, on a store in memory.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use polity_accounts::Accounts;
+use polity_bus::{Bus, LocalBus};
+use polity_core::{
+    Clock, IncarnationId, Life, LogKey, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
+};
+use polity_log::{Env, Moved, Names, Registry, read};
+use polity_proto::{
+    Transport,
+    room_state::{
+        CreateRoomRequest, Profile, Requester, SendEventRequest, SetMembershipRequest,
+        room_state_client::RoomStateClient,
+    },
+};
+use polity_room_engine::{build::SigningIdentity, record::RoomRow};
+use polity_room_state::{Deps, ROOM_LOG, Service, Tenant, Tenants};
+use polity_store::{Consistency, Store, users::put_own_receipt};
+use polity_store_local::LocalStore;
+use polity_sync::{
+    engine::{ChangedUsers, Engine, SettingsCache, SyncRequest, UnreadCounts, Viewer},
+    ephemeral::Ephemeral,
+    heads::HeadMap,
+    live::{Hub, Interest},
+    read::Rooms,
+};
+use ruma_common::{OwnedServerName, OwnedUserId};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::late::LateStore;
+
+const TENANT: TenantId = TenantId::new(1);
+
+struct OneTenant(SigningIdentity);
+
+impl Tenant for OneTenant {
+    fn identity(&self) -> &SigningIdentity {
+        &self.0
+    }
+}
+
+struct TheTenant(Arc<OneTenant>);
+
+impl Tenants for TheTenant {
+    fn tenant(&self, id: TenantId) -> Option<Arc<dyn Tenant>> {
+        (id == TENANT).then(|| Arc::clone(&self.0) as _)
+    }
+}
+
+struct ToHeads(Arc<HeadMap>);
+
+impl Moved for ToHeads {
+    fn moved(&self, key: LogKey, seq: Seq) {
+        self.0.moved(key.tenant, key.log, seq);
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) store: Arc<LateStore>,
+    pub(crate) engine: Arc<Engine>,
+    names: Arc<Names>,
+    client: RoomStateClient<Transport>,
+    key: Arc<TokenKey>,
+}
+
+/// A row of a room, as the truth has it.
+#[derive(Debug, Clone)]
+pub(crate) struct TrueRow {
+    pub(crate) event: Value,
+    pub(crate) event_id: String,
+    pub(crate) row: RoomRow,
+}
+
+pub(crate) async fn world() -> World {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let random = Arc::new(SystemRandom);
+    let late = LateStore::new(LocalStore::memory(Arc::clone(&clock), &SystemRandom).unwrap());
+    let store: Arc<dyn Store> = Arc::clone(&late) as _;
+    let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "1").await.unwrap();
+    let heads = Arc::new(HeadMap::new(10_000));
+    let moved = Arc::new(ToHeads(Arc::clone(&heads)));
+    let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock) };
+    let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
+    let server = OwnedServerName::try_from("t.test").unwrap();
+    let tenants = Arc::new(TheTenant(Arc::new(OneTenant(SigningIdentity::from_seed(server, "1", &[3; 32]).unwrap()))));
+    let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+    let (store2, bus2) = (Arc::clone(&store), Arc::clone(&bus));
+    let deps = Deps::new(store2, bus2, Arc::clone(&clock), random.clone(), tenants, Arc::clone(&names), 1 << 20);
+    let client = RoomStateClient::new(Service::new(deps, env.clone(), 1000).transport());
+    let accounts = Arc::new(Accounts::new(&env, &bus, random.clone(), true, 1000).unwrap());
+    let (subscriptions, receiver) = bus.receiver(10_000);
+    let interest = Interest::new(subscriptions);
+    let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&names), Arc::clone(&heads), Arc::clone(&interest), 1 << 22);
+    let engine = Arc::new(Engine {
+        store: Arc::clone(&store),
+        accounts,
+        rooms: Arc::new(rooms),
+        heads,
+        unread: UnreadCounts::new(1000, 1 << 20),
+        settings: SettingsCache::new(1000),
+        changed_users: ChangedUsers::new(1 << 20),
+        interest: Arc::clone(&interest),
+        ephemeral: Arc::new(Ephemeral::new(1)),
+        clock: Arc::clone(&clock),
+        random,
+        stop: CancellationToken::new(),
+    });
+    let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
+    tasks::spawn(Hub { interest, ephemeral, rooms, store, clock }.run(receiver));
+    let key = Arc::new(TokenKey::derive(&[7; 32], TENANT));
+    World { store: late, engine, names, client, key }
+}
+
+fn who(user: &str) -> Option<Requester> {
+    Some(Requester { tenant: TENANT.get(), user_id: user.into(), device_id: "D".into() })
+}
+
+impl World {
+    pub(crate) async fn create(&self, creator: &str, preset: &str) -> String {
+        let (room_version, preset) = ("11".to_owned(), preset.to_owned());
+        let request = CreateRoomRequest { requester: who(creator), room_version, preset, ..Default::default() };
+        self.client.clone().create_room(request).await.unwrap().into_inner().room_id
+    }
+
+    /// Sends an event, state if `state_key` is given; nothing if it isn't allowed.
+    pub(crate) async fn send(
+        &self,
+        user: &str,
+        room: &str,
+        (event_type, state_key): (&str, Option<&str>),
+        content: Value,
+        redacts: Option<String>,
+    ) {
+        let request = SendEventRequest {
+            requester: who(user),
+            room_id: room.into(),
+            event_type: event_type.into(),
+            state_key: state_key.map(str::to_owned),
+            content: content.to_string().into_bytes().into(),
+            redacts,
+            ..Default::default()
+        };
+        let _ = self.client.clone().send_event(request).await;
+    }
+
+    /// Changes a membership; nothing if that isn't allowed.
+    pub(crate) async fn member(&self, user: &str, room: &str, target: &str, membership: &str, name: Option<String>) {
+        let request = SetMembershipRequest {
+            requester: who(user),
+            room_id: room.into(),
+            target: target.into(),
+            membership: membership.into(),
+            profile_only: name.is_some(),
+            profile: name.map(|name| Profile { displayname: Some(name), avatar_url: None }),
+            ..Default::default()
+        };
+        let _ = self.client.clone().set_membership(request).await;
+    }
+
+    /// All rows of a room.
+    pub(crate) async fn rows(&self, room: &str) -> Vec<TrueRow> {
+        let key = self.names.find(TENANT, room).await.unwrap().unwrap();
+        let rows = read::after(&*self.store, key, Seq::ZERO, 10_000, Consistency::Serial).await.unwrap();
+        let read = |row: &polity_log::LogRow| {
+            let event_id = row.event_id.as_deref().unwrap_or_default().to_owned();
+            let row = RoomRow::decode(&row.body).unwrap();
+            TrueRow { event: serde_json::from_slice(&row.pdu).unwrap(), event_id, row }
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Notes a receipt.
+    pub(crate) async fn read(&self, user: &str, room: &str, (seq, event_id): (usize, &str), scope: (bool, &str)) {
+        let position = Position::new(Life::FIRST, Seq::new(u64::try_from(seq).unwrap()));
+        let kind = if scope.0 { "m.read.private" } else { "m.read" };
+        let (user, room) = (user.try_into().unwrap(), room.try_into().unwrap());
+        let event = (event_id.try_into().unwrap(), position);
+        put_own_receipt(&*self.store, TENANT, user, room, (kind, scope.1), event).await.unwrap();
+    }
+
+    pub(crate) fn viewer(&self, user: &str) -> Viewer {
+        let user_id = OwnedUserId::try_from(user).unwrap();
+        Viewer { tenant: TENANT, user_id, device_id: "D".into(), device_life: 0, token_key: Arc::clone(&self.key) }
+    }
+
+    pub(crate) fn request(&self, user: &str, since: Option<String>, filter: Value, state_after: bool) -> SyncRequest {
+        SyncRequest {
+            viewer: self.viewer(user),
+            since,
+            filter: Arc::new(serde_json::from_value(filter).unwrap()),
+            full_state: false,
+            state_after,
+            timeout: Duration::ZERO,
+        }
+    }
+
+    /// What the engine answers, as a client gets it.
+    pub(crate) async fn sync(&self, request: &SyncRequest) -> Value {
+        let answer = self.engine.sync(request).await.unwrap();
+        serde_json::from_slice(&polity_sync::v3::encode(&answer)).unwrap()
+    }
+}
+
+/// The state after all rows: event ids by type and key.
+pub(crate) fn state_of(rows: &[TrueRow]) -> BTreeMap<(String, String), String> {
+    let mut state = BTreeMap::new();
+    for delta in rows.iter().flat_map(|row| &row.row.meta.deltas) {
+        let name = (delta.event_type.clone(), delta.state_key.clone());
+        match &delta.after {
+            Some(event_id) => state.insert(name, event_id.to_string()),
+            None => state.remove(&name),
+        };
+    }
+    state
+}
+
+/// What a user is after some rows.
+pub(crate) fn membership_of(rows: &[TrueRow], user: &str) -> String {
+    let own = state_of(rows).remove(&("m.room.member".to_owned(), user.to_owned()));
+    let event = own.and_then(|id| rows.iter().find(|row| row.event_id == id));
+    event.map_or("none", |row| row.event["content"]["membership"].as_str().unwrap()).to_owned()
+}
