@@ -179,6 +179,17 @@ class User:
         sent = self.client.room_send(room_id, event_type, content, ignore_unverified_devices=True)
         return (await done(sent, f"sending {event_type}")).event_id
 
+    async def meet_devices(self, room_id, others):
+        """Waits until nio knows the members of an encrypted room and their devices.
+
+        Otherwise it asks for them with the first message, and trips when its sync loop asks at the same time."""
+        await done(self.client.joined_members(room_id), "members")
+        store = self.client.device_store
+        await until(
+            f"the others' devices at {self.id}",
+            lambda: all(store[other] for other in others) and not self.client.should_query_keys,
+        )
+
     async def say(self, room_id, bodies_to_send):
         """Sends texts one after the other, each when the one before is acknowledged; returns the event ids."""
         return [

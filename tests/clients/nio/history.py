@@ -21,6 +21,8 @@ async def encryption(score, a, b):
             room = await until("the room", lambda: user.client.rooms.get(room_id))
             await until("both members", lambda: {a.id, b.id} <= set(room.users))
             await until("the room's encryption", lambda: room.encrypted)
+        await a.meet_devices(room_id, [b.id])
+        await b.meet_devices(room_id, [a.id])
 
     async with score.step("encrypted messages each way"):
         from_a, from_b = bodies("secret a", 10), bodies("secret b", 10)

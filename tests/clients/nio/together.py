@@ -38,8 +38,7 @@ async def together(score, homeserver, tag):
         room_id = (await done(created, "createRoom")).room_id
         await until("the room", lambda: room_id in client.rooms)
         await until("the guests", lambda: set(guests) <= set(client.rooms[room_id].users))
-        # nio encrypts for the devices that it knows of, and asks for them beside its syncs.
-        await until("the guests' devices", lambda: all(client.device_store[guest] for guest in guests))
+        await user.meet_devices(room_id, guests)
 
     async with score.step("encrypted messages from and to everybody"):
         await user.say(room_id, bodies("from nio", 10))
