@@ -150,7 +150,7 @@ impl RoomPass<'_> {
         let events = &self.request.filter.room.state;
         let mut out = Vec::with_capacity(event_ids.len());
         for event_id in event_ids {
-            let Some(row) = self.engine.rooms.event(self.key.tenant, event_id).await? else { continue };
+            let Some(row) = self.engine.rooms.event_of_state(self.key, event_id).await? else { continue };
             let Some(event) = &row.event else { continue };
             let facets = filter::Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url: None };
             if filter::passes(events, facets) && filter::room_passes(events, &self.room_id) {

@@ -40,6 +40,9 @@ impl Weighter<(TenantId, LogId, Seq), Arc<StoredRow>> for RowSize {
 /// Where events stand, by tenant.
 type Places = Cache<(TenantId, OwnedEventId), (LogId, Seq)>;
 
+/// Rows read at once past what is projected.
+const UNPROJECTED_PAGE: usize = 256;
+
 /// Rooms, for readers.
 pub struct Rooms {
     store: Arc<dyn Store>,
@@ -176,6 +179,30 @@ impl Rooms {
         Ok(self.event_in(tenant, event_id).await?.map(|(_, row)| row))
     }
 
+    /// The row of an event of the room's state. A state is known as soon as it is durable, the index of its newest events comes
+    /// after it: what isn't in the index is looked for in the rows past what is projected.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn event_of_state(&self, key: LogKey, event_id: &EventId) -> Result<Option<Arc<StoredRow>>, ReadError> {
+        if let Some(row) = self.event(key.tenant, event_id).await? {
+            return Ok(Some(row));
+        }
+        let mut at = read::projected_seq(&*self.store, key).await?;
+        loop {
+            let rows = self.after(key, at, UNPROJECTED_PAGE).await?;
+            let is_it = |row: &&Arc<StoredRow>| row.event.as_ref().is_some_and(|event| *event.event_id == *event_id);
+            if let Some(row) = rows.iter().find(is_it) {
+                return Ok(Some(Arc::clone(row)));
+            }
+            match rows.last() {
+                Some(last) => at = last.seq,
+                // Projected meanwhile, if at all.
+                None => return self.event(key.tenant, event_id).await,
+            }
+        }
+    }
+
     /// The row of an event, and the log in which it stands.
     ///
     /// # Errors
@@ -239,7 +266,7 @@ impl Rooms {
     ) -> Result<Option<Arc<StoredRow>>, ReadError> {
         // Generations are raised by purges, which aren't built: the first one is the only one.
         match self.state_id(key, 0, state, event_type, state_key).await? {
-            Some(id) => self.event(key.tenant, &id).await,
+            Some(id) => self.event_of_state(key, &id).await,
             None => Ok(None),
         }
     }
