@@ -6,15 +6,15 @@ use polity_core::ErrorKind;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::error_proto::ErrorDetail;
+use crate::{Reason, error_proto::ErrorDetail};
 
 /// What a tier says of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detail {
     /// What kind it is.
     pub kind: ErrorKind,
-    /// What the client API tells apart beyond the kind: the name of a Matrix `errcode`, or empty.
-    pub reason: String,
+    /// What the client API tells apart beyond the kind.
+    pub reason: Reason,
     /// For people.
     pub message: String,
     /// When to try again.
@@ -45,7 +45,7 @@ pub fn to_status(detail: &Detail) -> Status {
         Code::Internal,
     ));
     let retry_after_ms = detail.retry_after.map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    let (reason, message) = (detail.reason.clone(), detail.message.clone());
+    let (reason, message) = (detail.reason.into(), detail.message.clone());
     let details = ErrorDetail { kind: number, reason, message, retry_after_ms };
     Status::with_details(code, detail.message.clone(), details.encode_to_vec().into())
 }
@@ -57,13 +57,13 @@ impl From<&Status> for Detail {
             && let Some((_, kind, _)) = KINDS.into_iter().find(|(number, _, _)| *number == detail.kind)
         {
             let retry_after = (detail.retry_after_ms > 0).then(|| Duration::from_millis(detail.retry_after_ms));
-            return Self { kind, reason: detail.reason, message: detail.message, retry_after };
+            return Self { kind, reason: detail.reason(), message: detail.message, retry_after };
         }
         let kind = match status.code() {
             Code::Cancelled => ErrorKind::DeadlineExceeded,
             code => KINDS.into_iter().find(|(_, _, c)| *c == code).map_or(ErrorKind::Internal, |(_, kind, _)| kind),
         };
-        Self { kind, reason: String::new(), message: status.message().to_owned(), retry_after: None }
+        Self { kind, reason: Reason::Unspecified, message: status.message().to_owned(), retry_after: None }
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     fn every_kind_crosses_the_wire() {
         for (_, kind, code) in KINDS {
             let retry_after = Some(Duration::from_millis(1500));
-            let detail = Detail { kind, reason: "M_BAD_STATE".into(), message: "no".into(), retry_after };
+            let detail = Detail { kind, reason: Reason::BadState, message: "no".into(), retry_after };
             let status = to_status(&detail);
             assert_eq!((status.code(), Detail::from(&status)), (code, detail));
         }

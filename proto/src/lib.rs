@@ -7,6 +7,8 @@ mod error;
 mod transport;
 
 pub use error::{Detail, to_status};
+pub use error_proto::Reason;
+pub use tonic::{Request as Call, Status};
 pub use transport::{Transport, local, with_deadline};
 
 /// Commands on rooms.

@@ -11,8 +11,9 @@ use polity_log::{Env, Moved, Names, Registry, read};
 use polity_proto::{
     Transport,
     room_state::{
-        CreateRoomRequest, Profile, Requester, SendEventRequest, SetMembershipRequest,
-        room_state_client::RoomStateClient,
+        BanUserRequest, CreateRoomRequest, InviteUserRequest, JoinRoomRequest, KickUserRequest, LeaveRoomRequest,
+        Preset, Profile, RedactEventRequest, Requester, SendEventRequest, SetProfileRequest, SetStateRequest,
+        UnbanUserRequest, room_state_client::RoomStateClient,
     },
 };
 use polity_room_engine::{build::SigningIdentity, record::RoomRow};
@@ -120,7 +121,8 @@ fn who(user: &str) -> Option<Requester> {
 
 impl World {
     pub(crate) async fn create(&self, creator: &str, preset: &str) -> String {
-        let (room_version, preset) = ("11".to_owned(), preset.to_owned());
+        let preset = if preset == "public_chat" { Preset::PublicChat } else { Preset::PrivateChat };
+        let (room_version, preset) = ("11".to_owned(), preset.into());
         let request = CreateRoomRequest { requester: who(creator), room_version, preset, ..Default::default() };
         self.client.clone().create_room(request).await.unwrap().into_inner().room_id
     }
@@ -134,30 +136,55 @@ impl World {
         content: Value,
         redacts: Option<String>,
     ) {
-        let request = SendEventRequest {
-            requester: who(user),
-            room_id: room.into(),
-            event_type: event_type.into(),
-            state_key: state_key.map(str::to_owned),
-            content: content.to_string().into_bytes().into(),
-            redacts,
-            ..Default::default()
-        };
-        let _ = self.client.clone().send_event(request).await;
+        let (requester, room_id, event_type) = (who(user), room.to_owned(), event_type.to_owned());
+        let content = content.to_string().into_bytes().into();
+        let mut client = self.client.clone();
+        if let Some(event_id) = redacts {
+            let request = RedactEventRequest { requester, room_id, event_id, ..Default::default() };
+            let _ = client.redact_event(request).await;
+        } else if let Some(state_key) = state_key.map(str::to_owned) {
+            let _ = client.set_state(SetStateRequest { requester, room_id, event_type, state_key, content }).await;
+        } else {
+            let request = SendEventRequest { requester, room_id, event_type, content, txn_id: None };
+            let _ = client.send_event(request).await;
+        }
     }
 
     /// Changes a membership; nothing if that isn't allowed.
     pub(crate) async fn member(&self, user: &str, room: &str, target: &str, membership: &str, name: Option<String>) {
-        let request = SetMembershipRequest {
-            requester: who(user),
-            room_id: room.into(),
-            target: target.into(),
-            membership: membership.into(),
-            profile_only: name.is_some(),
-            profile: name.map(|name| Profile { displayname: Some(name), avatar_url: None }),
-            ..Default::default()
-        };
-        let _ = self.client.clone().set_membership(request).await;
+        let (requester, room_id, user_id) = (who(user), room.to_owned(), target.to_owned());
+        let mut client = self.client.clone();
+        match (membership, name) {
+            ("join", Some(name)) => {
+                let profile = Some(Profile { displayname: Some(name), avatar_url: None });
+                let _ = client.set_profile(SetProfileRequest { requester, room_id, profile }).await;
+            }
+            ("join", None) => {
+                let request = JoinRoomRequest { requester, room_id, ..Default::default() };
+                let _ = client.join_room(request).await;
+            }
+            ("leave", _) => {
+                let request = LeaveRoomRequest { requester, room_id, reason: None };
+                let _ = client.leave_room(request).await;
+            }
+            ("invite", _) => {
+                let request = InviteUserRequest { requester, room_id, user_id, ..Default::default() };
+                let _ = client.invite_user(request).await;
+            }
+            ("kick", _) => {
+                let request = KickUserRequest { requester, room_id, user_id, reason: None };
+                let _ = client.kick_user(request).await;
+            }
+            ("ban", _) => {
+                let request = BanUserRequest { requester, room_id, user_id, reason: None };
+                let _ = client.ban_user(request).await;
+            }
+            ("unban", _) => {
+                let request = UnbanUserRequest { requester, room_id, user_id, reason: None };
+                let _ = client.unban_user(request).await;
+            }
+            (other, _) => panic!("no command for {other}"),
+        }
     }
 
     /// All rows of a room.

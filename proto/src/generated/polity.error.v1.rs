@@ -4,13 +4,76 @@ pub struct ErrorDetail {
     /// The kind, as polity-core numbers it.
     #[prost(uint32, tag = "1")]
     pub kind: u32,
-    /// What the client API tells apart beyond the kind; empty: nothing.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
+    /// What the client API tells apart beyond the kind.
+    #[prost(enumeration = "Reason", tag = "2")]
+    pub reason: i32,
     /// For people.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
     /// When to try again; 0: no word on that.
     #[prost(uint64, tag = "4")]
     pub retry_after_ms: u64,
+}
+/// What clients are told by an errcode of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Reason {
+    /// Nothing beyond the kind.
+    Unspecified = 0,
+    Forbidden = 1,
+    NotFound = 2,
+    BadJson = 3,
+    TooLarge = 4,
+    InvalidParam = 5,
+    UnsupportedRoomVersion = 6,
+    RoomInUse = 7,
+    InvalidRoomState = 8,
+    BadState = 9,
+    BadAlias = 10,
+    /// The conditions of a restricted room can't be checked here.
+    UnableToAuthoriseJoin = 11,
+    /// The conditions are met, but nobody here may let the user in.
+    UnableToGrantJoin = 12,
+}
+impl Reason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REASON_UNSPECIFIED",
+            Self::Forbidden => "REASON_FORBIDDEN",
+            Self::NotFound => "REASON_NOT_FOUND",
+            Self::BadJson => "REASON_BAD_JSON",
+            Self::TooLarge => "REASON_TOO_LARGE",
+            Self::InvalidParam => "REASON_INVALID_PARAM",
+            Self::UnsupportedRoomVersion => "REASON_UNSUPPORTED_ROOM_VERSION",
+            Self::RoomInUse => "REASON_ROOM_IN_USE",
+            Self::InvalidRoomState => "REASON_INVALID_ROOM_STATE",
+            Self::BadState => "REASON_BAD_STATE",
+            Self::BadAlias => "REASON_BAD_ALIAS",
+            Self::UnableToAuthoriseJoin => "REASON_UNABLE_TO_AUTHORISE_JOIN",
+            Self::UnableToGrantJoin => "REASON_UNABLE_TO_GRANT_JOIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "REASON_FORBIDDEN" => Some(Self::Forbidden),
+            "REASON_NOT_FOUND" => Some(Self::NotFound),
+            "REASON_BAD_JSON" => Some(Self::BadJson),
+            "REASON_TOO_LARGE" => Some(Self::TooLarge),
+            "REASON_INVALID_PARAM" => Some(Self::InvalidParam),
+            "REASON_UNSUPPORTED_ROOM_VERSION" => Some(Self::UnsupportedRoomVersion),
+            "REASON_ROOM_IN_USE" => Some(Self::RoomInUse),
+            "REASON_INVALID_ROOM_STATE" => Some(Self::InvalidRoomState),
+            "REASON_BAD_STATE" => Some(Self::BadState),
+            "REASON_BAD_ALIAS" => Some(Self::BadAlias),
+            "REASON_UNABLE_TO_AUTHORISE_JOIN" => Some(Self::UnableToAuthoriseJoin),
+            "REASON_UNABLE_TO_GRANT_JOIN" => Some(Self::UnableToGrantJoin),
+            _ => None,
+        }
+    }
 }

@@ -10,6 +10,25 @@ pub struct Requester {
     #[prost(string, tag = "3")]
     pub device_id: ::prost::alloc::string::String,
 }
+/// A user's profile, as member events have it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Profile {
+    #[prost(string, optional, tag = "1")]
+    pub displayname: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub avatar_url: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// An event that is in the log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Appended {
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// Where it stands: life and number in the room's log. 0: it stood there before.
+    #[prost(uint32, tag = "2")]
+    pub life: u32,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateRoomRequest {
     #[prost(message, optional, tag = "1")]
@@ -17,9 +36,8 @@ pub struct CreateRoomRequest {
     /// The version; the caller has filled in the default.
     #[prost(string, tag = "2")]
     pub room_version: ::prost::alloc::string::String,
-    /// private_chat, public_chat or trusted_private_chat.
-    #[prost(string, tag = "3")]
-    pub preset: ::prost::alloc::string::String,
+    #[prost(enumeration = "Preset", tag = "3")]
+    pub preset: i32,
     /// More content of the create event, as a JSON object; empty: none.
     #[prost(bytes = "bytes", tag = "4")]
     pub creation_content: ::prost::bytes::Bytes,
@@ -32,11 +50,11 @@ pub struct CreateRoomRequest {
     pub name: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "8")]
     pub topic: ::core::option::Option<::prost::alloc::string::String>,
-    /// An alias that the caller has reserved.
+    /// An alias to make with the room.
     #[prost(string, optional, tag = "9")]
-    pub canonical_alias: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(string, repeated, tag = "10")]
-    pub invite: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    pub alias: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "10")]
+    pub invite: ::prost::alloc::vec::Vec<Invitee>,
     #[prost(bool, tag = "11")]
     pub is_direct: bool,
     /// The creator's profile.
@@ -46,6 +64,15 @@ pub struct CreateRoomRequest {
     #[prost(bool, tag = "13")]
     pub listed: bool,
 }
+/// Somebody who is invited from the beginning.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Invitee {
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Their profile, where they are users here.
+    #[prost(message, optional, tag = "2")]
+    pub profile: ::core::option::Option<Profile>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitialState {
     #[prost(string, tag = "1")]
@@ -54,13 +81,6 @@ pub struct InitialState {
     pub state_key: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "3")]
     pub content: ::prost::bytes::Bytes,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Profile {
-    #[prost(string, optional, tag = "1")]
-    pub displayname: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(string, optional, tag = "2")]
-    pub avatar_url: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateRoomResponse {
@@ -75,51 +95,230 @@ pub struct SendEventRequest {
     pub room_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub event_type: ::prost::alloc::string::String,
-    /// Present on state events.
-    #[prost(string, optional, tag = "4")]
-    pub state_key: ::core::option::Option<::prost::alloc::string::String>,
     /// A JSON object.
-    #[prost(bytes = "bytes", tag = "5")]
+    #[prost(bytes = "bytes", tag = "4")]
     pub content: ::prost::bytes::Bytes,
-    /// The client's transaction id, where the endpoint has one.
-    #[prost(string, optional, tag = "6")]
+    /// The client's transaction id.
+    #[prost(string, optional, tag = "5")]
     pub txn_id: ::core::option::Option<::prost::alloc::string::String>,
-    /// The target of a redaction.
-    #[prost(string, optional, tag = "7")]
-    pub redacts: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SetMembershipRequest {
+pub struct SendEventResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetStateRequest {
     #[prost(message, optional, tag = "1")]
     pub requester: ::core::option::Option<Requester>,
     #[prost(string, tag = "2")]
     pub room_id: ::prost::alloc::string::String,
-    /// Whose.
     #[prost(string, tag = "3")]
-    pub target: ::prost::alloc::string::String,
-    /// join, leave, invite, ban or unban.
+    pub event_type: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
-    pub membership: ::prost::alloc::string::String,
-    #[prost(string, optional, tag = "5")]
-    pub reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// The target's profile, where the target is of this tenant.
-    #[prost(message, optional, tag = "6")]
-    pub profile: ::core::option::Option<Profile>,
-    #[prost(bool, tag = "7")]
-    pub is_direct: bool,
-    /// Whether only the profile of somebody who has joined is to be changed.
-    #[prost(bool, tag = "8")]
-    pub profile_only: bool,
+    pub state_key: ::prost::alloc::string::String,
+    /// A JSON object.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub content: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EventResponse {
-    #[prost(string, tag = "1")]
+pub struct SetStateResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactEventRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    /// The event to redact.
+    #[prost(string, tag = "3")]
     pub event_id: ::prost::alloc::string::String,
-    /// Where it stands: life and number in the room's log.
-    #[prost(uint32, tag = "2")]
-    pub life: u32,
-    #[prost(uint64, tag = "3")]
-    pub seq: u64,
+    #[prost(string, optional, tag = "4")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// The client's transaction id.
+    #[prost(string, optional, tag = "5")]
+    pub txn_id: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactEventResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRoomRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// The requester's.
+    #[prost(message, optional, tag = "4")]
+    pub profile: ::core::option::Option<Profile>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRoomResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KnockRoomRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// The requester's.
+    #[prost(message, optional, tag = "4")]
+    pub profile: ::core::option::Option<Profile>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KnockRoomResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveRoomRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveRoomResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteUserRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// The invited user's, where that is a user here.
+    #[prost(message, optional, tag = "5")]
+    pub profile: ::core::option::Option<Profile>,
+    #[prost(bool, tag = "6")]
+    pub is_direct: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteUserResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KickUserRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KickUserResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BanUserRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BanUserResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnbanUserRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnbanUserResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetProfileRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub profile: ::core::option::Option<Profile>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetProfileResponse {
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Appended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRoomRequest {
+    #[prost(message, optional, tag = "1")]
+    pub requester: ::core::option::Option<Requester>,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub listed: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRoomResponse {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Preset {
+    Unspecified = 0,
+    PrivateChat = 1,
+    PublicChat = 2,
+    TrustedPrivateChat = 3,
+}
+impl Preset {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PRESET_UNSPECIFIED",
+            Self::PrivateChat => "PRESET_PRIVATE_CHAT",
+            Self::PublicChat => "PRESET_PUBLIC_CHAT",
+            Self::TrustedPrivateChat => "PRESET_TRUSTED_PRIVATE_CHAT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PRESET_UNSPECIFIED" => Some(Self::Unspecified),
+            "PRESET_PRIVATE_CHAT" => Some(Self::PrivateChat),
+            "PRESET_PUBLIC_CHAT" => Some(Self::PublicChat),
+            "PRESET_TRUSTED_PRIVATE_CHAT" => Some(Self::TrustedPrivateChat),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod room_state_client {
@@ -212,7 +411,7 @@ pub mod room_state_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Makes a room, with everything that it begins with.
+        /// Makes a room, with everything that it begins with: all of it, or nothing.
         pub async fn create_room(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateRoomRequest>,
@@ -237,11 +436,14 @@ pub mod room_state_client {
                 .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "CreateRoom"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sends an event, state or not, a redaction too.
+        /// Sends an event that isn't state.
         pub async fn send_event(
             &mut self,
             request: impl tonic::IntoRequest<super::SendEventRequest>,
-        ) -> std::result::Result<tonic::Response<super::EventResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::SendEventResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -259,11 +461,14 @@ pub mod room_state_client {
                 .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "SendEvent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes somebody's membership, or the profile in it.
-        pub async fn set_membership(
+        /// Sets an entry of the state.
+        pub async fn set_state(
             &mut self,
-            request: impl tonic::IntoRequest<super::SetMembershipRequest>,
-        ) -> std::result::Result<tonic::Response<super::EventResponse>, tonic::Status> {
+            request: impl tonic::IntoRequest<super::SetStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetStateResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -274,13 +479,263 @@ pub mod room_state_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/polity.room_state.v1.RoomState/SetMembership",
+                "/polity.room_state.v1.RoomState/SetState",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "SetState"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Redacts an event.
+        pub async fn redact_event(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RedactEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedactEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/RedactEvent",
             );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(
-                    GrpcMethod::new("polity.room_state.v1.RoomState", "SetMembership"),
+                    GrpcMethod::new("polity.room_state.v1.RoomState", "RedactEvent"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Joins the requester.
+        pub async fn join_room(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JoinRoomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/JoinRoom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "JoinRoom"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks for an invitation.
+        pub async fn knock_room(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KnockRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KnockRoomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/KnockRoom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "KnockRoom"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The requester leaves, declines an invitation or takes a knock back.
+        pub async fn leave_room(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeaveRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveRoomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/LeaveRoom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "LeaveRoom"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Invites somebody.
+        pub async fn invite_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InviteUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InviteUserResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/InviteUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "InviteUser"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts somebody out, or takes an invitation back.
+        pub async fn kick_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KickUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KickUserResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/KickUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "KickUser"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Bans somebody.
+        pub async fn ban_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BanUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BanUserResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/BanUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "BanUser"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a ban.
+        pub async fn unban_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UnbanUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnbanUserResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/UnbanUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "UnbanUser"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives a member another profile.
+        pub async fn set_profile(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetProfileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetProfileResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/SetProfile",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "SetProfile"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts a room into the directory, or takes it out.
+        pub async fn list_room(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRoomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/ListRoom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "ListRoom"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -298,7 +753,7 @@ pub mod room_state_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RoomStateServer.
     #[async_trait]
     pub trait RoomState: std::marker::Send + std::marker::Sync + 'static {
-        /// Makes a room, with everything that it begins with.
+        /// Makes a room, with everything that it begins with: all of it, or nothing.
         async fn create_room(
             &self,
             request: tonic::Request<super::CreateRoomRequest>,
@@ -306,16 +761,99 @@ pub mod room_state_server {
             tonic::Response<super::CreateRoomResponse>,
             tonic::Status,
         >;
-        /// Sends an event, state or not, a redaction too.
+        /// Sends an event that isn't state.
         async fn send_event(
             &self,
             request: tonic::Request<super::SendEventRequest>,
-        ) -> std::result::Result<tonic::Response<super::EventResponse>, tonic::Status>;
-        /// Changes somebody's membership, or the profile in it.
-        async fn set_membership(
+        ) -> std::result::Result<
+            tonic::Response<super::SendEventResponse>,
+            tonic::Status,
+        >;
+        /// Sets an entry of the state.
+        async fn set_state(
             &self,
-            request: tonic::Request<super::SetMembershipRequest>,
-        ) -> std::result::Result<tonic::Response<super::EventResponse>, tonic::Status>;
+            request: tonic::Request<super::SetStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetStateResponse>,
+            tonic::Status,
+        >;
+        /// Redacts an event.
+        async fn redact_event(
+            &self,
+            request: tonic::Request<super::RedactEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedactEventResponse>,
+            tonic::Status,
+        >;
+        /// Joins the requester.
+        async fn join_room(
+            &self,
+            request: tonic::Request<super::JoinRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JoinRoomResponse>,
+            tonic::Status,
+        >;
+        /// Asks for an invitation.
+        async fn knock_room(
+            &self,
+            request: tonic::Request<super::KnockRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KnockRoomResponse>,
+            tonic::Status,
+        >;
+        /// The requester leaves, declines an invitation or takes a knock back.
+        async fn leave_room(
+            &self,
+            request: tonic::Request<super::LeaveRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveRoomResponse>,
+            tonic::Status,
+        >;
+        /// Invites somebody.
+        async fn invite_user(
+            &self,
+            request: tonic::Request<super::InviteUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InviteUserResponse>,
+            tonic::Status,
+        >;
+        /// Puts somebody out, or takes an invitation back.
+        async fn kick_user(
+            &self,
+            request: tonic::Request<super::KickUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KickUserResponse>,
+            tonic::Status,
+        >;
+        /// Bans somebody.
+        async fn ban_user(
+            &self,
+            request: tonic::Request<super::BanUserRequest>,
+        ) -> std::result::Result<tonic::Response<super::BanUserResponse>, tonic::Status>;
+        /// Ends a ban.
+        async fn unban_user(
+            &self,
+            request: tonic::Request<super::UnbanUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnbanUserResponse>,
+            tonic::Status,
+        >;
+        /// Gives a member another profile.
+        async fn set_profile(
+            &self,
+            request: tonic::Request<super::SetProfileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetProfileResponse>,
+            tonic::Status,
+        >;
+        /// Puts a room into the directory, or takes it out.
+        async fn list_room(
+            &self,
+            request: tonic::Request<super::ListRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRoomResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct RoomStateServer<T> {
@@ -445,7 +983,7 @@ pub mod room_state_server {
                         T: RoomState,
                     > tonic::server::UnaryService<super::SendEventRequest>
                     for SendEventSvc<T> {
-                        type Response = super::EventResponse;
+                        type Response = super::SendEventResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -483,25 +1021,25 @@ pub mod room_state_server {
                     };
                     Box::pin(fut)
                 }
-                "/polity.room_state.v1.RoomState/SetMembership" => {
+                "/polity.room_state.v1.RoomState/SetState" => {
                     #[allow(non_camel_case_types)]
-                    struct SetMembershipSvc<T: RoomState>(pub Arc<T>);
+                    struct SetStateSvc<T: RoomState>(pub Arc<T>);
                     impl<
                         T: RoomState,
-                    > tonic::server::UnaryService<super::SetMembershipRequest>
-                    for SetMembershipSvc<T> {
-                        type Response = super::EventResponse;
+                    > tonic::server::UnaryService<super::SetStateRequest>
+                    for SetStateSvc<T> {
+                        type Response = super::SetStateResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::SetMembershipRequest>,
+                            request: tonic::Request<super::SetStateRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RoomState>::set_membership(&inner, request).await
+                                <T as RoomState>::set_state(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -512,7 +1050,455 @@ pub mod room_state_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = SetMembershipSvc(inner);
+                        let method = SetStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/RedactEvent" => {
+                    #[allow(non_camel_case_types)]
+                    struct RedactEventSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::RedactEventRequest>
+                    for RedactEventSvc<T> {
+                        type Response = super::RedactEventResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RedactEventRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::redact_event(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RedactEventSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/JoinRoom" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinRoomSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::JoinRoomRequest>
+                    for JoinRoomSvc<T> {
+                        type Response = super::JoinRoomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinRoomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::join_room(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinRoomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/KnockRoom" => {
+                    #[allow(non_camel_case_types)]
+                    struct KnockRoomSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::KnockRoomRequest>
+                    for KnockRoomSvc<T> {
+                        type Response = super::KnockRoomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KnockRoomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::knock_room(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KnockRoomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/LeaveRoom" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeaveRoomSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::LeaveRoomRequest>
+                    for LeaveRoomSvc<T> {
+                        type Response = super::LeaveRoomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeaveRoomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::leave_room(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeaveRoomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/InviteUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct InviteUserSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::InviteUserRequest>
+                    for InviteUserSvc<T> {
+                        type Response = super::InviteUserResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InviteUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::invite_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InviteUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/KickUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct KickUserSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::KickUserRequest>
+                    for KickUserSvc<T> {
+                        type Response = super::KickUserResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KickUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::kick_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KickUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/BanUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct BanUserSvc<T: RoomState>(pub Arc<T>);
+                    impl<T: RoomState> tonic::server::UnaryService<super::BanUserRequest>
+                    for BanUserSvc<T> {
+                        type Response = super::BanUserResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BanUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::ban_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BanUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/UnbanUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnbanUserSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::UnbanUserRequest>
+                    for UnbanUserSvc<T> {
+                        type Response = super::UnbanUserResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UnbanUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::unban_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnbanUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/SetProfile" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetProfileSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::SetProfileRequest>
+                    for SetProfileSvc<T> {
+                        type Response = super::SetProfileResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetProfileRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::set_profile(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetProfileSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/ListRoom" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRoomSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::ListRoomRequest>
+                    for ListRoomSvc<T> {
+                        type Response = super::ListRoomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRoomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::list_room(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRoomSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

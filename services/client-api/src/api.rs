@@ -9,7 +9,7 @@ use polity_store::Store;
 use polity_sync::engine::{Engine, Viewer};
 use ruma_common::{OwnedServerName, RoomVersionId};
 
-use crate::{ApiError, auth::Requester, limits::Limits, room_client::RoomClient};
+use crate::{ApiError, auth::Requester, directory::Directory, limits::Limits, room_client::RoomClient};
 
 /// A tenant, as the client API knows it.
 pub struct Tenant {
@@ -59,6 +59,8 @@ pub struct Api {
     pub public_list_without_auth: bool,
     /// How often clients may ask.
     pub limits: Limits,
+    /// The public rooms, as they were lately.
+    pub(crate) directory: Directory,
 }
 
 /// What [`Api::new`] needs.
@@ -100,7 +102,7 @@ impl Api {
             store: Arc::clone(&engine.store),
             clock: Arc::clone(&engine.clock),
             random: Arc::clone(&engine.random),
-            rooms: RoomClient::new(parts.rooms),
+            rooms: crate::room_client::over(parts.rooms),
             tenants: parts.tenants,
             accounts: parts.accounts,
             engine: parts.engine,
@@ -111,6 +113,7 @@ impl Api {
             shared_secret: parts.shared_secret,
             public_list_without_auth: parts.public_list_without_auth,
             limits: parts.limits,
+            directory: Directory::new(),
         })
     }
 

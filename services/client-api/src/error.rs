@@ -198,24 +198,32 @@ impl From<polity_store::StoreError> for ApiError {
     }
 }
 
+impl From<polity_proto::Status> for ApiError {
+    fn from(status: polity_proto::Status) -> Self {
+        polity_proto::Detail::from(&status).into()
+    }
+}
+
 impl From<polity_proto::Detail> for ApiError {
     fn from(detail: polity_proto::Detail) -> Self {
+        use polity_proto::Reason as R;
         let mut error = Self::of_kind(detail.kind, detail.message).retry_after(detail.retry_after);
-        // The errcodes that room-state tells apart, by name: only known ones leave the server.
-        const KNOWN: [(&str, StatusCode); 8] = [
-            ("M_FORBIDDEN", StatusCode::FORBIDDEN),
-            ("M_NOT_FOUND", StatusCode::NOT_FOUND),
-            ("M_BAD_JSON", StatusCode::BAD_REQUEST),
-            ("M_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
-            ("M_INVALID_PARAM", StatusCode::BAD_REQUEST),
-            ("M_UNSUPPORTED_ROOM_VERSION", StatusCode::BAD_REQUEST),
-            ("M_ROOM_IN_USE", StatusCode::BAD_REQUEST),
-            ("M_BAD_STATE", StatusCode::BAD_REQUEST),
-        ];
-        if let Some((errcode, status)) = KNOWN.into_iter().find(|(name, _)| *name == detail.reason) {
-            error.errcode = errcode;
-            error.status = status;
-        }
+        let (status, errcode) = match detail.reason {
+            R::Unspecified => return error,
+            R::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            R::NotFound => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+            R::BadJson => (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
+            R::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            R::InvalidParam => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            R::UnsupportedRoomVersion => (StatusCode::BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION"),
+            R::RoomInUse => (StatusCode::BAD_REQUEST, "M_ROOM_IN_USE"),
+            R::InvalidRoomState => (StatusCode::BAD_REQUEST, "M_INVALID_ROOM_STATE"),
+            R::BadState => (StatusCode::BAD_REQUEST, "M_BAD_STATE"),
+            R::BadAlias => (StatusCode::BAD_REQUEST, "M_BAD_ALIAS"),
+            R::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN"),
+            R::UnableToGrantJoin => (StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN"),
+        };
+        (error.status, error.errcode) = (status, errcode);
         error
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use polity_core::{Classified, ErrorKind};
 use polity_log::LogError;
-use polity_proto::Detail;
+use polity_proto::{Detail, Reason};
 use polity_room_engine::{auth::Rejection, build::BuildError};
 
 /// A command that was refused, or failed.
@@ -12,38 +12,48 @@ use polity_room_engine::{auth::Rejection, build::BuildError};
 #[error("{message}")]
 pub struct RoomError {
     kind: ErrorKind,
-    /// A Matrix `errcode` where it says more than the kind; else empty.
-    reason: &'static str,
+    /// What clients are told beyond the kind.
+    reason: Reason,
     message: String,
 }
 
 impl RoomError {
-    pub(crate) fn new(kind: ErrorKind, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, reason: Reason, message: impl Into<String>) -> Self {
         Self { kind, reason, message: message.into() }
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Forbidden, "M_FORBIDDEN", message)
+        Self::new(ErrorKind::Forbidden, Reason::Forbidden, message)
     }
 
     /// A refusal while a room is made: the client asked for a state that can't be.
     pub(crate) fn of_initial_state(self) -> Self {
         match self.kind {
-            ErrorKind::Forbidden => Self { kind: ErrorKind::Invalid, reason: "M_INVALID_ROOM_STATE", ..self },
+            ErrorKind::Forbidden => Self { kind: ErrorKind::Invalid, reason: Reason::InvalidRoomState, ..self },
             _ => self,
         }
     }
 
+    /// Whether it says for sure that nothing was written.
+    pub(crate) fn is_refusal(&self) -> bool {
+        use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, Overloaded, TooLarge, Unsupported};
+        matches!(self.kind, Invalid | Forbidden | NotFound | Conflict | TooLarge | Unsupported | Overloaded)
+    }
+
+    pub(crate) fn invalid_param(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, Reason::InvalidParam, message)
+    }
+
     pub(crate) fn bad_json(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Invalid, "M_BAD_JSON", message)
+        Self::new(ErrorKind::Invalid, Reason::BadJson, message)
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::NotFound, "M_NOT_FOUND", message)
+        Self::new(ErrorKind::NotFound, Reason::NotFound, message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Internal, "", message)
+        Self::new(ErrorKind::Internal, Reason::Unspecified, message)
     }
 }
 
@@ -55,13 +65,13 @@ impl Classified for RoomError {
 
 impl From<LogError> for RoomError {
     fn from(error: LogError) -> Self {
-        Self::new(error.kind(), "", error.to_string())
+        Self::new(error.kind(), Reason::Unspecified, error.to_string())
     }
 }
 
 impl From<polity_store::StoreError> for RoomError {
     fn from(error: polity_store::StoreError) -> Self {
-        Self::new(error.kind(), "", error.to_string())
+        Self::new(error.kind(), Reason::Unspecified, error.to_string())
     }
 }
 
@@ -78,9 +88,9 @@ impl From<Rejection> for RoomError {
 impl From<BuildError> for RoomError {
     fn from(error: BuildError) -> Self {
         let reason = match &error {
-            BuildError::TooLarge(_) | BuildError::KeyTooLong(_) => "M_TOO_LARGE",
-            BuildError::BadJson(_) => "M_BAD_JSON",
-            _ => "",
+            BuildError::TooLarge(_) | BuildError::KeyTooLong(_) => Reason::TooLarge,
+            BuildError::BadJson(_) => Reason::BadJson,
+            _ => Reason::Unspecified,
         };
         Self::new(error.kind(), reason, error.to_string())
     }
@@ -89,6 +99,6 @@ impl From<BuildError> for RoomError {
 impl From<&RoomError> for Detail {
     fn from(error: &RoomError) -> Self {
         let retry_after = error.kind.is_transient().then_some(Duration::from_secs(1));
-        Self { kind: error.kind, reason: error.reason.to_owned(), message: error.message.clone(), retry_after }
+        Self { kind: error.kind, reason: error.reason, message: error.message.clone(), retry_after }
     }
 }

@@ -1,73 +1,108 @@
-//! Founds a room: its id, its first rows in one append, its place in the directory, its invitations.
+//! Founds a room: its id, its alias, and its first rows in one append.
 //!
-//! A crash leaves no room, or one with all that it begins with; invitations, each an append of its own, may be missing then.
+//! A crash leaves no room, or one with all that it begins with, its place in the directory and its alias included; only invitations
+//! that don't fit into one append may be missing then.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use js_int::UInt;
-use polity_core::{ErrorKind, LogKey, Position, Seq};
-use polity_proto::room_state::{CreateRoomRequest, CreateRoomResponse};
+use polity_core::{ErrorKind, TenantId};
+use polity_proto::{
+    Reason,
+    room_state::{CreateRoomRequest, Invitee, Preset as ProtoPreset},
+};
 use polity_room_engine::{
     build::{self, EventDraft},
     pdu::Pdu,
 };
-use polity_store::rooms;
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomVersionId};
+use polity_store::rooms::{self, Alias, AliasUse};
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId,
+};
 use ruma_events::TimelineEventType;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    command::{Change, Command, Create, INITIAL_STATE_MAX, Member, Preset, Requester},
+    command::{Command, Create, INITIAL_STATE_MAX, INVITE_MAX, Invite, Preset, Requester},
     error::RoomError,
-    grpc::{Service, object, requester, user_id},
+    grpc::{object, profile, requester, user_id},
+    membership::Profile,
+    rooms::Service,
 };
 
 impl Service {
     /// Makes a room.
-    pub(crate) async fn found(&self, request: CreateRoomRequest) -> Result<CreateRoomResponse, RoomError> {
-        let (listed, is_direct) = (request.listed, request.is_direct);
-        let command = self.plan(request)?;
-        let (by, room_id) = (command.requester.clone(), command.create.room_id().to_owned());
-        // Whoever founds a room is in it.
-        let invite: Vec<OwnedUserId> = command.invite.iter().filter(|user| **user != by.user_id).cloned().collect();
-        let key = self.deps.names.find_or_make(by.tenant, room_id.as_str()).await?;
-        let made = self.submit(key, Command::Create(Box::new(command))).await?;
-        if listed {
-            let at = Position::new(key.life, Seq::new(made.seq));
-            rooms::list_room(&*self.deps.store, key.tenant, &room_id, true, at, 0).await?;
+    pub(crate) async fn found(&self, request: CreateRoomRequest) -> Result<OwnedRoomId, RoomError> {
+        let create = self.plan(request)?;
+        let (by, room_id) = (create.requester.clone(), create.create.room_id().to_owned());
+        let alias = create.canonical_alias.clone();
+        let reserved = match &alias {
+            Some(alias) => Some((alias, self.reserve(by.tenant, alias, &room_id, &by.user_id).await?)),
+            None => None,
+        };
+        let made = self.make(&room_id, create).await;
+        let Some((alias, reserved)) = reserved else { return made.map(|()| room_id) };
+        let store = &*self.deps.store;
+        let settled = match &made {
+            Ok(()) => rooms::settle_alias(store, by.tenant, alias, &reserved).await,
+            // Nothing was written. After a failure of the store the room may be there, and the alias with it.
+            Err(error) if error.is_refusal() => rooms::release_alias(store, by.tenant, alias, &reserved).await,
+            Err(_) => Ok(true),
+        };
+        if let Err(error) = settled {
+            // It stays reserved, which counts for as much as the room does.
+            tracing::warn!(%error, "a reserved alias was neither settled nor released");
         }
-        for target in invite {
-            self.invite(key, &by, target, is_direct).await?;
-        }
-        Ok(CreateRoomResponse { room_id: room_id.to_string() })
+        made.map(|()| room_id)
     }
 
-    async fn invite(&self, key: LogKey, by: &Requester, who: OwnedUserId, direct: bool) -> Result<(), RoomError> {
-        let member = Member {
-            requester: by.clone(),
-            target: who,
-            change: Change::Invite,
-            reason: None,
-            displayname: None,
-            avatar_url: None,
-            is_direct: direct,
-        };
-        self.submit(key, Command::Member(Box::new(member))).await.map(drop)
+    /// Writes the room, and invites who didn't find a place in its first append.
+    async fn make(&self, room_id: &OwnedRoomId, create: Create) -> Result<(), RoomError> {
+        let (by, is_direct) = (create.requester.clone(), create.is_direct);
+        let late = create.late_invitations().to_vec();
+        let key = self.deps.names.find_or_make(by.tenant, room_id.as_str()).await?;
+        self.submit(key, Command::Create(Box::new(create))).await?;
+        for (target, profile) in late {
+            let invite = Invite { requester: by.clone(), target, reason: None, profile, is_direct };
+            self.submit(key, invite.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// Reserves an alias for a room that is about to be made.
+    async fn reserve(
+        &self,
+        tenant: TenantId,
+        alias: &RoomAliasId,
+        room_id: &OwnedRoomId,
+        by: &UserId,
+    ) -> Result<Alias, RoomError> {
+        let taken = || RoomError::new(ErrorKind::Conflict, Reason::RoomInUse, "the alias is taken");
+        let (store, now_ms) = (&*self.deps.store, self.deps.clock.now_ms());
+        let found = rooms::alias(store, tenant, alias).await?;
+        if let Some(found) = &found
+            && !found.is_free(self.exists(tenant, &found.room_id).await?, now_ms)
+        {
+            return Err(taken());
+        }
+        let usage = (AliasUse::Reserved, now_ms);
+        rooms::claim_alias(store, tenant, alias, found.as_ref(), (room_id, by), usage).await?.ok_or_else(taken)
     }
 
     /// The command for a request.
     fn plan(&self, request: CreateRoomRequest) -> Result<Create, RoomError> {
+        let preset = match request.preset() {
+            ProtoPreset::PrivateChat => Preset::Private,
+            ProtoPreset::PublicChat => Preset::Public,
+            ProtoPreset::TrustedPrivateChat => Preset::TrustedPrivate,
+            ProtoPreset::Unspecified => return Err(RoomError::bad_json("unknown preset")),
+        };
         let requester = requester(request.requester)?;
         let version = version(&request.room_version)?;
-        let preset = match request.preset.as_str() {
-            "private_chat" => Preset::Private,
-            "public_chat" => Preset::Public,
-            "trusted_private_chat" => Preset::TrustedPrivate,
-            _ => return Err(RoomError::bad_json("unknown preset")),
-        };
-        let invite = request.invite.iter().map(|user| user_id(user)).collect::<Result<Vec<_>, _>>()?;
+        let invite = invitees(request.invite, &requester.user_id)?;
         if request.initial_state.len() > INITIAL_STATE_MAX {
-            return Err(RoomError::new(ErrorKind::Invalid, "M_INVALID_PARAM", "more than 50 initial state events"));
+            let message = format!("more than {INITIAL_STATE_MAX} initial state events");
+            return Err(RoomError::invalid_param(message));
         }
         let mut initial_state = Vec::with_capacity(request.initial_state.len());
         for state in request.initial_state {
@@ -75,8 +110,8 @@ impl Service {
         }
         let trusted = if preset == Preset::TrustedPrivate { &*invite } else { &[] };
         let create = self.create_event(&requester, &version, object(&request.creation_content)?, trusted)?;
-        let profile = request.profile.unwrap_or_default();
         Ok(Create {
+            canonical_alias: self.local_alias(requester.tenant, request.alias)?,
             requester,
             version,
             create,
@@ -85,11 +120,19 @@ impl Service {
             initial_state,
             name: request.name,
             topic: request.topic,
-            canonical_alias: request.canonical_alias,
-            displayname: profile.displayname,
-            avatar_url: profile.avatar_url,
+            profile: profile(request.profile),
             invite,
+            is_direct: request.is_direct,
+            listed: request.listed,
         })
+    }
+
+    fn local_alias(&self, tenant: TenantId, alias: Option<String>) -> Result<Option<OwnedRoomAliasId>, RoomError> {
+        let Some(alias) = alias else { return Ok(None) };
+        let tenant = self.tenant(tenant)?;
+        let here = |alias: &OwnedRoomAliasId| alias.server_name() == tenant.identity().server_name();
+        let alias = RoomAliasId::parse(&alias).ok().filter(here);
+        alias.map(Some).ok_or_else(|| RoomError::invalid_param("the alias is no alias of this server"))
     }
 
     /// The create event, on which the room's id rests in version 12.
@@ -98,11 +141,10 @@ impl Service {
         requester: &Requester,
         version: &RoomVersionId,
         mut content: Map<String, Value>,
-        trusted: &[OwnedUserId],
+        trusted: &[(OwnedUserId, Profile)],
     ) -> Result<Pdu, RoomError> {
         let rules = version.rules().ok_or_else(|| RoomError::internal("a room version without rules"))?;
-        let gone = || RoomError::internal("the tenant is gone");
-        let tenant = self.deps.tenants.tenant(requester.tenant).ok_or_else(gone)?;
+        let tenant = self.tenant(requester.tenant)?;
         content.insert("room_version".to_owned(), Value::from(version.as_str()));
         content.remove("creator");
         if !rules.authorization.use_room_create_sender {
@@ -111,7 +153,9 @@ impl Service {
         if rules.authorization.explicitly_privilege_room_creators && !trusted.is_empty() {
             let creators = content.entry("additional_creators").or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(creators) = creators {
-                creators.extend(trusted.iter().map(|user| Value::from(user.as_str())));
+                let more = trusted.iter().map(|(user, _)| Value::from(user.as_str()));
+                let more: Vec<_> = more.filter(|user| !creators.contains(user)).collect();
+                creators.extend(more);
             }
         }
         let room_id = if rules.authorization.room_create_event_id_as_room_id {
@@ -144,12 +188,28 @@ impl Service {
     }
 }
 
+/// Who is invited, each once: whoever founds a room is in it.
+fn invitees(invited: Vec<Invitee>, founder: &UserId) -> Result<Vec<(OwnedUserId, Profile)>, RoomError> {
+    if invited.len() > INVITE_MAX {
+        return Err(RoomError::invalid_param(format!("more than {INVITE_MAX} invitations")));
+    }
+    let mut seen = BTreeSet::from([founder.to_owned()]);
+    let mut out = Vec::with_capacity(invited.len());
+    for invitee in invited {
+        let user = user_id(&invitee.user_id)?;
+        if seen.insert(user.clone()) {
+            out.push((user, profile(invitee.profile)));
+        }
+    }
+    Ok(out)
+}
+
 fn version(name: &str) -> Result<RoomVersionId, RoomError> {
     match RoomVersionId::try_from(name) {
         Ok(version @ (RoomVersionId::V10 | RoomVersionId::V11 | RoomVersionId::V12)) => Ok(version),
         _ => Err(RoomError::new(
             ErrorKind::Invalid,
-            "M_UNSUPPORTED_ROOM_VERSION",
+            Reason::UnsupportedRoomVersion,
             "rooms of this version can't be made here",
         )),
     }

@@ -8,16 +8,19 @@ mod found;
 mod grpc;
 mod hot;
 mod machine;
+mod membership;
 mod metric;
 mod nodes;
 mod project;
+mod restricted;
+mod rooms;
 mod stage;
 mod summary;
 
 pub use deps::{Deps, Tenant, Tenants};
 pub use error::RoomError;
-pub use grpc::{ROOM_LOG, Service};
 pub use metric::describe_metrics;
+pub use rooms::{ROOM_LOG, Service};
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use polity_bus::{Subject, SubjectKind};
-use polity_core::{LogId, LogKey, Seq};
+use polity_core::{ErrorKind, LogId, LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, RepeatedRow, Sealed};
+use polity_proto::Reason;
 use polity_room_engine::{
     live::{self, LiveRow},
     record::{RoomHead, RoomRow},
@@ -15,7 +16,7 @@ use polity_store::{Write, rooms};
 use ruma_common::OwnedEventId;
 
 use crate::{
-    command::{Command, Done},
+    command::{Answer, Command, Done, Outcome},
     deps::Deps,
     error::RoomError,
     hot::Hot,
@@ -33,7 +34,7 @@ pub(crate) struct Room {
     hot: Option<Hot>,
 }
 
-pub(crate) type Reply = Result<Done, RoomError>;
+pub(crate) type Reply = Result<Answer, RoomError>;
 
 impl Room {
     pub(crate) fn new(deps: Arc<Deps>) -> Self {
@@ -45,30 +46,27 @@ impl Room {
         let gone = || RoomError::internal("the tenant is gone");
         let tenant = self.deps.tenants.tenant(key.tenant).ok_or_else(gone)?;
         let now_ms = self.deps.clock.now_ms();
-        let (rows, done) = match (command, &mut self.hot) {
+        match (command, &mut self.hot) {
             (Command::Create(create), None) => {
                 let (hot, rows, done) = create.decide(tenant.identity(), now_ms, next)?;
                 self.hot = Some(hot);
-                (rows, done)
+                Ok(Decision::Append { rows, reply: Ok(Answer::Done(done)), after_projection: true })
             }
             (Command::Create(_), Some(_)) => {
-                return Err(RoomError::new(polity_core::ErrorKind::Conflict, "M_ROOM_IN_USE", "the room exists"));
+                Err(RoomError::new(ErrorKind::Conflict, Reason::RoomInUse, "the room exists"))
             }
-            (_, None) => return Err(RoomError::not_found("there is no such room")),
-            (command, Some(hot)) => {
+            (Command::Change(_), None) => Err(RoomError::not_found("there is no such room")),
+            (Command::Change(change), Some(hot)) => {
                 let mut stage = Stage { hot, identity: tenant.identity(), now_ms };
-                let (row, done) = match command {
-                    Command::Send(send) => send.decide(&mut stage, next)?,
-                    Command::Member(member) => member.decide(&mut stage, next)?,
-                    Command::Create(_) => return Err(RoomError::internal("a room is made once")),
-                };
-                (row.into_iter().collect(), done)
+                Ok(match change.decide(&mut stage, next)? {
+                    Outcome::Append(row, done) => {
+                        Decision::Append { rows: vec![row], reply: Ok(Answer::Done(done)), after_projection: true }
+                    }
+                    Outcome::Stands(done) => Decision::Reply(Ok(Answer::Done(done))),
+                    Outcome::Ask(conditions) => Decision::Reply(Ok(Answer::Ask(conditions))),
+                })
             }
-        };
-        if rows.is_empty() {
-            return Ok(Decision::Reply(Ok(done)));
         }
-        Ok(Decision::Append { rows, reply: Ok(done), after_projection: true })
     }
 }
 
@@ -94,12 +92,11 @@ impl Machine for Room {
             hot.know(&self.deps, key, event_type, "").await?;
         }
         for command in group {
-            for (event_type, state_key) in command.state_keys() {
+            let Command::Change(change) = command else { continue };
+            for (event_type, state_key) in change.needs() {
                 hot.know(&self.deps, key, &event_type, &state_key).await?;
             }
-            if let Command::Send(send) = command
-                && let Some(target) = &send.redacts
-            {
+            if let Some(target) = change.redacts() {
                 hot.know_target(&self.deps, key, target).await?;
             }
         }
@@ -113,7 +110,7 @@ impl Machine for Room {
     fn repeated(&mut self, _command: &Command, row: &RepeatedRow) -> Reply {
         let id = row.event_id.as_deref().and_then(|id| OwnedEventId::try_from(id).ok());
         let event_id = id.ok_or_else(|| RoomError::internal("a transaction without event"))?;
-        Ok(Done { event_id, seq: row.seq })
+        Ok(Answer::Done(Done { event_id: Some(event_id), seq: row.seq }))
     }
 
     fn decide(&mut self, command: &Command, next: Seq) -> Decision<Reply> {

@@ -20,6 +20,9 @@ pub(crate) fn project(key: LogKey, room_id: &RoomId, row: &LogRow, out: &mut Vec
         let membership = Membership { membership: change.membership, position, since: change.since };
         out.push(rooms::put_membership(key.tenant, &change.user_id, room_id, &membership)?);
     }
+    if let Some(listed) = meta.listed {
+        out.push(rooms::put_listing(key.tenant, room_id, listed, position));
+    }
     if let (Some((_, Some(target))), Some(event_id)) = (meta.redacts, &row.event_id) {
         out.push(rooms::put_redaction(key, target, position, event_id));
     }

@@ -1,5 +1,6 @@
 //! Deciding one event on a room in memory: authorise, build, note its effects.
 
+use js_int::UInt;
 use polity_core::Seq;
 use polity_log::{Dedup, NewRow};
 use polity_room_engine::{
@@ -10,15 +11,19 @@ use polity_room_engine::{
     record::{MembershipChange, RoomRow, RowMeta, row_kind},
     redact,
 };
-use ruma_common::{EventId, OwnedEventId, UserId};
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, UserId};
 use ruma_events::{TimelineEventType, room::member::MembershipState};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
+    command::{Done, Outcome},
     error::RoomError,
     hot::{Hot, Target},
     summary,
 };
+
+/// Users with power by name of whom anything is asked.
+const NAMED: usize = 1000;
 
 /// What an event is decided with.
 pub(crate) struct Stage<'a> {
@@ -28,6 +33,38 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// What somebody wants to send, now.
+    pub(crate) fn draft(
+        &self,
+        event_type: TimelineEventType,
+        state_key: Option<String>,
+        content: Value,
+        sender: OwnedUserId,
+    ) -> Result<EventDraft, RoomError> {
+        let content = RawValue::from_string(content.to_string());
+        let content = content.map_err(|error| RoomError::internal(error.to_string()))?;
+        Ok(self.draft_raw(event_type, state_key, content, sender))
+    }
+
+    /// The same with content that is JSON already.
+    pub(crate) fn draft_raw(
+        &self,
+        event_type: TimelineEventType,
+        state_key: Option<String>,
+        content: Box<RawValue>,
+        sender: OwnedUserId,
+    ) -> EventDraft {
+        let origin_server_ts = MilliSecondsSinceUnixEpoch(UInt::try_from(self.now_ms).unwrap_or(UInt::MAX));
+        EventDraft { event_type, state_key, content, sender, redacts: None, origin_server_ts }
+    }
+
+    /// Builds an event and takes it into the room as its next row, if the rules allow it.
+    pub(crate) fn append(&mut self, draft: EventDraft, next: Seq, dedup: Option<Dedup>) -> Result<Outcome, RoomError> {
+        let event = self.build(draft)?;
+        let row = self.accept(&event, next, dedup)?;
+        Ok(Outcome::Append(row, Done { event_id: Some(event.event_id().clone()), seq: next }))
+    }
+
     /// Builds an event at the room's end and checks that the state allows it. Changes nothing.
     pub(crate) fn build(&self, draft: EventDraft) -> Result<Pdu, RoomError> {
         let hot = &*self.hot;
@@ -143,6 +180,20 @@ impl Stage<'_> {
         let create = self.hot.state("m.room.create", "")?;
         let levels = self.hot.state("m.room.power_levels", "").map(|event| &event.pdu);
         power_levels(&create.pdu, levels, &self.hot.rules).ok()
+    }
+
+    /// Who may invite by name, the most powerful first: creators, then by level.
+    pub(crate) fn may_invite_by_name(&self) -> Vec<OwnedUserId> {
+        let Some(levels) = self.levels() else { return Vec::new() };
+        let mut named: Vec<_> = levels.users.iter().filter(|(_, level)| **level >= levels.invite).collect();
+        named.sort_by(|a, b| b.1.cmp(a.1));
+        let creators = levels.rules.privileged_creators.iter().flatten();
+        creators.chain(named.into_iter().map(|(user, _)| user)).take(NAMED).cloned().collect()
+    }
+
+    /// Whether members without a level of their own may invite.
+    pub(crate) fn anybody_may_invite(&self) -> bool {
+        self.levels().is_some_and(|levels| levels.users_default >= levels.invite)
     }
 }
 

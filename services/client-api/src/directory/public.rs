@@ -2,17 +2,19 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#published-room-directory>
 
+use std::{cmp::Reverse, sync::Arc};
+
 use axum::routing::MethodFilter;
-use polity_core::Position;
-use polity_store::rooms;
+use polity_sync::read::RoomState;
+use ruma_common::OwnedServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::list::place;
 use crate::{
     ApiError,
     call::{Answer, Call},
     endpoint::Token,
-    room::Reader,
     routes::Routes,
 };
 
@@ -20,11 +22,12 @@ use crate::{
 const PAGE: usize = 500;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
-        .json(MethodFilter::GET, Token::Optional, "/publicRooms", get)
-        .json(MethodFilter::POST, Token::Required, "/publicRooms", post)
-        .json(MethodFilter::GET, Token::None, "/directory/list/room/{room_id}", visibility)
-        .json(MethodFilter::PUT, Token::Required, "/directory/list/room/{room_id}", set_visibility)
+    routes.json(MethodFilter::GET, Token::Optional, "/publicRooms", get).json(
+        MethodFilter::POST,
+        Token::Required,
+        "/publicRooms",
+        post,
+    )
 }
 
 #[derive(Deserialize, Default)]
@@ -38,6 +41,8 @@ struct Search {
 #[derive(Deserialize, Default)]
 struct Terms {
     generic_search_term: Option<String>,
+    /// `null` in it stands for rooms without a type.
+    room_types: Option<Vec<Option<String>>>,
 }
 
 async fn get(call: Call) -> Result<Answer, ApiError> {
@@ -54,87 +59,90 @@ async fn post(call: Call) -> Result<Answer, ApiError> {
 }
 
 async fn list(call: &Call, search: Search) -> Result<Answer, ApiError> {
-    let (api, tenant) = (&call.context.api, call.context.tenant.id);
-    let mut shown = Vec::new();
-    for room_id in rooms::listed_rooms(&*api.store, tenant).await? {
-        let Some(key) = api.engine.rooms.key(tenant, &room_id).await? else { continue };
-        let Some(head) = api.engine.rooms.head(key).await? else { continue };
-        let summary = &head.room.summary;
-        let term = search.filter.generic_search_term.as_deref().unwrap_or_default().to_lowercase();
-        let texts = [&summary.name, &summary.topic, &summary.canonical_alias];
-        if !term.is_empty() && !texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&term)) {
-            continue;
-        }
-        let mut room = json!({
-            "room_id": room_id,
-            "num_joined_members": summary.joined,
-            "world_readable": summary.history_visibility.as_deref() == Some("world_readable"),
-            "guest_can_join": summary.guest_access.as_deref() == Some("can_join"),
-            "join_rule": summary.join_rule.as_deref().unwrap_or("invite"),
-        });
-        let fields = [
-            ("name", &summary.name),
-            ("topic", &summary.topic),
-            ("avatar_url", &summary.avatar_url),
-            ("canonical_alias", &summary.canonical_alias),
-            ("room_type", &summary.room_type),
-        ];
-        for (field, value) in fields {
-            if let Some(value) = value {
-                room[field] = Value::from(value.as_str());
-            }
-        }
-        shown.push((std::cmp::Reverse(summary.joined), room_id, room));
+    let (api, tenant) = (&call.context.api, &call.context.tenant);
+    if call.query_as::<OwnedServerName>("server")?.is_some_and(|server| server != tenant.server_name) {
+        return Err(ApiError::not_found("the directories of other servers can't be asked"));
     }
-    shown.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let total = shown.len();
-    let start: usize =
-        search.since.as_deref().map_or(Ok(0), str::parse).map_err(|_| ApiError::invalid_param("since is malformed"))?;
-    let limit = search.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let chunk: Vec<_> = shown.into_iter().skip(start).take(limit).map(|(_, _, room)| room).collect();
+    let list = api.listed(tenant.id).await?;
+    let since = search.since.as_deref().filter(|since| !since.is_empty()).map(Since::parse).transpose()?;
+    let limit = search.limit.filter(|limit| *limit > 0).unwrap_or(PAGE).min(PAGE);
+    let wanted: Vec<_> = list.iter().filter(|room| search.filter.lets_pass(room)).collect();
+    let total = wanted.len();
+    // Places, not numbers: rooms that come and go in the meantime move nobody's page.
+    let start = match &since {
+        None => 0,
+        Some(since) if since.forward => wanted.partition_point(|room| place(room) <= since.place()),
+        Some(since) => wanted.partition_point(|room| place(room) < since.place()).saturating_sub(limit),
+    };
+    let page = &wanted[start..total.min(start + limit)];
     let mut answer = json!({"total_room_count_estimate": total});
-    if start + chunk.len() < total {
-        answer["next_batch"] = json!((start + chunk.len()).to_string());
+    if let Some(last) = page.last().filter(|_| start + page.len() < total) {
+        answer["next_batch"] = Value::from(Since::of(last, true));
     }
-    if start > 0 {
-        answer["prev_batch"] = json!(start.saturating_sub(limit).to_string());
+    if let Some(first) = page.first().filter(|_| start > 0) {
+        answer["prev_batch"] = Value::from(Since::of(first, false));
     }
-    answer["chunk"] = Value::Array(chunk);
+    answer["chunk"] = page.iter().map(|room| shown(room)).collect();
     Ok(answer.into())
 }
 
-async fn visibility(call: Call) -> Result<Answer, ApiError> {
-    let (room_id, tenant) = (call.room_id(0)?, call.context.tenant.id);
-    let api = &call.context.api;
-    if api.engine.rooms.key(tenant, &room_id).await?.is_none() {
-        return Err(ApiError::not_found("there is no such room"));
-    }
-    let listed = rooms::listed_rooms(&*api.store, tenant).await?.contains(&room_id);
-    Ok(json!({"visibility": if listed { "public" } else { "private" }}).into())
+/// A place in the list, and which way to go from there.
+struct Since {
+    forward: bool,
+    joined: u64,
+    room_id: String,
 }
 
-#[derive(Deserialize)]
-struct Set {
-    visibility: Option<String>,
+impl Since {
+    fn of(room: &RoomState, forward: bool) -> String {
+        format!("{}{}_{}", if forward { 'n' } else { 'p' }, room.room.summary.joined, room.room.room_id)
+    }
+
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        let read = || {
+            let (joined, room_id) = text.get(1..)?.split_once('_')?;
+            let forward = [("n", true), ("p", false)].into_iter().find(|(way, _)| text.starts_with(way))?.1;
+            Some(Self { forward, joined: joined.parse().ok()?, room_id: room_id.to_owned() })
+        };
+        read().ok_or_else(|| ApiError::invalid_param("since is malformed"))
+    }
+
+    fn place(&self) -> (Reverse<u64>, &str) {
+        (Reverse(self.joined), &self.room_id)
+    }
 }
 
-async fn set_visibility(call: Call) -> Result<Answer, ApiError> {
-    let (body, room_id): (Set, _) = (call.json()?, call.room_id(0)?);
-    let reader = Reader::member(&call, &room_id).await?;
-    let listed = match body.visibility.as_deref() {
-        None | Some("public") => true,
-        Some("private") => false,
-        Some(_) => return Err(ApiError::bad_json("visibility must be public or private")),
-    };
-    let creator = reader.head.room.create_event.clone();
-    let create = reader.api.engine.rooms.event(reader.key.tenant, &creator).await?;
-    let is_creator = create.is_some_and(|row| row.event.as_ref().is_some_and(|e| e.sender == reader.viewer.user_id));
-    if !is_creator {
-        return Err(ApiError::forbidden("only the room's creator may list it"));
+impl Terms {
+    fn lets_pass(&self, room: &RoomState) -> bool {
+        let summary = &room.room.summary;
+        let term = self.generic_search_term.as_deref().unwrap_or_default().to_lowercase();
+        let texts = [&summary.name, &summary.topic, &summary.canonical_alias];
+        let found = term.is_empty() || texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&term));
+        let types = self.room_types.as_ref();
+        found && types.is_none_or(|types| types.contains(&summary.room_type))
     }
-    let at = Position::new(reader.key.life, reader.head.seq);
-    // Of changes at one position the later one must be the greater.
-    let change = u8::try_from(reader.api.clock.now_ms() / 1000 % 200).unwrap_or(0) + 1;
-    rooms::list_room(&*reader.api.store, reader.key.tenant, &room_id, listed, at, change).await?;
-    Ok(json!({}).into())
+}
+
+fn shown(room: &Arc<RoomState>) -> Value {
+    let summary = &room.room.summary;
+    let mut out = json!({
+        "room_id": room.room.room_id,
+        "num_joined_members": summary.joined,
+        "world_readable": summary.history_visibility.as_deref() == Some("world_readable"),
+        "guest_can_join": summary.guest_access.as_deref() == Some("can_join"),
+        "join_rule": summary.join_rule.as_deref().unwrap_or("invite"),
+    });
+    let fields = [
+        ("name", &summary.name),
+        ("topic", &summary.topic),
+        ("avatar_url", &summary.avatar_url),
+        ("canonical_alias", &summary.canonical_alias),
+        ("room_type", &summary.room_type),
+    ];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            out[field] = Value::from(value.as_str());
+        }
+    }
+    out
 }

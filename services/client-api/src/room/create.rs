@@ -3,20 +3,22 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
 use axum::routing::MethodFilter;
-use polity_proto::room_state::{CreateRoomRequest, InitialState};
-use ruma_common::{OwnedUserId, RoomAliasId};
+use polity_proto::room_state::{CreateRoomRequest, InitialState, Invitee, Preset};
+use ruma_common::OwnedUserId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::invite;
 use crate::{
     ApiError,
     call::{Answer, Call},
-    directory,
     endpoint::Token,
     limits::Counted,
-    room_client,
     routes::Routes,
 };
+
+/// Users invited from the beginning: each profile is a read.
+const INVITE_MAX: usize = 100;
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.json(MethodFilter::POST, Token::Required, "/createRoom", create)
@@ -64,49 +66,53 @@ struct State {
 
 async fn create(call: Call) -> Result<Answer, ApiError> {
     let body: Create = call.json()?;
-    let (api, requester) = (&call.context.api, call.context.requester()?);
+    let context = &call.context;
+    let (api, requester) = (&context.api, context.requester()?);
     api.count(requester, Counted::Join)?;
     if !body.invite_3pid.is_empty() {
-        return Err(ApiError::invalid_param("invitations by third-party identifiers are not supported"));
+        return Err(invite::third_party());
     }
     let public = body.visibility == Visibility::Public;
-    let preset = body.preset.unwrap_or_else(|| if public { "public_chat" } else { "private_chat" }.to_owned());
-    if !matches!(preset.as_str(), "private_chat" | "public_chat" | "trusted_private_chat") {
-        return Err(ApiError::bad_json("unknown preset"));
-    }
-    let alias = match &body.room_alias_name {
-        Some(name) => {
-            let text = format!("#{name}:{}", call.context.tenant.server_name);
-            let alias =
-                RoomAliasId::parse(text).map_err(|_| ApiError::invalid_param("room_alias_name is malformed"))?;
-            directory::check_free(api, requester.tenant, &alias).await?;
-            Some(alias)
-        }
-        None => None,
+    let preset = match body.preset.as_deref() {
+        Some("private_chat") => Preset::PrivateChat,
+        Some("public_chat") => Preset::PublicChat,
+        Some("trusted_private_chat") => Preset::TrustedPrivateChat,
+        Some(_) => return Err(ApiError::bad_json("unknown preset")),
+        None if public => Preset::PublicChat,
+        None => Preset::PrivateChat,
     };
+    if body.invite.len() > INVITE_MAX {
+        return Err(ApiError::invalid_param(format!("more than {INVITE_MAX} invitations")));
+    }
+    let mut invite = Vec::with_capacity(body.invite.len());
+    for user_id in body.invite {
+        api.count(requester, Counted::Invite)?;
+        let profile = Some(api.profile_of(requester, &user_id).await?);
+        invite.push(Invitee { user_id: user_id.into(), profile });
+    }
     let initial_state = body.initial_state.into_iter().map(|state| InitialState {
         event_type: state.kind,
         state_key: state.state_key,
         content: Value::Object(state.content).to_string().into(),
     });
     let request = CreateRoomRequest {
-        requester: room_client::requester(requester),
+        requester: context.by()?,
         room_version: body.room_version.unwrap_or_else(|| api.default_room_version.to_string()),
-        preset,
+        preset: preset.into(),
         creation_content: Value::Object(body.creation_content).to_string().into(),
         power_level_content_override: Value::Object(body.power_level_content_override).to_string().into(),
         initial_state: initial_state.collect(),
         name: body.name,
         topic: body.topic,
-        canonical_alias: alias.as_ref().map(ToString::to_string),
-        invite: body.invite.iter().map(ToString::to_string).collect(),
+        alias: body.room_alias_name.map(|name| format!("#{name}:{}", context.tenant.server_name)),
+        invite,
         is_direct: body.is_direct,
         profile: Some(api.profile_of(requester, &requester.user_id).await?),
         listed: public,
     };
-    let room_id = api.rooms.create(request, call.context.within()).await?;
-    if let Some(alias) = alias {
-        directory::make_alias(api, requester, &alias, &room_id).await?;
+    let answer = context.rooms().create_room(context.call(request)).await?.into_inner();
+    if public {
+        api.directory.forget(context.tenant.id);
     }
-    Ok(json!({"room_id": room_id}).into())
+    Ok(json!({"room_id": answer.room_id}).into())
 }

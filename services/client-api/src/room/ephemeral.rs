@@ -43,7 +43,7 @@ struct Typing {
 
 async fn typing(call: Call) -> Result<Answer, ApiError> {
     let body: Typing = call.json()?;
-    let reader = Reader::member(&call, &call.room_id(0)?).await?;
+    let reader = Reader::member(&call.context, &call.room_id(0)?).await?;
     if call.user_id(1)? != reader.viewer.user_id {
         return Err(ApiError::forbidden("that is another user"));
     }
@@ -66,7 +66,7 @@ fn announce(reader: &Reader, event: EphemeralEvent) {
 }
 
 async fn receipt(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::member(&call, &call.room_id(0)?).await?;
+    let reader = Reader::member(&call.context, &call.room_id(0)?).await?;
     let body: Map<String, Value> = call.json()?;
     let thread = match body.get("thread_id") {
         None => None,
@@ -165,7 +165,7 @@ struct ReadMarkers {
 
 async fn read_markers(call: Call) -> Result<Answer, ApiError> {
     let body: ReadMarkers = call.json()?;
-    let reader = Reader::member(&call, &call.room_id(0)?).await?;
+    let reader = Reader::member(&call.context, &call.room_id(0)?).await?;
     if let Some(event_id) = body.fully_read {
         fully_read(&reader, &event_id).await?;
     }

@@ -2,14 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#syncing>
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::routing::MethodFilter;
+use bytes::Bytes;
 use polity_core::Seq;
 use polity_sync::{
-    filter::{Facets, is_lazy, passes},
+    filter::{Facets, passes},
     page_token::PageToken,
-    read::StoredRow,
+    read::{Part, StoredRow},
 };
 use ruma_client_api::filter::RoomEventFilter;
 use serde_json::json;
@@ -46,17 +47,27 @@ fn shown(filter: &RoomEventFilter, row: &StoredRow) -> bool {
     })
 }
 
+/// A place of the query: a pagination token, or a sync's.
+async fn place(call: &Call, reader: &Reader, name: &str) -> Result<Option<PageToken>, ApiError> {
+    match call.query(name).filter(|text| !text.is_empty()) {
+        Some(text) => reader.place(text).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn messages(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::member_or_left(&call, &call.room_id(0)?).await?;
+    let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).clamp(1, PAGE);
-    let (filter, to) = (filter(&call)?, reader.place(&call, "to").await?);
+    let filter = filter(&call)?;
     let backward = match call.query("dir") {
         Some("b") => true,
         Some("f") => false,
-        _ => return Err(ApiError::missing_param("dir must be b or f")),
+        Some(_) => return Err(ApiError::invalid_param("dir must be b or f")),
+        None => return Err(ApiError::missing_param("dir must be b or f")),
     };
+    let (start, to) = (place(&call, &reader, "from").await?, place(&call, &reader, "to").await?);
     let default = if backward { PageToken::after(reader.until) } else { PageToken::before(Seq::new(1)) };
-    let start = reader.place(&call, "from").await?.unwrap_or(default);
+    let start = start.unwrap_or(default);
     let (rows, end) = if backward {
         back(&reader, start, to, limit, &filter).await?
     } else {
@@ -68,12 +79,27 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
     if let Some(end) = end {
         body.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
     }
-    if is_lazy(&filter) {
+    if let Some(members) = lazy_members(&reader, &filter, &rows, backward).await? {
         body.extend_from_slice(b",\"state\":");
-        body.extend_from_slice(&array(reader.senders(&rows).await?));
+        body.extend_from_slice(&array(members));
     }
     body.push(b'}');
     Ok(Answer::Bytes(body.into()))
+}
+
+/// With lazily loaded members: those who sent what is on the page, as they were at its newest row.
+async fn lazy_members(
+    reader: &Reader,
+    filter: &RoomEventFilter,
+    rows: &[Arc<StoredRow>],
+    backward: bool,
+) -> Result<Option<Vec<Bytes>>, ApiError> {
+    let newest = if backward { rows.first() } else { rows.last() };
+    let (true, Some(newest)) = (!filter.lazy_load_options.is_disabled(), newest) else { return Ok(None) };
+    let state = reader.api.engine.state_after(reader.key, newest.seq).await?;
+    let senders: BTreeSet<_> = rows.iter().filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
+    let members = reader.members_among(&state, senders).await?;
+    reader.render_state(&members).await.map(Some)
 }
 
 type Found = (Vec<Arc<StoredRow>>, Option<PageToken>);
@@ -85,6 +111,9 @@ async fn back(
     limit: usize,
     filter: &RoomEventFilter,
 ) -> Result<Found, ApiError> {
+    if limit == 0 {
+        return Ok((Vec::new(), Some(start)));
+    }
     let stop = to.map_or(Seq::new(1), PageToken::next_seq);
     let mut next = Seq::new(start.next_seq().get().saturating_sub(1)).min(reader.until);
     let (mut out, mut looked) = (Vec::new(), 0);
@@ -117,6 +146,9 @@ async fn forward(
     limit: usize,
     filter: &RoomEventFilter,
 ) -> Result<Found, ApiError> {
+    if limit == 0 {
+        return Ok((Vec::new(), Some(start)));
+    }
     let stop = to.map_or(reader.until, |to| Seq::new(to.next_seq().get().saturating_sub(1)).min(reader.until));
     let mut last = Seq::new(start.next_seq().get().saturating_sub(1));
     let (mut out, mut looked) = (Vec::new(), 0);
@@ -142,59 +174,67 @@ async fn forward(
     Ok((out, (last < stop).then(|| PageToken::after(last))))
 }
 
-/// The row of an event of this room that the user may see.
-async fn find(call: &Call, reader: &Reader) -> Result<Arc<StoredRow>, ApiError> {
+/// An event of this room as the user sees it, and its row.
+async fn find(call: &Call, reader: &Reader) -> Result<(Arc<StoredRow>, Bytes), ApiError> {
     let unknown = || ApiError::not_found("there is no such event, or you may not see it");
     let found = reader.api.engine.rooms.event_in(reader.key.tenant, &call.event_id(1)?).await?;
-    let (log, row) = found.ok_or_else(unknown)?;
-    if log == reader.key.log && row.seq <= reader.until { Ok(row) } else { Err(unknown()) }
+    let found = found.filter(|(log, row)| *log == reader.key.log && row.seq <= reader.until);
+    let (_, row) = found.ok_or_else(unknown)?;
+    let shown = reader.render(&[Arc::clone(&row)]).await?.into_iter().next().flatten();
+    Ok((row, shown.ok_or_else(unknown)?))
 }
 
 async fn event(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::member_or_left(&call, &call.room_id(0)?).await?;
-    let row = find(&call, &reader).await?;
-    let event = reader.render(&[row]).await?.into_iter().next().flatten();
-    event.map(Answer::Bytes).ok_or_else(|| ApiError::not_found("there is no such event, or you may not see it"))
+    let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
+    Ok(Answer::Bytes(find(&call, &reader).await?.1))
 }
 
 async fn context(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::member_or_left(&call, &call.room_id(0)?).await?;
-    let row = find(&call, &reader).await?;
+    let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
+    let (row, event) = find(&call, &reader).await?;
+    // The event itself counts; what is left is shared between before and after.
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).min(PAGE);
     let filter = filter(&call)?;
-    let (before, start) = back(&reader, PageToken::before(row.seq), None, limit.div_ceil(2).max(1), &filter).await?;
-    let (after, end) = forward(&reader, PageToken::after(row.seq), None, (limit / 2).max(1), &filter).await?;
-    let event = reader.render(&[Arc::clone(&row)]).await?.into_iter().next().flatten();
-    let event = event.ok_or_else(|| ApiError::not_found("there is no such event, or you may not see it"))?;
+    let (before, start) = back(&reader, PageToken::before(row.seq), None, limit / 2, &filter).await?;
+    let (after, end) = forward(&reader, PageToken::after(row.seq), None, limit.div_ceil(2), &filter).await?;
     let rendered =
         async |rows: &[Arc<StoredRow>]| Ok::<_, ApiError>(array(reader.render(rows).await?.into_iter().flatten()));
-    let (before, after) = (rendered(&before).await?, rendered(&after).await?);
-    let last = PageToken::after(reader.until);
-    let (start, end) = (start.unwrap_or(PageToken::before(Seq::new(1))), end.unwrap_or(last));
-    let state = reader.api.engine.state_after(reader.key, row.seq).await?;
-    let mut rows = Vec::new();
-    for (_, id) in reader
-        .api
-        .engine
-        .rooms
-        .entries(reader.key, reader.head.room.generation, &state, polity_sync::read::Part::Entries)
-        .await?
-    {
-        rows.extend(reader.api.engine.rooms.event(reader.key.tenant, &id).await?);
-    }
-    let state = array(reader.api.engine.render_state_rows(&reader.viewer, &reader.head, &rows));
+    let (shown_before, shown_after) = (rendered(&before).await?, rendered(&after).await?);
+    let start = start.unwrap_or(PageToken::before(Seq::new(1)));
+    let end = end.unwrap_or(PageToken::after(reader.until));
+    let newest = after.last().map_or(row.seq, |last| last.seq);
+    let state = context_state(&reader, &filter, newest, before.iter().chain([&row]).chain(&after)).await?;
     let places = json!({"start": start.to_string(), "end": end.to_string()}).to_string();
     let body = [
         &places.as_bytes()[..places.len() - 1],
         b",\"event\":",
         &event,
         b",\"events_before\":",
-        &before,
+        &shown_before,
         b",\"events_after\":",
-        &after,
+        &shown_after,
         b",\"state\":",
-        &state,
+        &array(state),
         b"}",
     ];
     Ok(Answer::Bytes(body.concat().into()))
+}
+
+/// The state at the newest event; with lazily loaded members only those who sent the events.
+async fn context_state(
+    reader: &Reader,
+    filter: &RoomEventFilter,
+    newest: Seq,
+    rows: impl Iterator<Item = &Arc<StoredRow>>,
+) -> Result<Vec<Bytes>, ApiError> {
+    let state = reader.api.engine.state_after(reader.key, newest).await?;
+    let mut events = reader.rows_of(&state, Part::Entries).await?;
+    if !filter.lazy_load_options.is_disabled() {
+        let senders: BTreeSet<_> = rows.filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
+        events.extend(reader.members_among(&state, senders).await?);
+    } else {
+        events.extend(reader.rows_of(&state, Part::Members).await?);
+    }
+    events.retain(|row| shown(filter, row));
+    reader.render_state(&events).await
 }

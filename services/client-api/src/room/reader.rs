@@ -2,18 +2,19 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use polity_core::{LogKey, Position, Seq};
+use polity_store::rooms;
 use polity_sync::{
     engine::Viewer,
     page_token::PageToken,
-    read::{RoomState, StateView, StoredRow},
+    read::{Part, RoomState, StateView, StoredRow},
 };
 use ruma_common::{RoomId, UserId};
 
-use crate::{Api, ApiError, call::Call};
+use crate::{Api, ApiError, endpoint::Context};
 
 /// Changes of one's own membership that are looked back over for the last time that one was joined.
 const CHANGES: usize = 100;
@@ -26,28 +27,50 @@ pub(crate) struct Reader {
     pub(crate) head: Arc<RoomState>,
     /// Up to where the user may see: the head, or the row by which the user left.
     pub(crate) until: Seq,
+    /// Whether the user is in the room, or was up to `until`.
+    is_member: bool,
 }
 
 impl Reader {
     /// For a user who is in the room.
-    pub(crate) async fn member(call: &Call, room_id: &RoomId) -> Result<Self, ApiError> {
-        let reader = Self::open(call, room_id).await?;
+    pub(crate) async fn member(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        let reader = Self::open(context, room_id).await?;
         match reader.membership_of(&reader.viewer.user_id).await?.as_deref() {
             Some("join") => Ok(reader),
-            _ => Err(ApiError::forbidden("you are not in this room")),
+            _ => Err(not_in_this_room()),
         }
     }
 
     /// For a user who is or was in the room: up to the leave then.
-    pub(crate) async fn member_or_left(call: &Call, room_id: &RoomId) -> Result<Self, ApiError> {
-        let mut reader = Self::open(call, room_id).await?;
+    pub(crate) async fn member_or_left(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        let mut reader = Self::open(context, room_id).await?;
         match reader.membership_of(&reader.viewer.user_id).await?.as_deref() {
             Some("join") => Ok(reader),
             Some("leave" | "ban") => {
                 reader.until = reader.leave().await?;
                 Ok(reader)
             }
-            _ => Err(ApiError::forbidden("you are not in this room")),
+            _ => Err(not_in_this_room()),
+        }
+    }
+
+    /// For everybody, if the room is open to the world; else as [`Self::member_or_left`].
+    pub(crate) async fn visitor(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        let mut reader = Self::open(context, room_id).await?;
+        let membership = reader.membership_of(&reader.viewer.user_id).await?;
+        if membership.as_deref() == Some("join") {
+            return Ok(reader);
+        }
+        if reader.head.room.summary.history_visibility.as_deref() == Some("world_readable") {
+            reader.is_member = false;
+            return Ok(reader);
+        }
+        match membership.as_deref() {
+            Some("leave" | "ban") => {
+                reader.until = reader.leave().await?;
+                Ok(reader)
+            }
+            _ => Err(not_in_this_room()),
         }
     }
 
@@ -78,16 +101,15 @@ impl Reader {
         Err(ApiError::forbidden("you were never in this room"))
     }
 
-    async fn open(call: &Call, room_id: &RoomId) -> Result<Self, ApiError> {
-        let (api, requester) = (Arc::clone(&call.context.api), call.context.requester()?);
-        let hidden = || ApiError::forbidden("you are not in this room");
+    async fn open(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        let (api, requester) = (Arc::clone(&context.api), context.requester()?);
         let rooms = &api.engine.rooms;
         // A room that isn't here and one that the user isn't in answer alike.
-        let key = rooms.key(requester.tenant, room_id).await?.ok_or_else(hidden)?;
-        let head = rooms.head(key).await?.ok_or_else(hidden)?;
-        let viewer = Api::viewer(&call.context.tenant, requester);
+        let key = rooms.key(requester.tenant, room_id).await?.ok_or_else(not_in_this_room)?;
+        let head = rooms.head(key).await?.ok_or_else(not_in_this_room)?;
+        let viewer = Api::viewer(&context.tenant, requester);
         let until = head.seq;
-        Ok(Self { api, viewer, key, head, until })
+        Ok(Self { api, viewer, key, head, until, is_member: true })
     }
 
     /// The state where the user's view ends.
@@ -105,16 +127,37 @@ impl Reader {
         Ok(row.and_then(|row| row.event.as_ref()?.content_text("membership")))
     }
 
-    /// Rows as the user may see them, rendered with the room's id; `None` for one that may not be seen.
-    pub(crate) async fn render(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Option<Bytes>>, ApiError> {
-        Ok(self.api.engine.render_rows(&self.viewer, self.key, &self.head, rows).await?)
+    /// The place in this room that a client's token means: a pagination token, or a sync's.
+    pub(crate) async fn place(&self, text: &str) -> Result<PageToken, ApiError> {
+        if let Ok(place) = text.parse() {
+            return Ok(place);
+        }
+        let (engine, room_id) = (&self.api.engine, &*self.head.room.room_id);
+        let row = engine.row_of_token(&self.viewer, text, (room_id, self.key)).await;
+        if let Some(row) = row.map_err(|_| ApiError::invalid_param("that is no token of yours"))? {
+            return Ok(PageToken::after(row));
+        }
+        // The user wasn't in the room by that token: it stands before the joining, or after the leaving.
+        let viewer = &self.viewer;
+        let row = rooms::membership(&*self.api.store, viewer.tenant, &viewer.user_id, room_id).await?;
+        let joined = row.filter(|row| row.membership == "join");
+        Ok(joined.map_or(PageToken::after(self.until), |row| PageToken::before(row.since)))
     }
 
-    /// Members of the room in one of its states, each with the event that says so.
-    pub(crate) async fn members(&self, state: &StateView) -> Result<Vec<Arc<StoredRow>>, ApiError> {
+    /// Rows as the user may see them, rendered with the room's id; `None` for one that may not be seen.
+    pub(crate) async fn render(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Option<Bytes>>, ApiError> {
+        Ok(self.api.engine.render_rows(&self.viewer, self.key, &self.head, rows, self.is_member).await?)
+    }
+
+    /// State events, rendered with the room's id.
+    pub(crate) async fn render_state(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Bytes>, ApiError> {
+        Ok(self.api.engine.render_state_rows(&self.viewer, self.key, &self.head, rows).await?)
+    }
+
+    /// The events of a part of a state.
+    pub(crate) async fn rows_of(&self, state: &StateView, part: Part) -> Result<Vec<Arc<StoredRow>>, ApiError> {
         let rooms = &self.api.engine.rooms;
-        let generation = self.head.room.generation;
-        let ids = rooms.entries(self.key, generation, state, polity_sync::read::Part::Members).await?;
+        let ids = rooms.entries(self.key, self.head.room.generation, state, part).await?;
         let mut rows = Vec::with_capacity(ids.len());
         for (_, id) in ids {
             rows.extend(rooms.event(self.key.tenant, &id).await?);
@@ -122,37 +165,23 @@ impl Reader {
         Ok(rows)
     }
 
-    /// A place of the query: a pagination token, or a sync's token.
-    pub(crate) async fn place(&self, call: &Call, name: &str) -> Result<Option<PageToken>, ApiError> {
-        let Some(text) = call.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-        if let Ok(place) = text.parse() {
-            return Ok(Some(place));
+    /// The member events of some users in a state.
+    pub(crate) async fn members_among(
+        &self,
+        state: &StateView,
+        users: impl IntoIterator<Item = &UserId>,
+    ) -> Result<Vec<Arc<StoredRow>>, ApiError> {
+        let mut rows = Vec::new();
+        for user in users {
+            let row = self.api.engine.rooms.state_event(self.key, state, "m.room.member", user.as_str()).await?;
+            rows.extend(row);
         }
-        let (engine, room_id) = (&self.api.engine, &*self.head.room.room_id);
-        let row = engine.row_of_token(&self.viewer, text, (room_id, self.key)).await;
-        let row = row.map_err(|_| ApiError::invalid_param(format!("{name} is no token of yours")))?;
-        if let Some(row) = row {
-            return Ok(Some(PageToken::after(row)));
-        }
-        // The user wasn't in the room by that token: it stands before the joining, or after the leaving.
-        let viewer = &self.viewer;
-        let row = polity_store::rooms::membership(&*self.api.store, viewer.tenant, &viewer.user_id, room_id).await?;
-        let joined = row.filter(|row| row.membership == "join");
-        Ok(Some(joined.map_or(PageToken::after(self.until), |row| PageToken::before(row.since))))
+        Ok(rows)
     }
+}
 
-    /// The member events of those who sent some rows, as the first of these knows them.
-    pub(crate) async fn senders(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Bytes>, ApiError> {
-        let Some(first) = rows.first() else { return Ok(Vec::new()) };
-        let engine = &self.api.engine;
-        let state = engine.state_after(self.key, first.seq).await?;
-        let senders: BTreeSet<_> = rows.iter().filter_map(|row| Some(&row.event.as_ref()?.sender)).collect();
-        let mut members = Vec::with_capacity(senders.len());
-        for sender in senders {
-            members.extend(engine.rooms.state_event(self.key, &state, "m.room.member", sender.as_str()).await?);
-        }
-        Ok(engine.render_state_rows(&self.viewer, &self.head, &members))
-    }
+fn not_in_this_room() -> ApiError {
+    ApiError::forbidden("you are not in this room")
 }
 
 fn is_join(row: &StoredRow) -> bool {

@@ -3,46 +3,68 @@
 use async_trait::async_trait;
 use polity_accounts::{Error, RoomWork};
 use polity_core::TenantId;
+use polity_proto::{
+    room_state::{LeaveRoomRequest, SetProfileRequest},
+    with_deadline,
+};
 use polity_store::rooms::memberships;
-use ruma_common::{OwnedDeviceId, UserId};
+use ruma_common::{OwnedDeviceId, RoomId, UserId};
 
-use crate::{Api, auth::Requester, endpoint::CALL, room_client::Membership};
+use crate::{Api, ApiError, auth::Requester, endpoint::CALL, room_client};
+
+/// What a user owes to a room.
+#[derive(Debug, Clone, Copy)]
+enum Owed {
+    /// The profile as it is now.
+    Profile,
+    /// To leave it.
+    Leave,
+}
 
 #[async_trait]
 impl RoomWork for Api {
     async fn profile_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         // Each room is given the profile as it is then: the newest value, and none twice.
-        let change = || Membership { membership: "join", profile_only: true, ..Membership::default() };
-        self.in_rooms(tenant, user_id, &["join"], change).await
+        self.in_rooms(tenant, user_id, &["join"], Owed::Profile).await
     }
 
     async fn leave_rooms(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        let change = || Membership { membership: "leave", ..Membership::default() };
-        self.in_rooms(tenant, user_id, &["join", "invite", "knock"], change).await
+        self.in_rooms(tenant, user_id, &["join", "invite", "knock"], Owed::Leave).await
     }
 }
 
 impl Api {
-    /// Changes a user's own membership in all rooms where it is one of `memberships`, one room after the other.
-    async fn in_rooms(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        which: &[&str],
-        change: impl Fn() -> Membership,
-    ) -> Result<(), Error> {
+    /// Does what a user owes to all rooms where the membership is one of `which`, one room after the other.
+    async fn in_rooms(&self, tenant: TenantId, user_id: &UserId, which: &[&str], owed: Owed) -> Result<(), Error> {
         // No device asks.
         let by = Requester { tenant, user_id: user_id.to_owned(), device_id: OwnedDeviceId::from(""), life: 0 };
         let rooms = memberships(&*self.store, tenant, user_id).await?;
         let mut missed = 0;
         for (room_id, _) in rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str())) {
-            match self.set_membership(&by, &room_id, user_id, change(), CALL).await {
-                Ok(_) => {}
+            match self.pay(&by, &room_id, owed).await {
+                Ok(()) => {}
                 Err(error) if error.is_transient() => missed += 1,
                 // Left or banned in the meantime: that room is no longer the user's.
                 Err(error) => tracing::debug!(%error, room = %room_id, "a room refuses what a user owes to it"),
             }
         }
         if missed > 0 { Err(Error::Unfinished(format!("{missed} rooms couldn't be reached"))) } else { Ok(()) }
+    }
+
+    async fn pay(&self, by: &Requester, room_id: &RoomId, owed: Owed) -> Result<(), ApiError> {
+        let (requester, room_id) = (room_client::requester(by), room_id.to_string());
+        let mut rooms = self.rooms.clone();
+        match owed {
+            Owed::Profile => {
+                let profile = Some(self.profile_of(by, &by.user_id).await?);
+                let request = SetProfileRequest { requester, room_id, profile };
+                rooms.set_profile(with_deadline(request, CALL)).await?;
+            }
+            Owed::Leave => {
+                let request = LeaveRoomRequest { requester, room_id, reason: None };
+                rooms.leave_room(with_deadline(request, CALL)).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// Rows in one append.
-pub(crate) const GROUP_ROWS: usize = 64;
+pub const GROUP_ROWS: usize = 64;
 /// Bytes in one append.
-pub(crate) const GROUP_BYTES: usize = 256 * 1024;
+pub const GROUP_BYTES: usize = 256 * 1024;
 /// A fence is tried this often before the store counts as unavailable.
 const FENCE_TRIES: usize = 16;
 

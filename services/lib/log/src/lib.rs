@@ -26,6 +26,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use append::{GROUP_BYTES, GROUP_ROWS};
 pub use logs::{Env, Logs, Moved};
 pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
 pub use metric::describe_metrics;

@@ -104,6 +104,8 @@ pub struct RowMeta {
     pub thread: Option<OwnedEventId>,
     /// When we received it (Unix milliseconds).
     pub received_ms: u64,
+    /// On a row that puts the room into the directory or takes it out: whether it stands there from now on.
+    pub listed: Option<bool>,
 }
 
 /// A row's body.
@@ -169,6 +171,8 @@ pub struct RoomHead {
     pub redactions: u64,
     /// When the newest event came (Unix milliseconds).
     pub last_event_ms: u64,
+    /// Whether it stands in the directory.
+    pub listed: bool,
 }
 
 // === impl RoomRow ===

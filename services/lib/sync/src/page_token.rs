@@ -26,6 +26,12 @@ impl PageToken {
         Self(OrderKey::live(seq.next()))
     }
 
+    /// The row before it; `None` at the beginning.
+    #[must_use]
+    pub fn last_before(self) -> Option<Seq> {
+        self.0.anchor.get().checked_sub(1).map(Seq::new).filter(|seq| *seq > Seq::ZERO)
+    }
+
     /// The row that follows.
     #[must_use]
     pub fn next_seq(self) -> Seq {

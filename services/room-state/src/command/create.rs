@@ -2,23 +2,33 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
-use js_int::UInt;
-use polity_core::Seq;
-use polity_log::NewRow;
+use polity_core::{ErrorKind, Seq};
+use polity_log::{GROUP_BYTES, GROUP_ROWS, NewRow};
+use polity_proto::Reason;
 use polity_room_engine::{
     auth,
-    build::{EventDraft, SigningIdentity},
+    build::SigningIdentity,
     pdu::Pdu,
     record::{Counts, RoomHead, Roots, Summary},
 };
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, RoomVersionId};
-use serde_json::{Map, Value, json, value::RawValue};
+use ruma_common::{OwnedRoomAliasId, OwnedUserId, RoomVersionId};
+use ruma_events::room::member::MembershipState;
+use serde_json::{Map, Value, json};
 
 use super::{Done, Requester};
-use crate::{error::RoomError, hot::Hot, stage::Stage};
+use crate::{
+    error::RoomError,
+    hot::Hot,
+    membership::{self, Profile},
+    stage::Stage,
+};
 
-/// Initial state events beside those that every room has: all must fit into one append.
+/// Initial state events beside those that every room has.
 pub(crate) const INITIAL_STATE_MAX: usize = 50;
+/// Rows that a room begins with at most, beside initial state and invitations: see [`Create::events`].
+const OWN_ROWS: usize = 10;
+/// Users invited from the beginning.
+pub(crate) const INVITE_MAX: usize = 100;
 
 /// See the module.
 pub(crate) struct Create {
@@ -31,11 +41,13 @@ pub(crate) struct Create {
     pub(crate) initial_state: Vec<(String, String, Map<String, Value>)>,
     pub(crate) name: Option<String>,
     pub(crate) topic: Option<String>,
-    pub(crate) canonical_alias: Option<String>,
-    pub(crate) displayname: Option<String>,
-    pub(crate) avatar_url: Option<String>,
+    pub(crate) canonical_alias: Option<OwnedRoomAliasId>,
+    pub(crate) profile: Profile,
     /// Who is invited: `trusted_private_chat` gives them power.
-    pub(crate) invite: Vec<OwnedUserId>,
+    pub(crate) invite: Vec<(OwnedUserId, Profile)>,
+    pub(crate) is_direct: bool,
+    /// Whether it stands in the directory.
+    pub(crate) listed: bool,
 }
 
 /// The settings that a room begins with.
@@ -47,7 +59,7 @@ pub(crate) enum Preset {
 }
 
 impl Create {
-    /// Decides it: the room and its first rows.
+    /// Decides it: the room and its first rows, with as many of its invitations as one append takes.
     pub(crate) fn decide(
         &self,
         identity: &SigningIdentity,
@@ -55,7 +67,35 @@ impl Create {
         first: Seq,
     ) -> Result<(Hot, Vec<NewRow>, Done), RoomError> {
         let rules = self.version.rules().ok_or_else(|| RoomError::internal("a room version without rules"))?;
-        let head = RoomHead {
+        auth::authorise(&rules, &self.create, |_| None, |_, _| None)
+            .map_err(|why| RoomError::from(why).of_initial_state())?;
+        let creators_have_power = rules.authorization.explicitly_privilege_room_creators;
+        let mut hot = Hot::new(self.head(now_ms), rules);
+        let mut stage = Stage { hot: &mut hot, identity, now_ms };
+        let mut rows = vec![stage.accept(&self.create, first, None)?];
+        let mut events = self.events(creators_have_power);
+        events.extend(self.invitations().take(self.early()));
+        for (event_type, state_key, content) in events {
+            let sender = self.requester.user_id.clone();
+            let draft = stage.draft(event_type.into(), Some(state_key), Value::Object(content), sender)?;
+            let event = stage.build(draft).map_err(RoomError::of_initial_state)?;
+            let row = stage.accept(&event, first.plus(rows.len() as u64), None)?;
+            rows.push(row);
+        }
+        if self.listed {
+            let row = stage.list(true, first.plus(rows.len() as u64))?;
+            rows.push(row);
+        }
+        if rows.len() > GROUP_ROWS || rows.iter().map(NewRow::size).sum::<usize>() > GROUP_BYTES {
+            let message = "the room begins with more than can be written at once";
+            return Err(RoomError::new(ErrorKind::TooLarge, Reason::TooLarge, message));
+        }
+        let done = Done { event_id: Some(self.create.event_id().clone()), seq: first };
+        Ok((hot, rows, done))
+    }
+
+    fn head(&self, now_ms: u64) -> RoomHead {
+        RoomHead {
             room_id: self.create.room_id().to_owned(),
             version: self.version.clone(),
             create_event: self.create.event_id().clone(),
@@ -67,30 +107,28 @@ impl Create {
             summary: Summary::default(),
             redactions: 0,
             last_event_ms: now_ms,
-        };
-        auth::authorise(&rules, &self.create, |_| None, |_, _| None)
-            .map_err(|why| RoomError::from(why).of_initial_state())?;
-        let mut hot = Hot::new(head, rules);
-        let mut stage = Stage { hot: &mut hot, identity, now_ms };
-        let mut rows = vec![stage.accept(&self.create, first, None)?];
-        for (event_type, state_key, content) in
-            self.events(stage.hot.rules.authorization.explicitly_privilege_room_creators)
-        {
-            let content = RawValue::from_string(Value::Object(content).to_string());
-            let draft = EventDraft {
-                event_type: event_type.into(),
-                state_key: Some(state_key),
-                content: content.map_err(|error| RoomError::internal(error.to_string()))?,
-                sender: self.requester.user_id.clone(),
-                redacts: None,
-                origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::try_from(now_ms).unwrap_or(UInt::MAX)),
-            };
-            let event = stage.build(draft).map_err(RoomError::of_initial_state)?;
-            let row = stage.accept(&event, first.plus(rows.len() as u64), None)?;
-            rows.push(row);
+            listed: false,
         }
-        let done = Done { event_id: self.create.event_id().clone(), seq: first };
-        Ok((hot, rows, done))
+    }
+
+    /// How many of the invitations stand in the first append.
+    fn early(&self) -> usize {
+        (GROUP_ROWS - OWN_ROWS).saturating_sub(self.initial_state.len()).min(self.invite.len())
+    }
+
+    /// Who is to be invited after the first append.
+    pub(crate) fn late_invitations(&self) -> &[(OwnedUserId, Profile)] {
+        &self.invite[self.early()..]
+    }
+
+    fn invitations(&self) -> impl Iterator<Item = (String, String, Map<String, Value>)> {
+        self.invite.iter().map(|(user, profile)| {
+            let mut content = membership::content(MembershipState::Invite, Some(profile), None);
+            if self.is_direct {
+                content.insert("is_direct".to_owned(), Value::Bool(true));
+            }
+            ("m.room.member".to_owned(), user.to_string(), content)
+        })
     }
 
     /// The state after the create event, in the specification's order: what comes later wins.
@@ -101,13 +139,8 @@ impl Create {
                 events.push((event_type.to_owned(), state_key.to_owned(), content));
             }
         };
-        let mut member = json!({"membership": "join"});
-        for (field, value) in [("displayname", &self.displayname), ("avatar_url", &self.avatar_url)] {
-            if let Some(value) = value {
-                member[field] = Value::from(value.as_str());
-            }
-        }
-        add("m.room.member", self.requester.user_id.as_str(), member);
+        let member = membership::content(MembershipState::Join, Some(&self.profile), None);
+        add("m.room.member", self.requester.user_id.as_str(), Value::Object(member));
         add("m.room.power_levels", "", Value::Object(self.power_levels(creators_have_power)));
         if let Some(alias) = &self.canonical_alias {
             add("m.room.canonical_alias", "", json!({"alias": alias}));
@@ -144,7 +177,7 @@ impl Create {
         let trusted = self.preset == Preset::TrustedPrivate;
         let mut users = Map::new();
         if !creators_have_power {
-            let invited = self.invite.iter().filter(|_| trusted);
+            let invited = self.invite.iter().map(|(user, _)| user).filter(|_| trusted);
             for user in [&self.requester.user_id].into_iter().chain(invited) {
                 users.insert(user.to_string(), json!(100));
             }

@@ -1,16 +1,38 @@
 //! Commands on rooms, one per file.
 
+mod ban;
 mod create;
-mod member;
+mod invite;
+mod join;
+mod kick;
+mod knock;
+mod leave;
+mod list;
+mod redact;
 mod send;
+mod set_profile;
+mod set_state;
+mod unban;
 
 use polity_core::{Seq, TenantId};
-use polity_log::Dedup;
-use ruma_common::{OwnedDeviceId, OwnedEventId, OwnedUserId};
+use polity_log::{Dedup, NewRow};
+use ruma_common::{EventId, OwnedDeviceId, OwnedEventId, OwnedUserId, UserId};
 
-pub(crate) use create::{Create, INITIAL_STATE_MAX, Preset};
-pub(crate) use member::{Change, Member};
+use crate::{error::RoomError, stage::Stage};
+
+pub(crate) use ban::Ban;
+pub(crate) use create::{Create, INITIAL_STATE_MAX, INVITE_MAX, Preset};
+pub(crate) use invite::Invite;
+pub(crate) use join::{Conditions, Findings, Join};
+pub(crate) use kick::Kick;
+pub(crate) use knock::Knock;
+pub(crate) use leave::Leave;
+pub(crate) use list::List;
+pub(crate) use redact::Redact;
 pub(crate) use send::Send;
+pub(crate) use set_profile::SetProfile;
+pub(crate) use set_state::SetState;
+pub(crate) use unban::Unban;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -20,45 +42,100 @@ pub(crate) struct Requester {
     pub(crate) device_id: OwnedDeviceId,
 }
 
+/// A command on one room.
+pub(crate) enum Command {
+    /// Makes it.
+    Create(Box<Create>),
+    /// Changes it.
+    Change(Box<dyn Change>),
+}
+
+/// A command on a room that exists.
+pub(crate) trait Change: std::marker::Send + Sync {
+    /// The transaction that makes it the same as an earlier one.
+    fn dedup(&self) -> Option<&Dedup> {
+        None
+    }
+
+    /// The entries of the state that deciding it needs, beside those that every command does.
+    fn needs(&self) -> Vec<(String, String)>;
+
+    /// The event that it redacts.
+    fn redacts(&self) -> Option<&EventId> {
+        None
+    }
+
+    /// Decides it; its row will have the number `next`.
+    fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError>;
+}
+
+/// What a change comes to.
+pub(crate) enum Outcome {
+    /// This row is to be appended.
+    Append(NewRow, Done),
+    /// It is so already.
+    Stands(Done),
+    /// It can't be decided from this room alone.
+    Ask(Conditions),
+}
+
+/// What a command is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is done.
+    Done(Done),
+    /// The command is to be given again, with findings about these.
+    Ask(Conditions),
+}
+
+/// A row that is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Its event; rows about the directory have none.
+    pub(crate) event_id: Option<OwnedEventId>,
+    /// Where it stands; zero: before this command.
+    pub(crate) seq: Seq,
+}
+
+// === impl Requester ===
+
 impl Requester {
-    /// The device, by a name that is unique in the room's log.
-    pub(crate) fn device(&self) -> Box<str> {
-        format!("{}|{}", self.user_id, self.device_id).into()
+    /// The transaction `txn` of this device on an endpoint, by a name that is unique in the room's log.
+    ///
+    /// Readers take the client's id from what follows the line break: see `StoredRow::transaction_of` in `lib/sync`.
+    pub(crate) fn transaction(&self, endpoint: &str, txn: &str) -> Dedup {
+        let device = format!("{}|{}", self.user_id, self.device_id);
+        Dedup { device: device.into(), txn: format!("{endpoint}\n{txn}").into() }
     }
 }
 
-/// A command on one room.
-pub(crate) enum Command {
-    Create(Box<Create>),
-    Send(Box<Send>),
-    Member(Box<Member>),
-}
-
-/// An event that is in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Done {
-    pub(crate) event_id: OwnedEventId,
-    pub(crate) seq: Seq,
-}
+// === impl Command ===
 
 impl Command {
     pub(crate) fn dedup(&self) -> Option<&Dedup> {
         match self {
-            Self::Send(send) => send.dedup.as_ref(),
-            Self::Create(_) | Self::Member(_) => None,
+            Self::Create(_) => None,
+            Self::Change(change) => change.dedup(),
         }
     }
+}
 
-    /// The state that deciding it needs, beside what every command does.
-    pub(crate) fn state_keys(&self) -> Vec<(String, String)> {
-        let member = |user: &OwnedUserId| ("m.room.member".to_owned(), user.to_string());
-        match self {
-            Self::Create(_) => Vec::new(),
-            Self::Send(send) => {
-                let state = send.state_key.as_ref().map(|key| (send.event_type.to_string(), key.clone()));
-                state.into_iter().chain([member(&send.requester.user_id)]).collect()
-            }
-            Self::Member(command) => vec![member(&command.requester.user_id), member(&command.target)],
-        }
+impl<C: Change + 'static> From<C> for Command {
+    fn from(change: C) -> Self {
+        Self::Change(Box::new(change))
     }
+}
+
+// === impl Done ===
+
+impl Done {
+    /// What stood there before.
+    pub(crate) fn before(event_id: &EventId) -> Self {
+        Self { event_id: Some(event_id.to_owned()), seq: Seq::ZERO }
+    }
+}
+
+/// The state's entry of a user's membership.
+pub(crate) fn member_key(user_id: &UserId) -> (String, String) {
+    ("m.room.member".to_owned(), user_id.to_string())
 }

@@ -1,19 +1,18 @@
 //! Redactions: who may, what they count, once.
 
+use polity_proto::room_state::RedactEventRequest;
+
 use super::*;
 
 impl World {
     async fn redact(&mut self, user: &str, room: &str, target: &str) -> Result<String, Detail> {
-        let request = SendEventRequest {
+        let request = RedactEventRequest {
             requester: who(user),
             room_id: room.into(),
-            event_type: "m.room.redaction".into(),
-            content: "{}".into(),
-            redacts: Some(target.into()),
+            event_id: target.into(),
             ..Default::default()
         };
-        let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?;
-        Ok(answer.into_inner().event_id)
+        event(self.client.redact_event(request).await, |answer| answer.event)
     }
 }
 
@@ -21,18 +20,18 @@ impl World {
 async fn one_redacts_ones_own_and_moderators_all() {
     for version in ["10", "11", "12"] {
         let mut world = world().await;
-        let room = world.create(version, "public_chat").await;
+        let room = world.create(version, Preset::PublicChat).await;
         world.member(BOB, &room, BOB, "join").await.unwrap();
         let (own, _) = world.send(BOB, &room, "own").await.unwrap();
         let (others, seq) = world.send(ALICE, &room, "others").await.unwrap();
-        assert_eq!(world.redact(BOB, &room, &others).await.unwrap_err().reason, "M_FORBIDDEN");
-        assert_eq!(world.redact(BOB, &room, "$nothing").await.unwrap_err().reason, "M_NOT_FOUND");
+        assert_eq!(world.redact(BOB, &room, &others).await.unwrap_err().reason, Reason::Forbidden);
+        assert_eq!(world.redact(BOB, &room, "$nothing").await.unwrap_err().reason, Reason::NotFound);
         world.redact(BOB, &room, &own).await.unwrap();
         let first = world.redact(ALICE, &room, &others).await.unwrap();
         world.redact(ALICE, &room, &others).await.unwrap();
         // Sent as an ordinary event, too.
         let by_content = format!("{{\"redacts\":\"{others}\"}}");
-        world.put(ALICE, &room, ("m.room.redaction", None), by_content).await.unwrap();
+        world.send_as(ALICE, &room, ("m.room.redaction", None), by_content).await.unwrap();
         let rows = world.rows(&room).await;
         let last = rows.last().unwrap();
         assert_eq!(last.meta.redacts, Some((others.as_str().try_into().unwrap(), Some(Seq::new(seq)))));
@@ -46,19 +45,19 @@ async fn one_redacts_ones_own_and_moderators_all() {
 #[tokio::test]
 async fn events_of_other_rooms_are_out_of_reach() {
     let mut world = world().await;
-    let room = world.create("12", "public_chat").await;
-    let other = world.create("12", "public_chat").await;
+    let room = world.create("12", Preset::PublicChat).await;
+    let other = world.create("12", Preset::PublicChat).await;
     let (event, _) = world.send(ALICE, &other, "there").await.unwrap();
-    assert_eq!(world.redact(ALICE, &room, &event).await.unwrap_err().reason, "M_NOT_FOUND");
+    assert_eq!(world.redact(ALICE, &room, &event).await.unwrap_err().reason, Reason::NotFound);
 }
 
 #[tokio::test]
 async fn redactions_at_once_count_once() {
     let mut world = world().await;
-    let room = world.create("12", "public_chat").await;
+    let room = world.create("12", Preset::PublicChat).await;
     let (event, _) = world.send(ALICE, &room, "gone").await.unwrap();
     let redactions = (0..8).map(|_| {
-        let mut world = World { store: world.store.clone(), names: world.names.clone(), client: world.client.clone() };
+        let mut world = world.clone();
         let (room, event) = (room.clone(), event.clone());
         async move { world.redact(ALICE, &room, &event).await.unwrap() }
     });

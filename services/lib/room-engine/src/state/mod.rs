@@ -114,9 +114,17 @@ pub fn get(
 /// # Errors
 /// When a node is missing or damaged.
 pub fn entries(nodes: &dyn Nodes, root: &NodeHash) -> Result<Vec<Entry>, StateError> {
+    first_entries(nodes, root, usize::MAX)
+}
+
+/// The first `limit` entries in the order of the trie, which says nothing about them; no more nodes are read than they stand in.
+///
+/// # Errors
+/// When a node is missing or damaged.
+pub fn first_entries(nodes: &dyn Nodes, root: &NodeHash, limit: usize) -> Result<Vec<Entry>, StateError> {
     let mut out = Vec::new();
     let mut stack = vec![*root];
-    while let Some(hash) = stack.pop() {
+    while let Some(hash) = stack.pop().filter(|_| out.len() < limit) {
         if hash == EMPTY {
             continue;
         }
@@ -125,6 +133,7 @@ pub fn entries(nodes: &dyn Nodes, root: &NodeHash) -> Result<Vec<Entry>, StateEr
             Node::Branch(children) => stack.extend(children.iter().rev().map(|child| child.hash)),
         }
     }
+    out.truncate(limit);
     Ok(out)
 }
 

@@ -3,7 +3,7 @@
 use polity_core::{Position, Stamp, TenantId};
 use ruma_common::{OwnedRoomId, RoomId};
 
-use crate::{Bounds, Consistency, Durability, Row, Store, StoreError, Value, Write, WriteKind, schema, values_of};
+use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, schema, values_of};
 
 /// How many shards there are.
 pub const DIRECTORY_SHARDS: i64 = 16;
@@ -18,27 +18,16 @@ fn shard(room_id: &RoomId) -> i64 {
     )
 }
 
-/// Puts a room into the directory or takes it out, as decided at a position of its log.
-///
-/// # Errors
-/// When the store can't be written.
-pub async fn list_room(
-    store: &dyn Store,
-    tenant: TenantId,
-    room_id: &RoomId,
-    listed: bool,
-    at: Position,
-    change: u8,
-) -> Result<(), StoreError> {
-    let write = Write {
+/// The write that puts a room into the directory or takes it out, as decided at a position of its log.
+#[must_use]
+pub fn put_listing(tenant: TenantId, room_id: &RoomId, listed: bool, at: Position) -> Write {
+    Write {
         table: &schema::PUBLIC_ROOMS,
         partition: values_of![tenant, shard(room_id)],
-        // The value breaks ties between changes at one position: the later one is greater.
-        row: Row::new(values_of![room_id.as_str()], vec![1, 0, change].into())
+        row: Row::new(values_of![room_id.as_str()], bytes::Bytes::from_static(&[1, 0]))
             .with_columns(vec![Some(Value::Int(listed.into()))]),
         kind: WriteKind::Projection(Stamp::new(at, VERSION)),
-    };
-    store.put(vec![write], Durability::Acknowledged).await
+    }
 }
 
 /// The listed rooms of a tenant, in no order, and whether one room is among them is one of them.

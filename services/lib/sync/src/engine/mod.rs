@@ -7,6 +7,7 @@ mod joined;
 mod left;
 mod news;
 mod pass;
+mod power;
 mod progress;
 mod redactions;
 mod request;

@@ -83,7 +83,8 @@ impl Engine {
         super::window::state_after(&self.rooms, key, seq).await
     }
 
-    /// Rows as a user may see them, each with the room's id; `None` for one that the user may not see.
+    /// Rows as a user may see them, each with the room's id; `None` for one that the user may not see. `is_member`: the user is in the
+    /// room, or was up to these rows, so that shared history is open whenever it was written.
     ///
     /// # Errors
     /// When something can't be read.
@@ -93,6 +94,7 @@ impl Engine {
         key: LogKey,
         head: &RoomState,
         rows: &[Arc<StoredRow>],
+        is_member: bool,
     ) -> Result<Vec<Option<Bytes>>, SyncError> {
         let redactions = self.redactions(key, head, rows).await?;
         let mut out: Vec<Option<Bytes>> = vec![None; rows.len()];
@@ -103,7 +105,7 @@ impl Engine {
             let Some(first) = run.first() else { continue };
             let start = super::window::state_before(&self.rooms, key, &rows[*first]).await?;
             let of_run: Vec<_> = run.iter().map(|at| Arc::clone(&rows[*at])).collect();
-            let seen = super::visibility::decide(&self.rooms, key, &viewer.user_id, &start, &of_run, true).await?;
+            let seen = super::visibility::decide(&self.rooms, key, &viewer.user_id, &start, &of_run, is_member).await?;
             for (at, seen) in run.iter().zip(seen) {
                 if seen.visible {
                     out[*at] = self
@@ -145,16 +147,29 @@ impl Engine {
         })
     }
 
-    /// State events with the room's id.
-    #[must_use]
-    pub fn render_state_rows(&self, viewer: &super::Viewer, head: &RoomState, rows: &[Arc<StoredRow>]) -> Vec<Bytes> {
+    /// State events for a client, each with the room's id; redacted ones as redaction left them.
+    ///
+    /// # Errors
+    /// When something can't be read.
+    pub async fn render_state_rows(
+        &self,
+        viewer: &super::Viewer,
+        key: LogKey,
+        head: &RoomState,
+        rows: &[Arc<StoredRow>],
+    ) -> Result<Vec<Bytes>, SyncError> {
+        let redactions = self.redactions(key, head, rows).await?;
         let device = viewer.sending_device();
+        let room_id = Some(&*head.room.room_id);
         let render_one = |row: &Arc<StoredRow>| {
             let event = row.event.as_ref()?;
             let age_ms = Some(self.clock.now_ms().saturating_sub(event.origin_server_ts));
             let unsigned = Unsigned { age_ms, transaction_id: row.transaction_of(&device), ..Unsigned::default() };
-            render(row, Some(&head.room.room_id), &unsigned)
+            match redactions.get(&row.seq) {
+                Some(because) => self.render_redacted(head, row, because, room_id, &unsigned),
+                None => render(row, room_id, &unsigned),
+            }
         };
-        rows.iter().filter_map(render_one).collect()
+        Ok(rows.iter().filter_map(render_one).collect())
     }
 }

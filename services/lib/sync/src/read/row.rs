@@ -94,11 +94,12 @@ impl StoredRow {
         Self::new(row.seq, row.event_id.as_deref(), row.sent_by, &Bytes::from(row.body))
     }
 
-    /// The client's transaction id, if `device` (the log's name of a sending device) sent it. The log has the endpoint before it.
+    /// The client's transaction id, if `device` (the log's name of a sending device) sent it. The log has the endpoint before it, on
+    /// a line of its own.
     #[must_use]
     pub fn transaction_of(&self, device: &str) -> Option<&str> {
         let (_, txn) = self.sent_by.as_ref().filter(|(sender, _)| **sender == *device)?;
-        txn.rsplit_once('/').map(|(_, txn)| txn)
+        txn.split_once('\n').map(|(_, txn)| txn)
     }
 
     /// About how many bytes it takes in memory.

@@ -1,0 +1,65 @@
+//! The public rooms of a tenant as they were a moment ago, so that a page of them costs no read of their heads.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#published-room-directory>
+
+use std::{cmp::Reverse, sync::Arc, time::Duration};
+
+use polity_core::TenantId;
+use polity_store::rooms;
+use polity_sync::read::RoomState;
+use quick_cache::sync::Cache;
+
+use crate::{Api, ApiError};
+
+/// Tenants whose list is kept.
+const TENANTS: usize = 64;
+/// How old a list may be.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// A tenant's listed rooms, the largest first.
+pub(crate) type List = Arc<Vec<Arc<RoomState>>>;
+
+/// See the module.
+pub(crate) struct Directory {
+    lists: Cache<TenantId, (Duration, List)>,
+}
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        Self { lists: Cache::new(TENANTS) }
+    }
+
+    /// Makes the next reader look anew: something was listed here, or taken out.
+    pub(crate) fn forget(&self, tenant: TenantId) {
+        self.lists.remove(&tenant);
+    }
+}
+
+impl Api {
+    /// A tenant's list. Who asks at the same time waits for one reading.
+    pub(crate) async fn listed(&self, tenant: TenantId) -> Result<List, ApiError> {
+        let lists = &self.directory.lists;
+        let now = self.clock.monotonic();
+        let _ = lists.remove_if(&tenant, |(read, _)| now.saturating_sub(*read) > FRESH);
+        let (_, list) = lists
+            .get_or_insert_async(&tenant, async { Ok::<_, ApiError>((now, self.read_list(tenant).await?)) })
+            .await?;
+        Ok(list)
+    }
+
+    async fn read_list(&self, tenant: TenantId) -> Result<List, ApiError> {
+        let mut list = Vec::new();
+        for room_id in rooms::listed_rooms(&*self.store, tenant).await? {
+            let Some(key) = self.engine.rooms.key(tenant, &room_id).await? else { continue };
+            let head = self.engine.rooms.head(key).await?;
+            list.extend(head.filter(|head| head.room.listed && head.room.summary.joined > 0));
+        }
+        list.sort_by(|a, b| place(a).cmp(&place(b)));
+        Ok(Arc::new(list))
+    }
+}
+
+/// A room's place in the list.
+pub(super) fn place(room: &RoomState) -> (Reverse<u64>, &str) {
+    (Reverse(room.room.summary.joined), room.room.room_id.as_str())
+}

@@ -1,0 +1,32 @@
+//! Asks for an invitation.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#knocking-on-rooms>
+
+use polity_core::Seq;
+use ruma_events::room::member::MembershipState;
+
+use super::{Change, Outcome, Requester, member_key};
+use crate::{
+    error::RoomError,
+    membership::{NewMember, Profile, content},
+    stage::Stage,
+};
+
+/// See the module.
+pub(crate) struct Knock {
+    pub(crate) requester: Requester,
+    pub(crate) profile: Profile,
+    pub(crate) reason: Option<String>,
+}
+
+impl Change for Knock {
+    fn needs(&self) -> Vec<(String, String)> {
+        vec![member_key(&self.requester.user_id)]
+    }
+
+    fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
+        let content = content(MembershipState::Knock, Some(&self.profile), self.reason.as_deref());
+        let sender = self.requester.user_id.clone();
+        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+    }
+}

@@ -1,0 +1,39 @@
+//! The requester leaves, declines an invitation or takes a knock back.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#leaving-rooms>
+
+use polity_core::Seq;
+use ruma_events::room::member::MembershipState;
+
+use super::{Change, Done, Outcome, Requester, member_key};
+use crate::{
+    error::RoomError,
+    membership::{NewMember, content},
+    stage::Stage,
+};
+
+/// See the module.
+pub(crate) struct Leave {
+    pub(crate) requester: Requester,
+    pub(crate) reason: Option<String>,
+}
+
+impl Change for Leave {
+    fn needs(&self) -> Vec<(String, String)> {
+        vec![member_key(&self.requester.user_id)]
+    }
+
+    fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
+        let sender = self.requester.user_id.clone();
+        match (stage.membership(&sender), stage.member_event(&sender)) {
+            (Some(MembershipState::Join | MembershipState::Invite | MembershipState::Knock), _) => {}
+            // A repeated request: the leave stands already.
+            (Some(MembershipState::Leave), Some(leave)) if leave.sender() == sender => {
+                return Ok(Outcome::Stands(Done::before(leave.event_id())));
+            }
+            _ => return Err(RoomError::forbidden("you are not in this room")),
+        }
+        let content = content(MembershipState::Leave, None, self.reason.as_deref());
+        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+    }
+}

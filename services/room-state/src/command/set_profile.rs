@@ -1,0 +1,38 @@
+//! Gives a member another profile.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information>
+
+use polity_core::Seq;
+use ruma_events::room::member::MembershipState;
+use serde_json::{Map, Value};
+
+use super::{Change, Done, Outcome, Requester, member_key};
+use crate::{
+    error::RoomError,
+    membership::{NewMember, Profile, content},
+    stage::Stage,
+};
+
+/// See the module.
+pub(crate) struct SetProfile {
+    pub(crate) requester: Requester,
+    pub(crate) profile: Profile,
+}
+
+impl Change for SetProfile {
+    fn needs(&self) -> Vec<(String, String)> {
+        vec![member_key(&self.requester.user_id)]
+    }
+
+    fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
+        let sender = self.requester.user_id.clone();
+        stage.expect_joined(&sender)?;
+        let content = content(MembershipState::Join, Some(&self.profile), None);
+        if let Some(now) = stage.member_event(&sender)
+            && serde_json::from_str::<Map<String, Value>>(now.content().get()).is_ok_and(|now| now == content)
+        {
+            return Ok(Outcome::Stands(Done::before(now.event_id())));
+        }
+        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+    }
+}
