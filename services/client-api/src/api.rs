@@ -1,6 +1,6 @@
 //! What the endpoints stand on.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use polity_accounts::Accounts;
 use polity_bus::Bus;
@@ -25,8 +25,10 @@ pub struct Tenant {
 
 /// The tenants, found by Host.
 pub struct Tenants {
-    /// The first one answers for every name that is nobody's.
-    pub all: Vec<Arc<Tenant>>,
+    /// By server name and by the authority of their address, in lower case.
+    by_host: HashMap<String, Arc<Tenant>>,
+    /// Where there is one tenant only, it answers for every name: nobody else's could be meant.
+    only: Option<Arc<Tenant>>,
 }
 
 /// The client API.
@@ -80,17 +82,37 @@ pub struct Parts {
 }
 
 impl Tenants {
-    /// The tenant that a request is for.
-    pub(crate) fn of_request(&self, parts: &http::request::Parts) -> Result<Arc<Tenant>, ApiError> {
-        let header = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let host = header.or_else(|| parts.uri.host()).unwrap_or_default();
-        let named = self.all.iter().find(|tenant| tenant.server_name == host || of_url(tenant, host));
-        named.or_else(|| self.all.first()).cloned().ok_or_else(ApiError::unrecognized)
+    /// These tenants. Of two with one address the first is found by it.
+    pub fn new(tenants: impl IntoIterator<Item = Arc<Tenant>>) -> Self {
+        let (mut by_host, mut all) = (HashMap::new(), Vec::new());
+        for tenant in tenants {
+            // A server name is nobody else's, whatever the addresses say.
+            by_host.insert(tenant.server_name.as_str().to_ascii_lowercase(), Arc::clone(&tenant));
+            all.push(tenant);
+        }
+        for tenant in &all {
+            let authority = tenant.public_baseurl.split("://").nth(1).and_then(|rest| rest.split('/').next());
+            let authority = authority.unwrap_or_default().to_ascii_lowercase();
+            by_host.entry(authority).or_insert_with(|| Arc::clone(tenant));
+        }
+        let only = if let [only] = &all[..] { Some(Arc::clone(only)) } else { None };
+        Self { by_host, only }
     }
-}
 
-fn of_url(tenant: &Tenant, host: &str) -> bool {
-    tenant.public_baseurl.split("://").nth(1).is_some_and(|rest| rest == host)
+    /// The tenant that a request is for. With more than one, a name that is nobody's is refused: whoever answered for it could be
+    /// told another tenant's passwords, or give out its own rooms under another name.
+    pub(crate) fn of_request(&self, parts: &http::request::Parts) -> Result<Arc<Tenant>, ApiError> {
+        if let Some(only) = &self.only {
+            return Ok(Arc::clone(only));
+        }
+        let header = || parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        // What HTTP/2 and a proxy's request name stands in the target, and goes before the header (RFC 9112, section 3.2.2).
+        let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default();
+        let host = host.to_ascii_lowercase();
+        let without_port = || host.rsplit_once(':').and_then(|(name, _)| self.by_host.get(name));
+        let found = self.by_host.get(&host).or_else(without_port);
+        found.cloned().ok_or_else(|| ApiError::not_found("there is no server of that name here"))
+    }
 }
 
 impl Api {
@@ -125,5 +147,50 @@ impl Api {
             device_life: requester.life,
             token_key: Arc::clone(&tenant.token_key),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str, url: &str) -> Arc<Tenant> {
+        let id = TenantId::new(u64::from(name.as_bytes()[0]));
+        let server_name = name.try_into().unwrap();
+        let token_key = Arc::new(TokenKey::derive(b"secret", id));
+        Arc::new(Tenant { id, server_name, public_baseurl: url.to_owned(), token_key })
+    }
+
+    fn found(tenants: &Tenants, uri: &str, host: Option<&str>) -> Option<String> {
+        let mut request = http::Request::get(uri);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        tenants.of_request(&parts).ok().map(|tenant| tenant.server_name.to_string())
+    }
+
+    #[test]
+    fn a_host_picks_its_tenant_and_a_stranger_none() {
+        let tenants = [tenant("a.test", "https://matrix.a.test/"), tenant("b.test", "http://127.0.0.1:8008")];
+        let two = Tenants::new(tenants.clone());
+        for (host, name) in [
+            ("a.test", Some("a.test")),
+            ("A.Test:8448", Some("a.test")),
+            ("matrix.a.test", Some("a.test")),
+            ("matrix.a.test:443", Some("a.test")),
+            ("b.test", Some("b.test")),
+            ("127.0.0.1:8008", Some("b.test")),
+            ("127.0.0.1", None),
+            ("c.test", None),
+            ("", None),
+            ("a.test.evil.test", None),
+        ] {
+            assert_eq!(found(&two, "/", Some(host)).as_deref(), name, "{host}");
+        }
+        assert_eq!(found(&two, "/", None), None);
+        assert_eq!(found(&two, "http://b.test/", Some("a.test")).as_deref(), Some("b.test"));
+        let one = Tenants::new(tenants.into_iter().take(1));
+        assert_eq!(found(&one, "/", Some("c.test")).as_deref(), Some("a.test"));
     }
 }

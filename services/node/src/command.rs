@@ -12,6 +12,8 @@ use polity_platform::{
     lifecycle::exit,
 };
 
+use tokio::runtime::Runtime;
+
 use crate::{failure::Failure, run};
 
 /// Polity: a Matrix homeserver.
@@ -30,10 +32,30 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Serves more than one name from one store.
+    Tenant {
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
     /// Looks at the configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum TenantCommand {
+    /// Makes a tenant beside the one that the configuration names. The server must not run; it serves the tenant from its next start.
+    Create {
+        /// What stands behind the colon of its users.
+        server_name: String,
+        /// Where its clients find it. Default: https:// and the server name.
+        #[arg(long)]
+        public_baseurl: Option<String>,
+        /// The configuration.
+        #[arg(long)]
+        config: Option<PathBuf>,
     },
 }
 
@@ -62,6 +84,9 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command.unwrap_or(Command::Serve { config: None }) {
         Command::Serve { config } => serve(config.as_deref()),
+        Command::Tenant { command: TenantCommand::Create { server_name, public_baseurl, config } } => {
+            create_tenant(config.as_deref(), &server_name, public_baseurl.as_deref())
+        }
         Command::Config { command: ConfigCommand::Check { config } } => {
             load(Some(&config)).map(|_| say("the configuration is good"))
         }
@@ -91,8 +116,18 @@ fn load(file: Option<&Path>) -> Result<Config, Failure> {
     config::load(file, std::env::vars(), base).map_err(|faults| Failure::new(exit::USAGE, faults))
 }
 
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::software)
+}
+
 fn serve(file: Option<&Path>) -> Result<(), Failure> {
     let config = load(file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::software)?;
-    runtime.block_on(run::run(&config))
+    runtime()?.block_on(run::run(&config))
+}
+
+fn create_tenant(file: Option<&Path>, name: &str, public_baseurl: Option<&str>) -> Result<(), Failure> {
+    let config = load(file)?;
+    runtime()?.block_on(run::create_tenant(&config, name, public_baseurl))?;
+    say(&format!("the tenant {name} is made"));
+    Ok(())
 }

@@ -43,3 +43,11 @@ impl From<polity_log::LogError> for Failure {
         Self::software(error)
     }
 }
+
+impl From<polity_store::StoreError> for Failure {
+    fn from(error: polity_store::StoreError) -> Self {
+        let code =
+            if matches!(error, polity_store::StoreError::Corrupt { .. }) { exit::DAMAGED } else { exit::SOFTWARE };
+        Self::new(code, error)
+    }
+}

@@ -152,6 +152,19 @@ fn reload(tls: Option<&Tls>) {
     }
 }
 
+/// Makes a tenant, in a store that no server has open.
+pub(crate) async fn create_tenant(config: &Config, name: &str, public_baseurl: Option<&str>) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    make_data_dir(config)?;
+    let store = open_store(config, &clock)?;
+    Tenants::create(config, &*store, &SystemRandom, (name, public_baseurl)).await
+}
+
+fn make_data_dir(config: &Config) -> Result<(), Failure> {
+    fs::create_dir_all(&config.data_dir)
+        .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))
+}
+
 fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
     if config.store.kind == StoreKind::Memory {
         return Ok(LocalStore::memory(Arc::clone(clock), &SystemRandom).map_err(Failure::software)?);
@@ -160,11 +173,10 @@ fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>,
 }
 
 async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
-    fs::create_dir_all(&config.data_dir)
-        .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))?;
+    make_data_dir(config)?;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
     let store = open_store(config, &clock)?;
-    let tenants = Arc::new(Tenants::load(config, &*random)?);
+    let tenants = Arc::new(Tenants::load(config, &*store, &*random).await?);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let incarnation = IncarnationId::new(random.bytes());
     let registry = Registry::join(Arc::clone(&store), incarnation, "polity", &config.node_name()).await?;

@@ -1,4 +1,5 @@
-//! The tenants: for now the one that the configuration names, with its signing key in the data folder.
+//! The tenants: the one that the configuration names, with its signing key in the data folder, and those that were made beside it,
+//! which stand in the store with theirs.
 
 use std::{
     fs,
@@ -14,9 +15,15 @@ use polity_core::{LogId, Random, TenantId, sync_token::TokenKey};
 use polity_platform::{config::Config, lifecycle::exit};
 use polity_room_engine::build::SigningIdentity;
 use polity_room_state as room_state;
+use polity_store::{
+    Store,
+    tenants::{self as stored, StoredKey, StoredTenant},
+};
 use ruma_common::OwnedServerName;
 
 use crate::failure::Failure;
+
+const DAMAGED_KEY: &str = "the signing key is damaged; restore it from a backup";
 
 /// A tenant with its key.
 pub(crate) struct Tenant {
@@ -41,19 +48,57 @@ impl room_state::Tenants for Tenants {
     }
 }
 
-impl Tenants {
+impl Tenant {
     /// The tenant of the configuration.
-    pub(crate) fn load(config: &Config, random: &dyn Random) -> Result<Self, Failure> {
+    fn configured(config: &Config, random: &dyn Random) -> Result<Self, Failure> {
         let server_name = OwnedServerName::try_from(config.server_name.as_str())
             .map_err(|error| Failure::new(exit::USAGE, format!("server_name: {error}")))?;
-        let (version, seed) = signing_key(&config.data_dir, random)
-            .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))?;
+        let (version, seed) = signing_key(&config.data_dir, random)?;
         let identity = SigningIdentity::from_seed(server_name, &version, &seed).map_err(Failure::software)?;
         // Derived from the name, so that a data folder without a list of tenants finds its own again.
         let id = LogId::derived(TenantId::new(0), "tenant", &config.server_name);
         let id = id.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
-        let tenant = Tenant { id: TenantId::new(id), identity, seed, public_baseurl: config.base_url() };
-        Ok(Self(vec![Arc::new(tenant)]))
+        Ok(Self { id: TenantId::new(id), identity, seed, public_baseurl: config.base_url() })
+    }
+
+    fn stored(tenant: StoredTenant) -> Result<Self, Failure> {
+        let StoredTenant { id, server_name, public_baseurl, key: StoredKey { version, seed } } = tenant;
+        let identity = SigningIdentity::from_seed(server_name, &version, &seed).map_err(Failure::software)?;
+        Ok(Self { id, identity, seed, public_baseurl })
+    }
+}
+
+impl Tenants {
+    /// All of them, the configured one first.
+    pub(crate) async fn load(config: &Config, store: &dyn Store, random: &dyn Random) -> Result<Self, Failure> {
+        let mut tenants = vec![Arc::new(Tenant::configured(config, random)?)];
+        for stored in stored::all(store).await? {
+            // Who is named by the configuration is served as it says.
+            if stored.server_name.as_str() != config.server_name {
+                tenants.push(Arc::new(Tenant::stored(stored)?));
+            }
+        }
+        Ok(Self(tenants))
+    }
+
+    /// Makes a tenant beside the configured one.
+    pub(crate) async fn create(
+        config: &Config,
+        store: &dyn Store,
+        random: &dyn Random,
+        (name, public_baseurl): (&str, Option<&str>),
+    ) -> Result<(), Failure> {
+        let server_name = OwnedServerName::try_from(name)
+            .map_err(|error| Failure::new(exit::USAGE, format!("{name:?} is no server name: {error}")))?;
+        let taken = || Failure::new(exit::USAGE, format!("there is a tenant {name} already"));
+        if name == config.server_name {
+            return Err(taken());
+        }
+        let public_baseurl = public_baseurl.map_or_else(|| format!("https://{name}"), str::to_owned);
+        let key = StoredKey { version: random.alphanumeric(6), seed: random.bytes() };
+        let id = TenantId::new(u64::from_le_bytes(random.bytes()));
+        let tenant = StoredTenant { id, server_name, public_baseurl, key };
+        if stored::create(store, &tenant).await? { Ok(()) } else { Err(taken()) }
     }
 
     /// As the client API knows them.
@@ -66,28 +111,35 @@ impl Tenants {
                 token_key: Arc::new(TokenKey::derive(&tenant.seed, tenant.id)),
             })
         };
-        client_api::Tenants { all: self.0.iter().map(known).collect() }
+        client_api::Tenants::new(self.0.iter().map(known))
     }
 }
 
 /// The key's version and seed, from `signing.key` (`ed25519 VERSION SEED`); made at the first start, readable by its owner only.
-fn signing_key(folder: &Path, random: &dyn Random) -> io::Result<(String, [u8; 32])> {
+fn signing_key(folder: &Path, random: &dyn Random) -> Result<(String, [u8; 32]), Failure> {
     let path = folder.join("signing.key");
+    let failed = |code, what: &dyn std::fmt::Display| Failure::new(code, format!("{}: {what}", path.display()));
     match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or_else(|| io::Error::other("signing.key is damaged")),
+        Ok(text) => parse(&text).ok_or_else(|| failed(exit::DAMAGED, &DAMAGED_KEY)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(failed(exit::DAMAGED, &DAMAGED_KEY)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let (version, seed) = (random.alphanumeric(6), random.bytes());
-            // Whole or not at all: a half-written key would be taken for a damaged one.
-            let new = folder.join("signing.key.new");
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            writeln!(file, "ed25519 {version} {}", STANDARD_NO_PAD.encode(seed))?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            fs::File::open(folder)?.sync_all()?;
+            let text = format!("ed25519 {version} {}\n", STANDARD_NO_PAD.encode(seed));
+            write_new(folder, &path, &text).map_err(|error| failed(exit::CANT_CREATE, &error))?;
             Ok((version, seed))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(failed(exit::CANT_CREATE, &error)),
     }
+}
+
+/// Whole or not at all: a half-written key would be taken for a damaged one.
+fn write_new(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("key.new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 fn parse(text: &str) -> Option<(String, [u8; 32])> {

@@ -19,6 +19,7 @@ mod store;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod table;
+pub mod tenants;
 pub mod users;
 mod value;
 

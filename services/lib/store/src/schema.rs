@@ -96,7 +96,7 @@ pub static META: Table = Table {
     direction: Ascending,
     guards: Some(["version", "unused"]),
     columns: &[],
-    doc: "Schema version, incarnation, tenants by server name.",
+    doc: "Schema version, incarnation.",
 };
 
 /// Names that may be used once, by the hour in which they were made: an hour that is over is dropped whole. Guards: 1, 0.
@@ -110,6 +110,19 @@ pub static USED_ONCE: Table = Table {
     guards: Some(["used", "unused"]),
     columns: &[],
     doc: "Nonces that were used.",
+};
+
+/// Tenants beside the configured one: one partition. Guards: version, state (1 in use).
+pub static TENANTS: Table = Table {
+    name: "tenants",
+    number: 9,
+    kind: Kind::Log,
+    partition: &[text("cluster")],
+    clustering: &[text("server_name")],
+    direction: Ascending,
+    guards: Some(["version", "state"]),
+    columns: &[int("tenant"), text("public_baseurl")],
+    doc: "Tenants by server name, with their signing keys.",
 };
 
 /// Signs of life of processes; each raises its counter every 2 s.
@@ -317,6 +330,7 @@ pub static ALL: &[&Table] = &[
     &ONE_TIME_KEYS,
     &META,
     &USED_ONCE,
+    &TENANTS,
     &BEATS,
     &STATE_NODES,
     &SYNC_SNAPSHOTS,
