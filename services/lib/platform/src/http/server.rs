@@ -24,6 +24,9 @@ use crate::config::Limits;
 const BUFFER: usize = 64 * 1024;
 /// Requests of one HTTP/2 connection at once.
 const STREAMS: u32 = 128;
+/// How long after the end has begun requests are still taken. What a client sent before it knew may be on its way yet, in the
+/// listener's queue or in a connection's: closed at once, it would be cut.
+const LINGER: Duration = Duration::from_millis(100);
 /// What one who comes when all places are taken is told, in full.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
     access-control-allow-origin: *\r\nconnection: close\r\ncontent-length: 85\r\n\r\n\
@@ -99,7 +102,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`. Then idle connections are closed and requests under way may end, for at most `drain`.
+    /// Serves until (a moment after) `stop`. Then idle connections are closed and requests under way may end, for at most `drain`.
     pub async fn serve(self, router: Router, stop: CancellationToken, drain: Duration) {
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         let places = Arc::new(Semaphore::new(all as usize));
@@ -110,10 +113,15 @@ impl Server {
             http1: http1(&self.limits),
             http2: http2(&self.limits),
             handshake_timeout: self.limits.handshake_timeout(),
-            stop,
+            stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         });
-        accept(self.listener, &shared, &places).await;
+        let last_call = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+            shared.stop.cancel();
+        };
+        tokio::join!(accept(self.listener, &shared, &places), last_call);
         // Every place is free again when every connection has ended.
         if tokio::time::timeout(drain, places.acquire_many(all)).await.is_err() {
             tracing::warn!("requests under way are cut: they took longer than the shutdown may");
