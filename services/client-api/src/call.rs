@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::{
@@ -70,10 +70,17 @@ impl Call {
         self.query(name).map(parse).transpose()
     }
 
-    /// The body, which must be JSON of a shape. No body at all is an empty object.
+    /// The body, which must be a JSON object of a shape. No body at all is an empty one.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let body = if self.body.is_empty() { b"{}" } else { &self.body[..] };
         std::str::from_utf8(body).map_err(|_| ApiError::not_json("the body is not UTF-8"))?;
+        // An array would do for serde: the values of the fields, in their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(match serde_json::from_slice::<IgnoredAny>(body) {
+                Ok(_) => ApiError::bad_json("the body is no object"),
+                Err(error) => ApiError::not_json(error.to_string()),
+            });
+        }
         serde_json::from_slice(body).map_err(|error| match error.classify() {
             serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
                 ApiError::missing_param(error.to_string())
