@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use serde_json::{Value, json};
@@ -67,6 +67,13 @@ impl Client {
         self
     }
 
+    /// The same client as a new process has it: without connections.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+        Self { http, ..self.clone() }
+    }
+
     /// A request below `/_matrix/client/v3`, or of a whole path.
     ///
     /// # Errors
@@ -83,6 +90,15 @@ impl Client {
     /// # Errors
     /// Without an answer.
     pub async fn raw(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.exchange(method, path, body).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    /// The same, with the answer's head.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn exchange(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Response<Bytes>, Failure> {
         let whole = ["/_", "/.", "/health", "/metrics"].iter().any(|start| path.starts_with(start));
         let prefix = if whole { "" } else { "/_matrix/client/v3" };
         let mut request = Request::builder().method(method).uri(format!("{}{prefix}{path}", self.base));
@@ -95,10 +111,9 @@ impl Client {
         let lost = |error: &dyn fmt::Display| Failure::Lost(error.to_string());
         let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| lost(&error))?;
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| lost(&error))?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| lost(&error))?;
-            Ok((status, body.to_bytes()))
+            let (head, body) = self.http.request(request).await.map_err(|error| lost(&error))?.into_parts();
+            let body = body.collect().await.map_err(|error| lost(&error))?.to_bytes();
+            Ok(Response::from_parts(head, body))
         };
         tokio::time::timeout(TIMEOUT, exchange).await.map_err(|error| lost(&error))?
     }

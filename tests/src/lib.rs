@@ -2,7 +2,10 @@
 //! killed, and a client that speaks plain HTTP.
 
 mod client;
+pub mod kill;
+mod raw;
 mod sandbox;
 
 pub use client::{Client, Failure, escape};
-pub use sandbox::Sandbox;
+pub use raw::{Answer, Raw};
+pub use sandbox::{Sandbox, run};

@@ -1,0 +1,65 @@
+//! One-time keys: each is given to one claimer at most.
+
+use std::{collections::HashSet, sync::Arc};
+
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::breathe;
+use crate::kill::world::World;
+
+const ALGORITHM: &str = "signed_curve25519";
+/// Keys of one upload.
+const BATCH: u64 = 4;
+
+/// What became of the keys.
+#[derive(Default)]
+struct Keys {
+    uploaded: u64,
+    claimed: HashSet<String>,
+    /// Claims without an answer: each may have taken a key.
+    lost: usize,
+}
+
+/// The owner uploads some, the claimer claims them, in turn.
+pub(super) async fn upload_and_claim(world: Arc<World>) {
+    let (mut random, mut keys) = (world.random("keys"), Keys::default());
+    while !world.is_done() {
+        upload(&world, &mut keys).await;
+        for _ in 0..BATCH {
+            claim(&world, &mut keys).await;
+            breathe(&mut random, 40).await;
+        }
+    }
+    while claim(&world, &mut keys).await {}
+    let uploaded = usize::try_from(keys.uploaded).expect("few keys");
+    let missing = uploaded - keys.claimed.len();
+    let fault = format!("{missing} of {uploaded} keys are gone, but only {} claims had no answer", keys.lost);
+    world.journal.check(missing <= keys.lost, fault, &["keys-"]);
+}
+
+/// A client that has no answer uploads the same keys again.
+async fn upload(world: &World, keys: &mut Keys) {
+    let tag = format!("keys-upload-{}.", keys.uploaded);
+    let names = keys.uploaded..keys.uploaded + BATCH;
+    let batch: Map<String, Value> =
+        names.map(|n| (format!("{ALGORITHM}:k{n}"), json!({"key": format!("key{n}")}))).collect();
+    let body = json!({"one_time_keys": batch});
+    world.must(&world.others["owner"], &tag, Method::POST, "/keys/upload", Some(&body)).await;
+    keys.uploaded += BATCH;
+}
+
+/// Claims one; whether there was one.
+async fn claim(world: &World, keys: &mut Keys) -> bool {
+    let (owner, claimer) = (&world.others["owner"], &world.others["claimer"]);
+    let body = json!({"one_time_keys": {&owner.user_id: {&owner.device_id: ALGORITHM}}});
+    let answered = world.must(claimer, "keys-claim", Method::POST, "/keys/claim", Some(&body)).await;
+    keys.lost += answered.tries - 1;
+    let given = &answered.value["one_time_keys"][&owner.user_id][&owner.device_id];
+    let Some((id, key)) = given.as_object().and_then(|keys| keys.iter().next()) else { return false };
+    let number = id.rsplit_once(":k").and_then(|(_, number)| number.parse::<u64>().ok());
+    let whole = number.is_some_and(|number| number < keys.uploaded && key["key"] == json!(format!("key{number}")));
+    world.journal.check(whole, format!("a claim gave what was never uploaded: {id} {key}"), &["keys-"]);
+    world.journal.check(keys.claimed.insert(id.clone()), format!("the key {id} was given twice"), &["keys-"]);
+    true
+}

@@ -1,0 +1,32 @@
+//! Receipts: the last one stays.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::json;
+
+use super::breathe;
+use crate::{
+    escape,
+    kill::world::{ROOMS, World},
+};
+
+/// Reads whatever was acknowledged last, room by room.
+pub(super) async fn read(world: Arc<World>) {
+    let (client, mut random) = (&world.writers[2], world.random("receipts"));
+    for number in 0_usize.. {
+        if world.is_done() {
+            return;
+        }
+        let room = number % ROOMS;
+        let newest =
+            world.promised.lock().await.iter().rev().find(|sent| sent.room == room).map(|sent| sent.event_id.clone());
+        if let Some(event_id) = newest {
+            let path = format!("/rooms/{}/read_markers", escape(&world.rooms[room]));
+            let body = json!({"m.read": event_id, "m.fully_read": event_id});
+            world.must(client, "receipt", Method::POST, &path, Some(&body)).await;
+            world.receipts.lock().await.entry(room).or_default().push(event_id);
+        }
+        breathe(&mut random, 60).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! Events: texts, state, redactions.
+
+use std::sync::Arc;
+
+use http::Method;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    escape,
+    kill::world::{COUNT, Promised, ROOMS, World, text},
+};
+
+/// Writes on and on, each event until it is acknowledged, under one transaction id.
+pub(super) async fn write(world: Arc<World>, me: usize) {
+    let (client, mut random) = (&world.writers[me], world.random(&format!("writer{me}")));
+    // What may still be redacted.
+    let mut own: Vec<(usize, String)> = Vec::new();
+    for number in 0_u64.. {
+        if world.is_done() {
+            return;
+        }
+        let tag = format!("w{me}-{number}.");
+        let kind = random.random_range(0..10);
+        let old =
+            if kind == 9 && !own.is_empty() { Some(own.swap_remove(random.random_range(0..own.len()))) } else { None };
+        let room = old.as_ref().map_or_else(|| random.random_range(0..ROOMS), |(room, _)| *room);
+        let redacts = old.map(|(_, event_id)| event_id);
+        let (path, body) = request(&world.rooms[room], me, number, &tag, redacts.as_deref(), kind);
+        let answered = world.must(client, &tag, Method::PUT, &path, Some(&body)).await;
+        let event_id = text(&answered.value, "event_id").to_owned();
+        let mut tries = answered.tries;
+        // A client that never got its answer asks again: the same event. (State has no transaction.)
+        if kind != 8 && random.random_range(0..6) == 0 {
+            let again = world.must(client, &tag, Method::PUT, &path, Some(&body)).await;
+            let same = text(&again.value, "event_id") == event_id;
+            world.journal.check(same, format!("transaction {tag} gave two events"), &[&tag]);
+            tries += again.tries;
+        }
+        if kind < 8 {
+            own.push((room, event_id.clone()));
+        }
+        world.promised.lock().await.push(Promised { room, event_id, tag, redacts, tries });
+    }
+}
+
+fn request(room: &str, me: usize, number: u64, tag: &str, redacts: Option<&str>, kind: u32) -> (String, Value) {
+    let room = escape(room);
+    match (redacts, kind) {
+        (Some(event_id), _) => (format!("/rooms/{room}/redact/{}/{tag}", escape(event_id)), json!({"reason": tag})),
+        (None, 8) => (format!("/rooms/{room}/state/{COUNT}/{me}"), json!({"n": number, "reason": tag})),
+        _ => (format!("/rooms/{room}/send/m.room.message/{tag}"), json!({"msgtype": "m.text", "body": tag})),
+    }
+}

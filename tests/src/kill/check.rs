@@ -1,0 +1,179 @@
+//! What is stored against what was promised and what was seen.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    pages,
+    reader::Seen,
+    world::{COUNT, Promised, World, text},
+};
+use crate::escape;
+
+/// A stored room.
+struct Stored {
+    events: Vec<Value>,
+    /// Where each event stands, by its id.
+    places: HashMap<String, usize>,
+    /// Event ids of the state, by type and key.
+    state: HashMap<(String, String), String>,
+}
+
+/// Compares everything, room by room.
+pub(super) async fn everything(world: &World, seen: &[Seen]) {
+    let promised = world.promised.lock().await;
+    let sent_some = promised.len() > world.rooms.len();
+    world.journal.check(sent_some, format!("only {} events were sent between the kills", promised.len()), &[]);
+    for (at, room) in world.rooms.iter().enumerate() {
+        let stored = stored(world, room).await;
+        let of_room: Vec<&Promised> = promised.iter().filter(|event| event.room == at).collect();
+        all_promised(world, room, &stored, &of_room);
+        nothing_twice(world, room, &stored, &of_room);
+        in_order(world, room, &stored, &of_room);
+        last_state(world, room, &stored, &of_room);
+        for seen in seen {
+            as_stored(world, room, &stored, seen);
+            state_as_stored(world, room, &stored, seen);
+        }
+        receipt(world, at, room, &stored).await;
+    }
+}
+
+async fn stored(world: &World, room: &str) -> Stored {
+    let events = pages::whole(world, &world.writers[0], "check", room).await;
+    let mut places = HashMap::new();
+    for (at, event) in events.iter().enumerate() {
+        let id = text(event, "event_id").to_owned();
+        let before = places.insert(id.clone(), at);
+        world.journal.check(before.is_none(), format!("the event {id} stands twice in {room}"), &[&id]);
+    }
+    let all = world.get(&world.writers[0], "check", &format!("/rooms/{}/state", escape(room))).await;
+    let key = |event: &Value| (text(event, "type").to_owned(), text(event, "state_key").to_owned());
+    let all = all.as_array().into_iter().flatten();
+    let state = all.map(|event| (key(event), text(event, "event_id").to_owned())).collect();
+    Stored { events, places, state }
+}
+
+fn all_promised(world: &World, room: &str, stored: &Stored, promised: &[&Promised]) {
+    for event in promised {
+        let about = [event.tag.as_str(), event.event_id.as_str()];
+        let found = stored.places.get(&event.event_id);
+        world.journal.check(found.is_some(), format!("{} was acknowledged and isn't in {room}", event.tag), &about);
+        let Some(redacted) = &event.redacts else { continue };
+        let target = stored.places.get(redacted).map(|at| &stored.events[*at]);
+        let gone = target.is_some_and(|target| {
+            target["content"] == json!({})
+                && target["unsigned"]["redacted_because"]["event_id"] == json!(event.event_id)
+        });
+        world.journal.check(gone, format!("{redacted} was redacted and is {target:?}"), &[&event.tag, redacted]);
+    }
+}
+
+/// What names an event of a writer: the text, or the reason of what isn't one.
+fn tag(event: &Value) -> Option<&str> {
+    let content = &event["content"];
+    content["body"].as_str().or_else(|| content["reason"].as_str())
+}
+
+fn nothing_twice(world: &World, room: &str, stored: &Stored, promised: &[&Promised]) {
+    let tries: HashMap<&str, &Promised> = promised.iter().map(|event| (event.tag.as_str(), *event)).collect();
+    let mut times = HashMap::<&str, usize>::new();
+    for event in &stored.events {
+        let Some(tag) = tag(event) else { continue };
+        *times.entry(tag).or_default() += 1;
+        let Some(sent) = tries.get(tag) else {
+            world.journal.fail(format!("nobody was promised {tag} in {room}"), &[tag])
+        };
+        // State has no transaction: each try may have made an event.
+        let allowed = if text(event, "type") == COUNT { sent.tries } else { 1 };
+        world.journal.check(
+            times[tag] <= allowed,
+            format!("transaction {tag} gave {} events in {room}", times[tag]),
+            &[tag],
+        );
+    }
+}
+
+/// A writer's events stand in the order in which they were acknowledged.
+fn in_order(world: &World, room: &str, stored: &Stored, promised: &[&Promised]) {
+    let mut last = HashMap::<&str, (&Promised, usize)>::new();
+    for event in promised {
+        let Some(writer) = event.tag.split('-').next() else { continue };
+        let Some(place) = stored.places.get(&event.event_id) else { continue };
+        if let Some((before, at)) = last.insert(writer, (event, *place)) {
+            let fault = format!("{} stands before {} in {room}", event.tag, before.tag);
+            world.journal.check(at < *place, fault, &[&event.tag, &before.tag]);
+        }
+    }
+}
+
+fn last_state(world: &World, room: &str, stored: &Stored, promised: &[&Promised]) {
+    for (key, event_id) in stored.state.iter().filter(|((kind, _), _)| kind == COUNT) {
+        let writer = format!("w{}-", key.1);
+        let sent = promised.iter().filter(|event| event.tag.starts_with(&writer));
+        let events = sent.filter(|event| {
+            stored.places.get(&event.event_id).is_some_and(|at| text(&stored.events[*at], "type") == COUNT)
+        });
+        let newest = events.max_by_key(|event| stored.places[&event.event_id]).map(|event| &event.event_id);
+        let fault = format!("the state {key:?} of {room} is {event_id}, not {newest:?}");
+        world.journal.check(newest == Some(event_id), fault, &[event_id, &writer]);
+    }
+}
+
+/// From the first event that a reader saw on: all of its kind, each once, in the room's order.
+fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
+    let name = seen.manner.name;
+    let Some(ids) = seen.events.get(room).filter(|ids| !ids.is_empty()) else {
+        world.journal.fail(format!("{name} saw nothing of {room}"), &[name])
+    };
+    let Some(start) = stored.places.get(&ids[0]) else {
+        world.journal.fail(format!("{name} saw {} in {room}, which isn't stored", ids[0]), &[name, &ids[0]])
+    };
+    let shown = |event: &&Value| !seen.manner.texts_only || text(event, "type") == "m.room.message";
+    let due = stored.events[*start..].iter().filter(shown).map(|event| text(event, "event_id"));
+    let due: Vec<&str> = due.collect();
+    let differs = (0..due.len().max(ids.len())).find(|at| due.get(*at).copied() != ids.get(*at).map(String::as_str));
+    let Some(at) = differs else { return };
+    let (due_now, saw) = (due.get(at).copied().unwrap_or("the end"), ids.get(at).map_or("the end", String::as_str));
+    let known: HashSet<&str> = ids[..at].iter().map(String::as_str).collect();
+    let what = if known.contains(saw) { "a repeat" } else { "a gap, or another order" };
+    let fault = format!("{name} has {what} in {room}: event {at} is {saw} where {due_now} was due");
+    world.journal.fail(fault, &[name, saw, due_now]);
+}
+
+fn state_as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
+    let name = seen.manner.name;
+    if seen.manner.texts_only {
+        // What its filter hides of a timeline it isn't told as state.
+        return;
+    }
+    let known = &seen.state[room];
+    for (key, event_id) in &stored.state {
+        let fault = format!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
+        world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);
+    }
+}
+
+/// A first sync shows the receipt that was acknowledged last, or one behind it.
+async fn receipt(world: &World, at: usize, room: &str, stored: &Stored) {
+    let receipts = world.receipts.lock().await;
+    let newest = receipts.get(&at).into_iter().flatten().max_by_key(|event_id| stored.places.get(*event_id));
+    let Some(newest) = newest else { return };
+    let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1}}});
+    let answer =
+        world.get(&world.writers[0], "receipt", &format!("/sync?filter={}", escape(&filter.to_string()))).await;
+    let events = answer["rooms"]["join"][room]["ephemeral"]["events"].as_array();
+    let content =
+        events.into_iter().flatten().find(|event| text(event, "type") == "m.receipt").map(|event| &event["content"]);
+    let user = &world.writers[2].user_id;
+    let by_user = |receipts: &Value| receipts["m.read"][user].is_object();
+    let shown = content.and_then(Value::as_object).into_iter().flatten().find(|(_, receipts)| by_user(receipts));
+    let shown = shown.map(|(event_id, _)| event_id);
+    let fault = format!("the receipt at {newest} was acknowledged, {shown:?} is shown in {room}");
+    world.journal.check(
+        shown.is_some_and(|shown| stored.places.get(shown) >= stored.places.get(newest)),
+        fault,
+        &[newest],
+    );
+}

@@ -1,0 +1,61 @@
+//! What happened, in order, for whoever must find out why.
+
+use std::{fmt::Display, time::Instant};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Lines of an excerpt, at most.
+const EXCERPT: usize = 200;
+
+/// All that the actors did and heard, and every kill.
+pub(super) struct Journal {
+    seed: u64,
+    began: Instant,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Journal {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, began: Instant::now(), lines: Mutex::default() }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what somebody did or heard.
+    pub(super) fn note(&self, who: &str, what: impl Display) {
+        let line = format!("{:>9.3} s  {who}: {what}", self.began.elapsed().as_secs_f64());
+        self.lines().push(line);
+    }
+
+    /// Ends the test: what is wrong, the seed, and all lines that mention one of these, with the kills between them.
+    #[track_caller]
+    pub(super) fn fail(&self, fault: impl Display, about: &[&str]) -> ! {
+        let excerpt = self.about(about);
+        panic!("{fault}\n  POLITY_SEED={}\n  what happened to {}:\n{excerpt}", self.seed, about.join(", "));
+    }
+
+    /// Ends the test unless it holds.
+    #[track_caller]
+    pub(super) fn check(&self, holds: bool, fault: impl Display, about: &[&str]) {
+        if !holds {
+            self.fail(fault, about);
+        }
+    }
+
+    fn about(&self, needles: &[&str]) -> String {
+        let (mut out, mut kill) = (Vec::new(), None);
+        for line in self.lines().iter() {
+            if line.contains("s  kill: ") {
+                kill = Some(line.clone());
+            } else if needles.iter().any(|needle| line.contains(needle)) {
+                out.extend(kill.take());
+                out.push(line.clone());
+            }
+        }
+        out.extend(kill);
+        out.drain(..out.len().saturating_sub(EXCERPT));
+        out.join("\n")
+    }
+}

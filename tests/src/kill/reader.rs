@@ -1,0 +1,165 @@
+//! Who follows the rooms by sync, through every kill: each with a filter of its own, some asleep most of the time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use polity_core::tasks;
+use rand::{RngExt as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::{
+    pages,
+    world::{World, text},
+};
+use crate::{Client, escape};
+
+/// How a reader reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) name: &'static str,
+    /// Of the timeline.
+    limit: u32,
+    /// Only texts.
+    pub(super) texts_only: bool,
+    /// State as it stands after the timeline, instead of before.
+    state_after: bool,
+    /// Sleeps for so long between two syncs, and comes back as a new process would: with its token and nothing else.
+    sleeps_ms: u64,
+}
+
+const MANNERS: [Manner; 5] = [
+    Manner { name: "reader-all", limit: 1000, texts_only: false, state_after: false, sleeps_ms: 0 },
+    Manner { name: "reader-texts", limit: 50, texts_only: true, state_after: false, sleeps_ms: 0 },
+    Manner { name: "reader-short", limit: 2, texts_only: false, state_after: false, sleeps_ms: 150 },
+    Manner { name: "reader-after", limit: 5, texts_only: false, state_after: true, sleeps_ms: 400 },
+    Manner { name: "reader-lazy", limit: 10, texts_only: false, state_after: false, sleeps_ms: 4000 },
+];
+
+/// What one reader knows at the end.
+pub(super) struct Seen {
+    pub(super) manner: Manner,
+    /// By room: ids of events in the order in which they were seen.
+    pub(super) events: HashMap<String, Vec<String>>,
+    /// By room: event ids of the state, by type and key.
+    pub(super) state: HashMap<String, HashMap<(String, String), String>>,
+}
+
+/// Starts all readers.
+pub(super) fn start(world: &Arc<World>) -> Vec<JoinHandle<Seen>> {
+    MANNERS.iter().map(|manner| tasks::spawn(follow(Arc::clone(world), *manner))).collect()
+}
+
+struct Reader<'a> {
+    world: &'a World,
+    client: Client,
+    random: StdRng,
+    since: Option<String>,
+    seen: Seen,
+}
+
+async fn follow(world: Arc<World>, manner: Manner) -> Seen {
+    let seen = Seen { manner, events: HashMap::new(), state: HashMap::new() };
+    let random = world.random(manner.name);
+    let mut reader = Reader { world: &world, client: world.writers[1].clone(), random, since: None, seen };
+    loop {
+        let last = world.is_quiet();
+        let answer = reader.sync(if last { 0 } else { 1000 }).await;
+        let quiet = answer["rooms"]["join"].as_object().is_none_or(serde_json::Map::is_empty);
+        if reader.since.is_some() && reader.random.random_range(0..8) == 0 {
+            reader.repeat(&answer).await;
+        }
+        reader.take(&answer).await;
+        if last && quiet {
+            return reader.seen;
+        }
+        reader.rest(last).await;
+    }
+}
+
+impl Reader<'_> {
+    fn timeline_filter(&self) -> Value {
+        let mut timeline = json!({"limit": self.seen.manner.limit});
+        if self.seen.manner.texts_only {
+            timeline["types"] = json!(["m.room.message"]);
+        }
+        timeline
+    }
+
+    async fn sync(&self, wait_ms: u64) -> Value {
+        // Only what this reader compares: other rooms come and go.
+        let filter = json!({"room": {"rooms": self.world.rooms, "timeline": self.timeline_filter()}});
+        let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+        let after = if self.seen.manner.state_after { "&use_state_after=true" } else { "" };
+        let path = format!("/sync?timeout={wait_ms}&filter={}{after}{since}", escape(&filter.to_string()));
+        self.world.get(&self.client, self.seen.manner.name, &path).await
+    }
+
+    /// The same token once more: it gives the same, and perhaps more.
+    async fn repeat(&self, first: &Value) {
+        let again = self.sync(0).await;
+        for (room, joined) in joined(first) {
+            let (before, now) = (ids(&joined["timeline"]), ids(&again["rooms"]["join"][room]["timeline"]));
+            let limited = again["rooms"]["join"][room]["timeline"]["limited"] == json!(true);
+            let holds = limited || now.starts_with(&before);
+            let fault = format!("{}: one token gave {before:?} and then {now:?}", self.seen.manner.name);
+            self.world.journal.check(holds, fault, &[self.seen.manner.name, room]);
+        }
+    }
+
+    async fn take(&mut self, answer: &Value) {
+        for (room, joined) in joined(answer) {
+            let (timeline, known) = (&joined["timeline"], self.seen.events.get(room).and_then(|events| events.last()));
+            if let (Some(known), true) = (known, timeline["limited"] == json!(true)) {
+                let place = (text(timeline, "prev_batch"), known.as_str());
+                let (name, filter) = (self.seen.manner.name, self.timeline_filter());
+                let missed = pages::gap(self.world, &self.client, name, room, place, &filter).await;
+                let missed = missed.iter().map(|event| text(event, "event_id").to_owned());
+                self.seen.events.entry(room.clone()).or_default().extend(missed);
+            }
+            let new = ids(timeline);
+            self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
+            self.seen.events.entry(room.clone()).or_default().extend(new);
+            self.take_state(room, joined);
+        }
+        self.since = answer["next_batch"].as_str().map(str::to_owned);
+    }
+
+    fn take_state(&mut self, room: &str, joined: &Value) {
+        let state = self.seen.state.entry(room.to_owned()).or_default();
+        let beside = if self.seen.manner.state_after { "state_after" } else { "state" };
+        let sections = [&joined[beside]["events"], &joined["timeline"]["events"]];
+        // With the state after the timeline at hand, the timeline says nothing about state.
+        let sections = &sections[..if self.seen.manner.state_after { 1 } else { 2 }];
+        for event in sections.iter().filter_map(|section| section.as_array()).flatten() {
+            if let Some(key) = event["state_key"].as_str() {
+                let told = (text(event, "type"), text(event, "event_id"));
+                self.world
+                    .journal
+                    .note(self.seen.manner.name, format!("told {} {key} is {} in {room}", told.0, told.1));
+                state.insert((text(event, "type").to_owned(), key.to_owned()), text(event, "event_id").to_owned());
+            }
+        }
+    }
+
+    /// Between two syncs: nothing, or a long sleep and another process.
+    async fn rest(&mut self, last: bool) {
+        let at_most = self.seen.manner.sleeps_ms;
+        if at_most == 0 || last {
+            return;
+        }
+        let pause = Duration::from_millis(self.random.random_range(0..at_most));
+        let until = tokio::time::Instant::now() + pause;
+        while tokio::time::Instant::now() < until && !self.world.is_quiet() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.client = self.client.afresh();
+    }
+}
+
+fn joined(answer: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    answer["rooms"]["join"].as_object().into_iter().flatten()
+}
+
+fn ids(timeline: &Value) -> Vec<String> {
+    timeline["events"].as_array().into_iter().flatten().map(|event| text(event, "event_id").to_owned()).collect()
+}

@@ -1,0 +1,199 @@
+//! What the actors share: users, rooms, and the patience to ask until there is an answer.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::journal::Journal;
+use crate::{Client, Failure, Sandbox, escape};
+
+/// Users who write.
+pub(super) const WRITERS: usize = 4;
+/// Rooms that they write to.
+pub(super) const ROOMS: usize = 3;
+pub(super) const PASSWORD: &str = "a long password";
+/// The type of the state that writers set, each under a key of their own.
+pub(super) const COUNT: &str = "org.polity.count";
+
+/// An event that a client was promised.
+pub(super) struct Promised {
+    pub(super) room: usize,
+    pub(super) event_id: String,
+    /// What names it: the writer, and the writer's count.
+    pub(super) tag: String,
+    /// The event that it redacts.
+    pub(super) redacts: Option<String>,
+    /// How often it was asked for.
+    pub(super) tries: usize,
+}
+
+/// See the module.
+pub(super) struct World {
+    pub(super) journal: Journal,
+    pub(super) url: String,
+    pub(super) rooms: Vec<String>,
+    pub(super) writers: Vec<Client>,
+    /// By name: who isn't a writer.
+    pub(super) others: HashMap<&'static str, Client>,
+    /// No new work from now on.
+    pub(super) done: AtomicBool,
+    /// All work has ended: what a reader doesn't see now it never will.
+    pub(super) quiet: AtomicBool,
+    pub(super) promised: Mutex<Vec<Promised>>,
+    /// The receipts that were acknowledged, by room.
+    pub(super) receipts: Mutex<HashMap<usize, Vec<String>>>,
+    /// The account data that was acknowledged last: the user's own, and that of a room.
+    pub(super) account_data: Mutex<HashMap<bool, u64>>,
+    /// How many messages to the device were acknowledged, by sender.
+    pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
+    seed: u64,
+}
+
+/// A good answer, and how often it was asked for.
+pub(super) struct Answered {
+    pub(super) value: Value,
+    pub(super) tries: usize,
+}
+
+/// A refusal, and how often it was asked for.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+    pub(super) tries: usize,
+}
+
+impl World {
+    pub(super) async fn new(sandbox: &Sandbox, seed: u64) -> Self {
+        let mut writers = Vec::new();
+        for n in 0..WRITERS {
+            writers.push(account(sandbox, &format!("writer{n}")).await);
+        }
+        let mut others = HashMap::new();
+        for name in ["guest", "receiver", "owner", "claimer", "founder"] {
+            others.insert(name, account(sandbox, name).await);
+        }
+        let mut rooms = Vec::new();
+        for _ in 0..ROOMS {
+            let anybody = json!({"preset": "public_chat", "power_level_content_override": {"events": {COUNT: 0}}});
+            let room = writers[0].create_room(anybody).await.expect("a new room");
+            for writer in &writers[1..] {
+                let path = format!("/rooms/{}/join", escape(&room));
+                writer.call(Method::POST, &path, Some(json!({}))).await.expect("anybody may join");
+            }
+            rooms.push(room);
+        }
+        Self {
+            journal: Journal::new(seed),
+            url: sandbox.url(),
+            rooms,
+            writers,
+            others,
+            done: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
+            promised: Mutex::default(),
+            receipts: Mutex::default(),
+            account_data: Mutex::default(),
+            sent_to_device: Mutex::default(),
+            seed,
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::SeqCst)
+    }
+
+    /// Randomness of one actor's own.
+    pub(super) fn random(&self, actor: &str) -> StdRng {
+        let own = actor.bytes().fold(self.seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        StdRng::seed_from_u64(own)
+    }
+
+    /// Asks until there is an answer that isn't the server's fault. `tag` names it in the journal.
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        tag: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answered, Refused> {
+        let shown = path_without_filter(path);
+        for tries in 1.. {
+            match client.call(method.clone(), path, body.cloned()).await {
+                Ok(value) => {
+                    self.journal.note(tag, format!("{method} {shown}: {}", short(&value)));
+                    return Ok(Answered { value, tries });
+                }
+                Err(Failure::Refused(status, body)) if !status.is_server_error() => {
+                    self.journal.note(tag, format!("{method} {shown}: refused, {status} {}", short(&body)));
+                    return Err(Refused { status, body, tries });
+                }
+                Err(failure) => {
+                    // Only the first of many that go nowhere while the server starts.
+                    if tries == 1 || matches!(failure, Failure::Refused(..)) {
+                        self.journal.note(tag, format!("{method} {shown}: {failure}"));
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+        unreachable!("it is asked for ever")
+    }
+
+    /// The same where a refusal is a fault.
+    pub(super) async fn must(
+        &self,
+        client: &Client,
+        tag: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answered {
+        match self.ask(client, tag, method.clone(), path, body).await {
+            Ok(answered) => answered,
+            Err(refused) => self.journal.fail(format!("{method} {path} is refused: {refused:?}"), &[tag]),
+        }
+    }
+
+    pub(super) async fn get(&self, client: &Client, tag: &str, path: &str) -> Value {
+        self.must(client, tag, Method::GET, path, None).await.value
+    }
+}
+
+async fn account(sandbox: &Sandbox, name: &str) -> Client {
+    let mut client = sandbox.client();
+    client.register(name, PASSWORD).await.expect("a new account");
+    client
+}
+
+/// A path that people can read.
+fn path_without_filter(path: &str) -> String {
+    let parts = path.split('&').filter(|part| !part.starts_with("filter="));
+    parts.collect::<Vec<_>>().join("&")
+}
+
+fn short(value: &Value) -> String {
+    let mut text = value.to_string();
+    if text.len() > 160 {
+        text.truncate((0..=160).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
+/// A text field of a value.
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}

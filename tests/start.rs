@@ -1,0 +1,257 @@
+//! How the program starts, and how it refuses to: one clear message, the code that scripts go by, nothing overwritten.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use polity_tests::{Client, Sandbox, escape, run};
+use serde_json::json;
+
+const USAGE: i32 = 64;
+const DAMAGED: i32 = 65;
+const UNAVAILABLE: i32 = 69;
+const CANT_CREATE: i32 = 73;
+const IN_USE: i32 = 75;
+
+/// The one message of a program that refused, after its code was looked at.
+fn refused(output: &Output, code: i32) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert_eq!(out, "", "who refuses says nothing else");
+    assert!(error.starts_with("polity: "), "{error}");
+    assert!(!error.contains("panicked") && !error.contains("backtrace"), "{error}");
+    error
+}
+
+/// Every file below a folder, with what is in it.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push((path.clone(), fs::read(path).expect("a file")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_faulty_file_is_told_all_at_once() {
+    let sandbox = Sandbox::new(&[]);
+    let file = sandbox.folder().join("polity.toml");
+    let text = "servername = \"a\"\n[listeners.client]\nbid = \"127.0.0.1:1\"\n[store]\nkind = \"cloud\"\n[federation]\nenabled = true\n";
+    fs::write(&file, text).expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    for arguments in [["config", "check", "--config", path].as_slice(), &["serve", "--config", path]] {
+        let message = refused(&run(sandbox.command(arguments).env_remove("POLITY__SERVER_NAME")).await, USAGE);
+        for part in [
+            "servername: unknown key (the nearest known one is server_name)",
+            "listeners.client.bid: unknown key (the nearest known one is listeners.client.bind)",
+            "store.kind: \"cloud\" is not one of",
+            "federation: unknown key",
+        ] {
+            assert!(message.contains(part), "{part} isn't in {message}");
+        }
+    }
+    let mut command = sandbox.command(&["serve"]);
+    let message =
+        refused(&run(command.env("POLITY__STORE__KIND", "cloud").env("POLITY__LOG__LEVL", "info")).await, USAGE);
+    assert!(message.contains("POLITY__STORE__KIND") && message.contains("POLITY__LOG__LEVEL"), "{message}");
+    refused(&sandbox.run(&["config", "check", "--config", "/nowhere/polity.toml"]).await, USAGE);
+    let unknown = sandbox.run(&["fly"]).await;
+    assert_eq!(unknown.status.code(), Some(USAGE));
+    assert!(!sandbox.folder().join("data").exists(), "who refuses to start makes nothing");
+}
+
+#[tokio::test]
+async fn the_reference_is_a_good_file_and_the_environment_goes_over_it() {
+    let mut sandbox = Sandbox::new(&[]);
+    let reference = sandbox.run(&["config", "reference"]).await;
+    assert!(reference.status.success());
+    let file = sandbox.folder().join("polity.toml");
+    fs::write(&file, &reference.stdout).expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    let checked = sandbox.run(&["config", "check", "--config", path]).await;
+    assert!(checked.status.success(), "{checked:?}");
+    sandbox.launch_with(&["serve", "--config", path]);
+    sandbox.ready().await;
+    let (status, _) = sandbox.client().raw(Method::GET, "/_matrix/client/versions", None).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_secret_stands_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
+    fs::write(&file, "between us\n").expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    let sandbox =
+        Sandbox::start(&[("REGISTRATION__SHARED_SECRET_FILE", path), ("REGISTRATION__ENABLED", "false")]).await;
+    let nonce = sandbox.client().call(Method::GET, "/_synapse/admin/v1/register", None).await.expect("a nonce");
+    assert!(nonce["nonce"].is_string());
+    let body = json!({"nonce": nonce["nonce"], "username": "a", "password": "b", "mac": "00"});
+    let failure =
+        sandbox.client().call(Method::POST, "/_synapse/admin/v1/register", Some(body)).await.expect_err("a bad mac");
+    assert_eq!(failure.errcode(), Some("M_FORBIDDEN"));
+    assert!(!sandbox.said().contains("between us"));
+}
+
+#[tokio::test]
+async fn a_port_or_a_folder_in_use_is_left_alone() {
+    let sandbox = Sandbox::start(&[]).await;
+    let before = contents(&sandbox.folder().join("data"));
+    let message = refused(&sandbox.run(&["serve"]).await, UNAVAILABLE);
+    assert!(message.contains(&sandbox.address()), "{message}");
+    let mut elsewhere = sandbox.command(&["serve"]);
+    for listener in ["CLIENT", "OPS"] {
+        elsewhere.env(format!("POLITY__LISTENERS__{listener}__BIND"), "127.0.0.1:0");
+    }
+    let message = refused(&run(&mut elsewhere).await, IN_USE);
+    assert!(message.contains("in use by another process"), "{message}");
+    let message = refused(&sandbox.run(&["tenant", "create", "b.test"]).await, IN_USE);
+    assert!(message.contains("in use by another process"), "{message}");
+    let after = contents(&sandbox.folder().join("data"));
+    assert!(before == after, "the running server's files were touched");
+    let (status, _) = sandbox.client().raw(Method::GET, "/_matrix/client/versions", None).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_told() {
+    let sandbox = Sandbox::new(&[]);
+    let file = sandbox.folder().join("file");
+    fs::write(&file, "no folder").expect("a file");
+    for path in [file.clone(), file.join("below")] {
+        let mut command = sandbox.command(&["serve"]);
+        let message = refused(&run(command.env("POLITY__DATA_DIR", &path)).await, CANT_CREATE);
+        assert!(message.contains(file.to_str().expect("UTF-8")), "{message}");
+    }
+    assert_eq!(fs::read(&file).expect("the file"), b"no folder");
+}
+
+const MESSAGES: usize = 50;
+
+/// A server that was used and ended well, with an account and a room of messages.
+async fn used() -> (Sandbox, Client, String) {
+    let mut sandbox = Sandbox::start(&[]).await;
+    let mut client = sandbox.client();
+    client.register("writer", "a long password").await.expect("an account");
+    let room = client.create_room(json!({})).await.expect("a room");
+    for number in 0..MESSAGES {
+        client.send(&room, &format!("t{number}"), "text").await.expect("a message");
+    }
+    sandbox.signal("TERM");
+    let ended = sandbox.ended(Duration::from_secs(40)).await;
+    assert_eq!(ended.code(), Some(0), "{}", sandbox.said());
+    (sandbox, client, room)
+}
+
+#[tokio::test]
+async fn a_damaged_key_is_not_replaced() {
+    let (mut sandbox, _, _) = used().await;
+    let path = sandbox.folder().join("data/signing.key");
+    let good = fs::read(&path).expect("a key");
+    for damage in [&b""[..], b"ed25519 a\n", b"ed25519 a AAAA\n", b"\xff\xfe\x00", &good[..good.len() - 5]] {
+        fs::write(&path, damage).expect("a damaged key");
+        let message = refused(&sandbox.run(&["serve"]).await, DAMAGED);
+        assert!(message.contains("signing.key") && message.contains("damaged"), "{message}");
+        assert_eq!(fs::read(&path).expect("the key"), damage, "a damaged key may yet be repaired");
+    }
+    fs::write(&path, good).expect("the good key");
+    sandbox.restart().await;
+}
+
+/// Ways to damage a file.
+const DAMAGES: [(&str, fn(&mut Vec<u8>)); 3] = [
+    ("overwritten", |bytes| bytes.fill(0xff)),
+    ("emptied", Vec::clear),
+    ("garbled", |bytes| {
+        // In the part that is in use: journals are made large and fill up.
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        if let Some(byte) = bytes.get_mut(used / 2) {
+            *byte ^= 0xff;
+        }
+    }),
+];
+
+/// Whatever is damaged: the server refuses and leaves all as it is, or nothing was lost. It never serves a part.
+#[tokio::test]
+async fn a_damaged_store_is_told_and_never_served_in_part() {
+    let (sandbox, client, room) = used().await;
+    let store = sandbox.folder().join("data/store");
+    let files = contents(&store);
+    let mut told = 0;
+    for (path, good) in files.iter().filter(|(_, good)| !good.is_empty()) {
+        for (what, damage) in DAMAGES {
+            let mut damaged = good.clone();
+            damage(&mut damaged);
+            fs::write(path, &damaged).expect("a damaged file");
+            let case = format!("{} {what}", path.display());
+            if let Some(output) = refuses(&sandbox, &client, &room, &case).await {
+                let message = refused(&output, DAMAGED);
+                assert!(message.contains("damaged") && message.contains("store"), "{case}: {message}");
+                told += 1;
+            }
+            restore(&store, &files);
+        }
+    }
+    assert!(told > 10, "{told} damages were told");
+    fs::remove_dir_all(&store).expect("a folder that can be removed");
+    restore(&store, &files);
+    assert!(refuses(&sandbox, &client, &room, "restored").await.is_none(), "what was restored is good again");
+}
+
+fn restore(store: &Path, files: &[(PathBuf, Vec<u8>)]) {
+    if store.exists() {
+        fs::remove_dir_all(store).expect("a folder that can be removed");
+    }
+    for (path, bytes) in files {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+}
+
+/// What a server said that refused; none: it serves everything, and is killed.
+async fn refuses(sandbox: &Sandbox, client: &Client, room: &str, case: &str) -> Option<Output> {
+    let mut command = sandbox.command(&["serve"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let ready = async {
+        let operator = sandbox.operator();
+        while !operator.raw(Method::GET, "/health/ready", None).await.is_ok_and(|(status, _)| status.is_success()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = child.wait() => {}
+        () = ready => {
+            let path = format!("/rooms/{}/messages?dir=b&limit=100", escape(room));
+            let page = client.call(Method::GET, &path, None).await;
+            let page = page.unwrap_or_else(|failure| panic!("{case}: served, and the room is gone: {failure}"));
+            let texts = page["chunk"].as_array().into_iter().flatten().filter(|event| event["type"] == "m.room.message");
+            assert_eq!(texts.count(), MESSAGES, "{case}: served in part");
+            child.kill().await.expect("a child can be killed");
+            return None;
+        }
+    }
+    Some(child.wait_with_output().await.expect("its output"))
+}
+
+#[tokio::test]
+async fn tenants_are_made_once_and_named_well() {
+    let sandbox = Sandbox::new(&[]);
+    let made = sandbox.run(&["tenant", "create", "b.test"]).await;
+    assert!(made.status.success(), "{made:?}");
+    for name in ["b.test", "polity.test", "no name", ""] {
+        refused(&sandbox.run(&["tenant", "create", name]).await, USAGE);
+    }
+}
