@@ -176,11 +176,13 @@ fn unwritten(error: fjall::Error) -> StoreError {
 }
 
 fn open_error(path: &Path, error: fjall::Error) -> OpenError {
+    use io::ErrorKind as E;
     let path = path.to_path_buf();
     match error {
         fjall::Error::Locked => OpenError::InUse(path),
         fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source))
-            if !matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) =>
+            // The others are what the engine gets from files that are too short (or empty) or not there.
+            if !matches!(source.kind(), E::UnexpectedEof | E::NotFound | E::InvalidInput) =>
         {
             OpenError::Io { path, source }
         }
