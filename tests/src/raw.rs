@@ -111,7 +111,7 @@ impl Raw {
     }
 
     async fn more(&mut self) -> io::Result<bool> {
-        let mut part = [0; 8192];
+        let mut part = [0; 1024];
         let count = self.stream.read(&mut part).await?;
         self.read.extend_from_slice(&part[..count]);
         Ok(count > 0)
