@@ -126,7 +126,7 @@ async fn is_in_thread(reader: &Reader, row: &StoredRow, thread: &str) -> Result<
         if event_id == thread {
             return Ok(true);
         }
-        let row = rooms.event(reader.key, &event_id).await?;
+        let row = rooms.event(reader.viewer.tenant, &event_id).await?;
         next = row.and_then(|row| related(row.event.as_ref()?.content.get()));
     }
     Ok(false)

@@ -87,7 +87,7 @@ impl Reader {
                 own && delta.after.is_some()
             });
             let Some(before) = change.and_then(|delta| delta.before.as_deref()) else { break };
-            let before = rooms.event(self.key, before).await?;
+            let before = rooms.event(viewer.tenant, before).await?;
             if before.as_deref().is_some_and(is_join) {
                 let (store, left) = (&*self.api.store, Position::new(self.key.life, row.seq));
                 let forgotten = polity_store::rooms::forgotten(store, viewer.tenant, &viewer.user_id, room_id).await?;
