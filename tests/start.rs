@@ -170,8 +170,10 @@ async fn a_damaged_key_is_not_replaced() {
     sandbox.restart().await;
 }
 
-/// Ways to damage a file.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 3] = [
+/// A way to damage a file, and its name.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+
+const DAMAGES: [Damage; 3] = [
     ("overwritten", |bytes| bytes.fill(0xff)),
     ("emptied", Vec::clear),
     ("garbled", |bytes| {
