@@ -66,3 +66,6 @@ pub fn authorise_by_state(
 ) -> Result<(), Rejection> {
     check_state_dependent_auth_rules(&rules.authorization, event, state).map_err(Rejection::Forbidden)
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,16 +139,85 @@ fn depth_stays_an_integer_of_canonical_json() {
     assert_like_ruma(&pdu, &rules("12"));
 }
 
-/// "Cryptographic Test Vectors" of the appendices: signing JSON with the published key.
+/// "Canonical JSON" of the appendices: the published examples.
 #[test]
-fn the_published_vector_of_signing() {
-    let mut object: CanonicalJsonObject = serde_json::from_str(r#"{"one":1,"two":"Two"}"#).unwrap();
-    ruma_signatures::sign_json("domain", identity().key_pair(), &mut object).unwrap();
-    assert_eq!(
-        serde_json::to_string(&object).unwrap(),
-        "{\"one\":1,\"signatures\":{\"domain\":{\"ed25519:1\":\
-         \"KqmLSbO39/Bzb0QIYE82zqLwsA+PDzYIpIRA2sRQ4sL53+sN6/fpNSoqE7BP7vBZhG6kYdD13EIMJpvhJI+6Bw\"}},\"two\":\"Two\"}"
-    );
+fn the_published_examples_of_canonical_json() {
+    for (given, wanted) in [
+        ("{}", "{}"),
+        (r#"{"one": 1, "two": "Two"}"#, r#"{"one":1,"two":"Two"}"#),
+        (r#"{"b": "2", "a": "1"}"#, r#"{"a":"1","b":"2"}"#),
+        (
+            r#"{"auth": {"success": true, "mxid": "@john.doe:example.com", "profile": {"display_name": "John Doe",
+                "three_pids": [{"medium": "email", "address": "john.doe@example.org"},
+                {"medium": "msisdn", "address": "123456789"}]}}}"#,
+            "{\"auth\":{\"mxid\":\"@john.doe:example.com\",\"profile\":{\"display_name\":\"John Doe\",\"three_pids\":\
+             [{\"address\":\"john.doe@example.org\",\"medium\":\"email\"},\
+             {\"address\":\"123456789\",\"medium\":\"msisdn\"}]},\"success\":true}}",
+        ),
+        (r#"{"a": "日本語"}"#, r#"{"a":"日本語"}"#),
+        (r#"{"本": 2, "日": 1}"#, r#"{"日":1,"本":2}"#),
+        (r#"{"a": "\u65E5"}"#, r#"{"a":"日"}"#),
+        (r#"{"a": null}"#, r#"{"a":null}"#),
+    ] {
+        let mut draft = draft("m.x", &json!({}));
+        draft.content = RawValue::from_string(given.to_owned()).unwrap();
+        let pdu = build(draft, position(), &identity(), &rules("12")).unwrap();
+        assert_eq!(pdu.content().get(), wanted);
+    }
+}
+
+/// "JSON Signing" of the appendices: the published key signs the published objects.
+#[test]
+fn the_published_vectors_of_signing_json() {
+    for (given, wanted) in [
+        (
+            "{}",
+            "{\"signatures\":{\"domain\":{\"ed25519:1\":\
+             \"K8280/U9SSy9IVtjBuVeLr+HpOB4BQFWbg+UZaADMtTdGYI7Geitb76LTrr5QV/7Xg4ahLwYGYZzuHGZKM5ZAQ\"}}}",
+        ),
+        (
+            r#"{"one":1,"two":"Two"}"#,
+            "{\"one\":1,\"signatures\":{\"domain\":{\"ed25519:1\":\
+             \"KqmLSbO39/Bzb0QIYE82zqLwsA+PDzYIpIRA2sRQ4sL53+sN6/fpNSoqE7BP7vBZhG6kYdD13EIMJpvhJI+6Bw\"}},\"two\":\"Two\"}",
+        ),
+    ] {
+        let mut object: CanonicalJsonObject = serde_json::from_str(given).unwrap();
+        ruma_signatures::sign_json("domain", identity().key_pair(), &mut object).unwrap();
+        assert_eq!(serde_json::to_string(&object).unwrap(), wanted);
+    }
+}
+
+/// "Event Signing" of the appendices: hash and signature of the published events. They have an `origin`, which no event has now, so
+/// the oracle signs them with our key; that we build what the oracle does is the property above.
+#[test]
+fn the_published_vectors_of_signing_events() {
+    let minimal = json!({
+        "room_id": "!x:domain", "sender": "@a:domain", "origin": "domain", "origin_server_ts": 1_000_000, "type": "X",
+        "content": {}, "prev_events": [], "auth_events": [], "depth": 3, "unsigned": {"age_ts": 1_000_000},
+    });
+    let message = json!({
+        "content": {"body": "Here is the message content"}, "event_id": "$0:domain", "origin": "domain",
+        "origin_server_ts": 1_000_000, "type": "m.room.message", "room_id": "!r:domain", "sender": "@u:domain",
+        "unsigned": {"age_ts": 1_000_000},
+    });
+    for (event, hash, signature) in [
+        (
+            minimal,
+            "5jM4wQpv6lnBo7CLIghJuHdW+s2CMBJPUOGOC89ncos",
+            "KxwGjPSDEtvnFgU00fwFz+l6d2pJM6XBIaMEn81SXPTRl16AqLAYqfIReFGZlHi5KLjAWbOoMszkwsQma+lYAg",
+        ),
+        (
+            message,
+            "onLKD1bGljeBWQhWZ1kaP9SorVmRQNdN5aM2JYU2n/g",
+            "Wm+VzmOUOz08Ds+0NTWb1d4CZrVsJSikkeRxh6aCcUwu6pNC78FunoD7KNWzqFn241eYHYMGCA5McEiVPdhzBA",
+        ),
+    ] {
+        let mut object: CanonicalJsonObject = serde_json::from_value(event).unwrap();
+        hash_and_sign_event("domain", identity().key_pair(), &mut object, &rules("1").redaction).unwrap();
+        let signed = serde_json::to_value(&object).unwrap();
+        assert_eq!(signed["hashes"]["sha256"], hash);
+        assert_eq!(signed["signatures"]["domain"]["ed25519:1"], signature);
+    }
 }
 
 /// Timing, by hand: `cargo test --release -p polity-room-engine -- --ignored --nocapture a_build`.
