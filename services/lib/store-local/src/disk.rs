@@ -4,7 +4,10 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -15,6 +18,7 @@ use polity_core::Clock;
 use polity_store::StoreError;
 
 use crate::{
+    acknowledged::{self, Acknowledged},
     engine::{Engine, KeyWrite, Pair},
     expired::Expired,
     inspect::{Fault, inspect},
@@ -66,34 +70,33 @@ pub enum OpenError {
 pub(crate) struct DiskEngine {
     database: Database,
     rows: Keyspace,
+    /// How many synced writes there were. Only the writer counts.
+    synced: AtomicU64,
+    acknowledged: Acknowledged,
 }
 
 impl DiskEngine {
     pub(crate) fn open(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        inspect(path).map_err(|fault| match fault {
+        let damaged = |what: String| OpenError::Damaged { path: path.to_path_buf(), what };
+        let noted = acknowledged::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(error.to_string()),
+            _ => OpenError::Io { path: path.into(), source: error },
+        })?;
+        inspect(path, noted).map_err(|fault| match fault {
             Fault::InUse => OpenError::InUse(path.to_path_buf()),
             Fault::Io(source) => OpenError::Io { path: path.to_path_buf(), source },
-            Fault::Damaged(what) => OpenError::Damaged { path: path.to_path_buf(), what },
+            Fault::Damaged(what) => damaged(what),
         })?;
         // The engine asserts some of what it reads.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_engine(path, options, clock)));
-        let panicked =
-            || OpenError::Damaged { path: path.to_path_buf(), what: "its files contradict each other".into() };
-        opened.map_err(|_| panicked())?.map_err(|error| open_error(path, error))
-    }
-
-    fn open_engine(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Self, fjall::Error> {
-        let expired = Arc::new(Expired::new(clock));
-        let database = Database::builder(path)
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(options.journal_bytes)
-            .worker_threads(WORKERS)
-            .manual_journal_persist(true)
-            .with_compaction_filter_factories(Arc::new(move |name| (name == ROWS).then(|| Arc::clone(&expired) as _)))
-            .open()?;
-        let memtable = options.write_buffer_bytes / 2;
-        let rows = database.keyspace(ROWS, || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
-        Ok(Self { database, rows })
+        let opened = catch_unwind(AssertUnwindSafe(|| open_engine(path, options, clock)));
+        let opened = opened.map_err(|_| damaged("its files contradict each other".into()))?;
+        let (database, rows) = opened.map_err(|error| open_error(path, error))?;
+        let synced = synced_writes(&rows).map_err(|error| open_error(path, error))?;
+        if synced < noted {
+            return Err(damaged(format!("{} writes that were acknowledged are missing", noted - synced)));
+        }
+        let acknowledged = Acknowledged::open(path).map_err(|source| OpenError::Io { path: path.into(), source })?;
+        Ok(Self { database, rows, synced: AtomicU64::new(synced), acknowledged })
     }
 
     /// Waits until the engine can take a write at once; fails when it is broken.
@@ -104,6 +107,26 @@ impl DiskEngine {
         }
         Ok(())
     }
+}
+
+fn open_engine(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Database, Keyspace), fjall::Error> {
+    let expired = Arc::new(Expired::new(clock));
+    let database = Database::builder(path)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(options.journal_bytes)
+        .worker_threads(WORKERS)
+        .manual_journal_persist(true)
+        .with_compaction_filter_factories(Arc::new(move |name| (name == ROWS).then(|| Arc::clone(&expired) as _)))
+        .open()?;
+    let memtable = options.write_buffer_bytes / 2;
+    let rows = database.keyspace(ROWS, || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
+    Ok((database, rows))
+}
+
+/// How many synced writes the store itself knows of.
+fn synced_writes(rows: &Keyspace) -> Result<u64, fjall::Error> {
+    let number = rows.get(acknowledged::KEY)?;
+    Ok(number.and_then(|number| number.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
 }
 
 impl Engine for DiskEngine {
@@ -143,7 +166,19 @@ impl Engine for DiskEngine {
                 None => batch.remove(&self.rows, key),
             }
         }
-        batch.commit().map_err(unwritten)
+        let number = sync.then(|| self.synced.load(Ordering::Relaxed) + 1);
+        if let Some(number) = number {
+            batch.insert(&self.rows, acknowledged::KEY, number.to_be_bytes());
+        }
+        batch.commit().map_err(unwritten)?;
+        if let Some(number) = number {
+            self.synced.store(number, Ordering::Relaxed);
+            if let Err(error) = self.acknowledged.note(number) {
+                // The write itself is safe: only a later damage might go unnoticed.
+                tracing::error!(%error, "an acknowledged write can't be noted beside the store");
+            }
+        }
+        Ok(())
     }
 }
 

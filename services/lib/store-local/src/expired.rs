@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use polity_core::Clock;
 
-use crate::record;
+use crate::{acknowledged, record};
 
 /// Makes a filter for each rewriting.
 pub(crate) struct Expired(AssertUnwindSafe<Arc<dyn Clock>>);
@@ -33,6 +33,9 @@ impl Factory for Expired {
 
 impl CompactionFilter for At {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        if item.key().as_ref() == acknowledged::KEY {
+            return Ok(Verdict::Keep);
+        }
         let expires_s = record::expires_s(&Bytes::from(item.value()?));
         // A clock that went back keeps rows a little longer.
         Ok(if expires_s != 0 && expires_s < self.now_s { Verdict::Remove } else { Verdict::Keep })

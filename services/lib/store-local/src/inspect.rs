@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::acknowledged;
+
 /// The engine's names for its files.
 const VERSION: &str = "version";
 const LOCK: &str = "lock";
@@ -43,11 +45,13 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Fails if the engine would do harm. Finishes what a crash during the making of a store has left.
-pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
+/// Fails if the engine would do harm. Finishes what a crash during the making of a store has left. `noted`: how many synced writes
+/// there were at least.
+pub(crate) fn inspect(path: &Path, noted: u64) -> Result<(), Fault> {
     if !path.try_exists()? {
         return Ok(());
     }
+    let lost = |writes: u64| Fault::Damaged(format!("{writes} writes that were acknowledged are missing"));
     check_lock(&path.join(LOCK))?;
     let journals = journals(path)?;
     if !path.join(VERSION).try_exists()? {
@@ -60,14 +64,19 @@ pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
     if !trees.is_empty() && !trees.iter().any(|tree| tree.ends_with("0")) {
         return Err(Fault::Damaged("the list of its tables is missing".to_owned()));
     }
+    if noted > 0 && journals.is_empty() {
+        return Err(Fault::Damaged("its journal is missing".to_owned()));
+    }
+    let mut newest = 0;
     for (at, journal) in journals.iter().enumerate() {
-        let damage = scan(journal, at + 1 == journals.len())?;
+        let damage = scan(journal, at + 1 == journals.len(), &mut newest)?;
         if let Some(at) = damage {
             let name = journal.file_name().unwrap_or_default().display();
             return Err(Fault::Damaged(format!("{name} can't be read from byte {at} on, but goes on after that")));
         }
     }
-    Ok(())
+    // Journals that hold no number may have been emptied into tables: those are asked once they are open.
+    if newest > 0 && newest < noted { Err(lost(noted - newest)) } else { Ok(()) }
 }
 
 fn check_lock(lock: &Path) -> Result<(), Fault> {
@@ -139,50 +148,60 @@ fn unmade(path: &Path, journals: &[PathBuf]) -> Result<(), Fault> {
 }
 
 /// Where a journal is damaged, if it is. What a crash cut off at the end of the last one is no damage.
-fn scan(journal: &Path, is_last: bool) -> Result<Option<u64>, Fault> {
+fn scan(journal: &Path, is_last: bool, newest: &mut u64) -> Result<Option<u64>, Fault> {
     let mut reader = BufReader::with_capacity(CHUNK, File::open(journal)?);
     let mut whole = 0;
-    while batch(&mut reader)? {
+    while let Some(number) = batch(&mut reader)? {
         whole = reader.stream_position()?;
+        *newest = number.unwrap_or(*newest);
     }
     let end = rest_ends_at(&mut reader, whole)?;
     if end == whole || (is_last && is_cut_off(&mut reader, whole, end)?) { Ok(None) } else { Ok(Some(whole)) }
 }
 
-/// Passes one whole batch; no: there is none.
-fn batch(reader: &mut BufReader<File>) -> io::Result<bool> {
+/// Passes one whole batch and gives the number of the synced write that it is, if it is one; none: there is no whole batch.
+fn batch(reader: &mut BufReader<File>) -> io::Result<Option<Option<u64>>> {
     match try_batch(reader) {
-        Ok(whole) => Ok(whole),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read,
     }
 }
 
-fn try_batch(reader: &mut BufReader<File>) -> io::Result<bool> {
+fn try_batch(reader: &mut BufReader<File>) -> io::Result<Option<Option<u64>>> {
     let [tag] = bytes(reader)?;
     if tag != START {
-        return Ok(false);
+        return Ok(None);
     }
     let items = u32::from_le_bytes(bytes(reader)?);
     let _number: [u8; 8] = bytes(reader)?;
+    let mut synced = None;
     for _ in 0..items {
         match bytes(reader)? {
-            [ITEM] => {
-                // The kind of write, the compression, the tree.
-                let _head: [u8; 10] = bytes(reader)?;
-                let key = u16::from_le_bytes(bytes(reader)?);
-                let _length: [u8; 4] = bytes(reader)?;
-                let stored = u32::from_le_bytes(bytes(reader)?);
-                reader.seek_relative(i64::from(key) + i64::from(stored))?;
-            }
+            [ITEM] => synced = item(reader)?.or(synced),
             [CLEAR] => {
                 let _tree: [u8; 8] = bytes(reader)?;
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
     }
     let end: [u8; 13] = bytes(reader)?;
-    Ok(end[0] == END && end[9..] == *MAGIC)
+    Ok((end[0] == END && end[9..] == *MAGIC).then_some(synced))
+}
+
+/// Passes one item; the number of synced writes, if it is that.
+fn item(reader: &mut BufReader<File>) -> io::Result<Option<u64>> {
+    // The kind of write, the compression, the tree.
+    let _head: [u8; 10] = bytes(reader)?;
+    let key = u16::from_le_bytes(bytes(reader)?);
+    let _length: [u8; 4] = bytes(reader)?;
+    let stored = u32::from_le_bytes(bytes(reader)?);
+    if usize::from(key) == acknowledged::KEY.len() && stored == 8 {
+        let key: [u8; acknowledged::KEY.len()] = bytes(reader)?;
+        let number = u64::from_be_bytes(bytes(reader)?);
+        return Ok((key == acknowledged::KEY).then_some(number));
+    }
+    reader.seek_relative(i64::from(key) + i64::from(stored))?;
+    Ok(None)
 }
 
 fn bytes<const N: usize>(reader: &mut BufReader<File>) -> io::Result<[u8; N]> {

@@ -4,6 +4,7 @@
 //! and only then lets anybody see or hear of it. Reads go straight to the engine. It refuses to be shared by two processes.
 //! Only `polity-node` (and tests) may import it.
 
+mod acknowledged;
 mod disk;
 mod engine;
 mod expired;

@@ -128,17 +128,46 @@ async fn a_journal_that_is_damaged_before_its_end_is_not_cut_off_there() {
 async fn what_a_crash_cut_off_is_cut_off_and_the_rest_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    fill(&*open(&path).unwrap(), 0..20).await;
+    let noted = path.join("acknowledged");
+    let store = open(&path).unwrap();
+    fill(&*store, 0..19).await;
+    let before_the_last = fs::read(&noted).unwrap();
+    fill(&*store, 19..20).await;
+    let after_the_last = fs::read(&noted).unwrap();
+    drop(store);
     let journal = journal(&path);
     let whole = fs::read(&journal).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     for missing in [1, 5, 13, 500, 900] {
+        // Of a write that was acknowledged nothing may be missing.
+        fs::write(&noted, &after_the_last).unwrap();
+        fs::write(&journal, &whole[..end - missing]).unwrap();
+        assert!(matches!(refused(&path), OpenError::Damaged { .. }));
+        fs::write(&noted, &before_the_last).unwrap();
         // Also what stands behind it in a file that was made longer beforehand.
         let mut bytes = whole[..end - missing].to_vec();
         bytes.resize(end + 100_000, 0);
         fs::write(&journal, bytes).unwrap();
         assert_eq!(count(&*open(&path).unwrap()).await.unwrap(), 19, "{missing} bytes missing");
     }
+}
+
+#[tokio::test]
+async fn a_journal_that_is_lost_whole_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    fill(&*open(&path).unwrap(), 0..20).await;
+    let journal = journal(&path);
+    let whole = fs::read(&journal).unwrap();
+    for lost in [Vec::new(), vec![0; whole.len()], vec![0xff; whole.len()]] {
+        fs::write(&journal, lost).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::Damaged { .. })));
+        fs::write(&journal, &whole).unwrap();
+    }
+    fs::remove_file(&journal).unwrap();
+    assert!(matches!(refused(&path), OpenError::Damaged { .. }));
+    fs::write(&journal, &whole).unwrap();
+    assert_eq!(count(&*open(&path).unwrap()).await.unwrap(), 20);
 }
 
 #[tokio::test]
