@@ -4,6 +4,7 @@
 //! It refuses to decide anything. The services and `node` may import it.
 
 mod error;
+pub mod trace;
 mod transport;
 
 pub use error::{Detail, to_status};

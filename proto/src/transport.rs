@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,6 +10,8 @@ use std::{
 use http::{HeaderMap, Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+
+use crate::trace;
 
 /// The way to a tier.
 #[derive(Clone)]
@@ -22,10 +25,11 @@ where
 {
     let timed = tower::service_fn(move |request: Request<Body>| {
         let limit = timeout(request.headers());
+        let span = trace::answering(&request);
         let call = server.clone().oneshot(request);
         async move {
-            let Some(limit) = limit else { return call.await };
-            match tokio::time::timeout(limit, call).await {
+            let Some(limit) = limit else { return trace::within(span, call).await };
+            match tokio::time::timeout(limit, trace::within(span, call)).await {
                 Ok(answer) => answer,
                 Err(_) => Ok(Status::deadline_exceeded("the call's deadline has passed").into_http()),
             }
@@ -60,15 +64,16 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 impl Service<Request<Body>> for Transport {
     type Response = Response<Body>;
     type Error = tonic::transport::Error;
-    type Future =
-        <BoxCloneSyncService<Request<Body>, Response<Body>, tonic::transport::Error> as Service<Request<Body>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, tonic::transport::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.0.call(request)
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let span = trace::calling(&mut request);
+        let call = self.0.call(request);
+        if span.is_none() { call } else { Box::pin(trace::within(span, call)) }
     }
 }
 

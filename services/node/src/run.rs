@@ -20,7 +20,7 @@ use polity_platform::{
     telemetry,
 };
 use polity_room_state::{Deps, ROOM_LOG, Service};
-use polity_store::Store;
+use polity_store::{Observed, Store};
 use polity_store_local::{LocalStore, Options};
 use polity_sync::{
     engine::{ChangedUsers, Engine, SettingsCache, UnreadCounts},
@@ -121,6 +121,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
 
 fn describe_metrics() {
     polity_room_state::describe_metrics();
+    polity_store::describe_metrics();
     polity_store_local::describe_metrics();
     polity_log::describe_metrics();
     polity_bus::describe_metrics();
@@ -165,17 +166,29 @@ fn make_data_dir(config: &Config) -> Result<(), Failure> {
         .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))
 }
 
-fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<LocalStore>, Failure> {
     if config.store.kind == StoreKind::Memory {
-        return Ok(LocalStore::memory(Arc::clone(clock), &SystemRandom).map_err(Failure::software)?);
+        return LocalStore::memory(Arc::clone(clock), &SystemRandom).map_err(Failure::software);
     }
     Ok(LocalStore::open(&config.data_dir.join("store"), &Options::default(), Arc::clone(clock), &SystemRandom)?)
+}
+
+/// The store, watched. Once it can't be written any more the process ends: the next start finds what is on disk, whole.
+fn watch(store: Arc<LocalStore>, life: &Lifecycle) -> Arc<dyn Store> {
+    let (watched, stop) = (Arc::clone(&store), life.stop());
+    life.essential("store", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            reason = watched.failed() => tracing::error!(reason, "the store can't be written any more"),
+        }
+    });
+    Observed::new(store)
 }
 
 async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     make_data_dir(config)?;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-    let store = open_store(config, &clock)?;
+    let store = watch(open_store(config, &clock)?, life);
     let tenants = Arc::new(Tenants::load(config, &*store, &*random).await?);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let incarnation = IncarnationId::new(random.bytes());

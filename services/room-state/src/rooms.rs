@@ -11,6 +11,7 @@ use polity_proto::{Transport, local, room_state::room_state_server::RoomStateSer
 use polity_room_engine::record::RoomHead;
 use polity_store::Consistency;
 use ruma_common::{OwnedEventId, RoomId};
+use tracing::Instrument as _;
 
 use crate::{
     command::{Answer, Command, Done},
@@ -75,7 +76,7 @@ impl Service {
         T: Send + 'static,
         F: Future<Output = Result<T, RoomError>> + Send + 'static,
     {
-        let work = work(self.clone());
+        let work = work(self.clone()).in_current_span();
         tasks::spawn(work).await.unwrap_or_else(|_| Err(RoomError::internal("a command's task has died")))
     }
 

@@ -3,6 +3,7 @@
 //! It refuses to know a store, a wire or a Matrix endpoint. Everybody may import it; it imports no crate of ours.
 
 mod clock;
+pub mod cost;
 mod error;
 mod ids;
 mod position;

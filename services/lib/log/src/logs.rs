@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use polity_core::{Clock, LogKey, Seq, tasks};
 use polity_store::Store;
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::{
     LogError, Machine, Registry, metric,
@@ -74,6 +75,8 @@ pub(crate) enum Order<M: Machine> {
 pub(crate) struct Waiting<M: Machine> {
     pub(crate) command: M::Command,
     pub(crate) reply: oneshot::Sender<M::Reply>,
+    /// The span of who asks.
+    pub(crate) span: Span,
 }
 
 // === impl Logs ===
@@ -104,7 +107,7 @@ impl<M: Machine> Logs<M> {
     /// carried out. Whatever else fails is in the machine's answer.
     pub async fn submit(&self, key: LogKey, command: M::Command) -> Result<M::Reply, LogError> {
         let (reply, answer) = oneshot::channel();
-        self.order(key, Order::Command(Box::new(Waiting { command, reply })))?;
+        self.order(key, Order::Command(Box::new(Waiting { command, reply, span: Span::current() })))?;
         answer.await.map_err(|_| LogError::Ended)
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use polity_core::LogKey;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use crate::{
     Dedup, LogError, Machine,
@@ -70,7 +71,12 @@ impl<M: Machine> Task<M> {
                 unload |= self.take(order, &mut waiting).await;
             }
             while !waiting.is_empty() {
-                self.group(&mut waiting).await;
+                // What a group does for all of them stands in the trace of the first one that has one.
+                let traced = waiting.iter().map(|waiting| &waiting.span).find(|span| !span.is_none()).cloned();
+                match traced {
+                    Some(span) => self.group(&mut waiting).instrument(span).await,
+                    None => self.group(&mut waiting).await,
+                }
             }
             if unload && self.unload().await {
                 return;

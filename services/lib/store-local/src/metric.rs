@@ -9,6 +9,10 @@ pub(crate) const BYTES: &str = "polity_store_written_bytes_total";
 pub fn describe_metrics() {
     metrics::describe_gauge!(QUEUE, "Writes that wait for the writer.");
     metrics::describe_histogram!(GROUP, "Writes that shared one commit.");
-    metrics::describe_histogram!(COMMIT_SECONDS, metrics::Unit::Seconds, "Duration of a commit, its sync included.");
+    metrics::describe_histogram!(
+        COMMIT_SECONDS,
+        metrics::Unit::Seconds,
+        "Duration of a commit, and whether it was synced."
+    );
     metrics::describe_counter!(BYTES, metrics::Unit::Bytes, "Bytes of keys and values written.");
 }

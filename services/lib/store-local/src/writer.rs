@@ -288,7 +288,8 @@ impl<'a> Group<'a> {
             true => Ok(()),
             false => self.engine.write(self.pending.into_iter().collect(), self.sync),
         };
-        metrics::histogram!(metric::COMMIT_SECONDS).record(began.elapsed().as_secs_f64());
+        let synced = if self.sync { "true" } else { "false" };
+        metrics::histogram!(metric::COMMIT_SECONDS, "synced" => synced).record(began.elapsed().as_secs_f64());
         if let Err(error) = &written {
             tracing::error!(%error, "a commit failed");
         }

@@ -11,6 +11,7 @@ pub mod check;
 mod codec;
 pub mod cql;
 mod error;
+mod observe;
 pub mod once;
 pub mod packed;
 pub mod rooms;
@@ -24,6 +25,7 @@ pub mod users;
 mod value;
 
 pub use error::StoreError;
+pub use observe::{Observed, describe_metrics};
 pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
 pub use table::{Column, ColumnType, Direction, Kind, Table};
 pub use value::{Value, Values, values};

@@ -58,6 +58,7 @@ pub fn start(log: &config::Log, telemetry: &config::Telemetry, node: &str) -> Re
     tracing_subscriber::registry().with(layers).try_init()?;
     if traces.is_some() {
         traces::switch_on();
+        polity_proto::trace::propagate_by(&propagation::Headers);
     }
     Ok(Telemetry { log, traces })
 }

@@ -55,6 +55,19 @@ pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
     }
 }
 
+/// How calls between tiers carry their trace.
+pub(super) struct Headers;
+
+impl polity_proto::trace::Propagate for Headers {
+    fn inject(&self, span: &Span, headers: &mut HeaderMap) {
+        inject(span, headers);
+    }
+
+    fn adopt(&self, span: &Span, headers: &HeaderMap) {
+        adopt_parent(span, headers);
+    }
+}
+
 fn write(context: &Context, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(context, &mut Taken(headers));
 }

@@ -11,6 +11,7 @@ use std::{
 use axum::{extract::Request, response::Response};
 use futures_util::FutureExt as _;
 use http::Method;
+use polity_core::cost;
 use tokio::time::timeout_at;
 use tower::Service;
 use tracing::Instrument as _;
@@ -68,7 +69,8 @@ where
             return Box::pin(std::future::ready(Ok(finish(refusal::too_large(), &line, &scope, &metrics, &span))));
         };
         Box::pin(async move {
-            let guarded = timeout_at(scope.deadline(), AssertUnwindSafe(inner).catch_unwind());
+            let metered = cost::metered(scope.cost(), AssertUnwindSafe(inner).catch_unwind());
+            let guarded = timeout_at(scope.deadline(), metered);
             let answered = if span.is_none() { guarded.await } else { guarded.instrument(span.clone()).await };
             let response = match (answered, scope.body_fault()) {
                 // Whatever the handler made of it, this is what went wrong.

@@ -60,6 +60,7 @@ impl Line {
         let given = self.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
         let declared =
             response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let cost = scope.cost();
         tracing::info!(
             target: TARGET,
             method = self.method.as_str(),
@@ -71,6 +72,9 @@ impl Line {
             duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             bytes_in = scope.body_bytes(),
             bytes_out = response.body().size_hint().exact().or(declared),
+            store_reads = cost.reads(),
+            store_writes = cost.writes(),
+            store_us = cost.us(),
             trace_id = own.as_deref().or(given),
         );
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use polity_core::cost::Cost;
 use tokio::time::Instant;
 
 use super::load::Load;
@@ -21,6 +22,7 @@ struct Inner {
     began: Instant,
     deadline: Instant,
     load: Arc<Load>,
+    cost: Arc<Cost>,
     /// Whether it has its place among the requests under way.
     placed: AtomicBool,
     body_bytes: AtomicU64,
@@ -44,6 +46,7 @@ impl Scope {
             began,
             deadline: began + timeout,
             load,
+            cost: Arc::default(),
             placed: AtomicBool::new(true),
             body_bytes: AtomicU64::new(0),
             body_fault: AtomicU8::new(0),
@@ -79,6 +82,10 @@ impl Scope {
     /// Who asks, for the log line. The first word counts.
     pub fn set_user(&self, id: &str) {
         let _ = self.0.user.set(id.into());
+    }
+
+    pub(super) fn cost(&self) -> Arc<Cost> {
+        Arc::clone(&self.0.cost)
     }
 
     pub(super) fn began(&self) -> Instant {
