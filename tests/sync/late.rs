@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use polity_core::IncarnationId;
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Write, schema,
+    Bounds, Cas, Change, Condition, Consistency, Durability, Marks, Page, Row, Store, StoreError, Table, Values, Write,
+    schema,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -16,6 +17,7 @@ type Name = (Values, Values);
 /// See the module.
 pub(crate) struct LateStore {
     inner: Arc<dyn Store>,
+    marks: Arc<Marks>,
     state: Mutex<State>,
 }
 
@@ -28,9 +30,9 @@ struct State {
 }
 
 impl LateStore {
-    pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn Store>, marks: Arc<Marks>) -> Arc<Self> {
         let state = State { random: StdRng::seed_from_u64(0), late: 0, past: HashMap::new() };
-        Arc::new(Self { inner, state: Mutex::new(state) })
+        Arc::new(Self { inner, marks, state: Mutex::new(state) })
     }
 
     /// From now on so many of a hundred reads of a row are late.
@@ -96,6 +98,8 @@ impl Store for LateStore {
                 if !random.random_ratio(*late, 100) {
                     return true;
                 }
+                // It comes later than this read, and is announced then.
+                self.marks.moved(table, &partition);
                 let known = past.get(&(partition.clone(), row.key.clone())).map_or(&[][..], Vec::as_slice);
                 let at = random.random_range(0..=known.len());
                 match known.get(at) {

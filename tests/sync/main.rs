@@ -6,8 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test's own parts: what isn't there ends it")]
 
 mod client;
+mod counted;
+mod devices;
 mod late;
 mod oracle;
+mod reads;
+mod sections;
+mod tokens;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use polity_accounts::Accounts;
+use polity_accounts::{Accounts, NewAccount, NewDevice};
 use polity_bus::{Bus, LocalBus};
 use polity_core::{
     Clock, IncarnationId, Life, LogKey, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
@@ -18,10 +18,10 @@ use polity_proto::{
 };
 use polity_room_engine::{build::SigningIdentity, record::RoomRow};
 use polity_room_state::{Deps, ROOM_LOG, Service, Tenant, Tenants};
-use polity_store::{Consistency, Store, users::put_own_receipt};
+use polity_store::{Consistency, MarkedStore, Marks, Store, users::put_own_receipt};
 use polity_store_local::LocalStore;
 use polity_sync::{
-    engine::{ChangedUsers, Engine, SettingsCache, SyncRequest, UnreadCounts, Viewer},
+    engine::{ChangedUsers, Engine, Own, SentMembers, SettingsCache, SyncRequest, UnreadCounts, Viewer},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -31,9 +31,9 @@ use ruma_common::{OwnedServerName, OwnedUserId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::late::LateStore;
+use crate::{counted::CountedStore, late::LateStore};
 
-const TENANT: TenantId = TenantId::new(1);
+pub(crate) const TENANT: TenantId = TenantId::new(1);
 
 struct OneTenant(SigningIdentity);
 
@@ -61,10 +61,21 @@ impl Moved for ToHeads {
 
 pub(crate) struct World {
     pub(crate) store: Arc<LateStore>,
+    /// The same, as the engine reads it.
+    pub(crate) reads: Arc<CountedStore>,
     pub(crate) engine: Arc<Engine>,
     names: Arc<Names>,
     client: RoomStateClient<Transport>,
-    key: Arc<TokenKey>,
+    pub(crate) key: Arc<TokenKey>,
+    parts: Parts,
+}
+
+/// Of what an engine is made.
+#[derive(Clone)]
+struct Parts {
+    env: Env,
+    bus: Arc<dyn Bus>,
+    marks: Arc<Marks>,
 }
 
 /// A row of a room, as the truth has it.
@@ -78,7 +89,8 @@ pub(crate) struct TrueRow {
 pub(crate) async fn world() -> World {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let random = Arc::new(SystemRandom);
-    let late = LateStore::new(LocalStore::memory(Arc::clone(&clock), &SystemRandom).unwrap());
+    let (marked, marks) = MarkedStore::over(LocalStore::memory(Arc::clone(&clock), &SystemRandom).unwrap());
+    let late = LateStore::new(marked, Arc::clone(&marks));
     let store: Arc<dyn Store> = Arc::clone(&late) as _;
     let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "1").await.unwrap();
     let heads = Arc::new(HeadMap::new(10_000));
@@ -91,28 +103,45 @@ pub(crate) async fn world() -> World {
     let (store2, bus2) = (Arc::clone(&store), Arc::clone(&bus));
     let deps = Deps::new(store2, bus2, Arc::clone(&clock), random.clone(), tenants, Arc::clone(&names), 1 << 20);
     let client = RoomStateClient::new(Service::new(deps, env.clone(), 1000).transport());
-    let accounts = Arc::new(Accounts::new(&env, &bus, random.clone(), true, 1000).unwrap());
-    let (subscriptions, receiver) = bus.receiver(10_000);
-    let interest = Interest::new(subscriptions);
-    let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&names), Arc::clone(&heads), Arc::clone(&interest), 1 << 22);
-    let engine = Arc::new(Engine {
-        store: Arc::clone(&store),
-        accounts,
-        rooms: Arc::new(rooms),
-        heads,
-        unread: UnreadCounts::new(1000, 1 << 20),
-        settings: SettingsCache::new(1000),
-        changed_users: ChangedUsers::new(1 << 20),
-        interest: Arc::clone(&interest),
-        ephemeral: Arc::new(Ephemeral::new(1)),
-        clock: Arc::clone(&clock),
-        random,
-        stop: CancellationToken::new(),
-    });
-    let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
-    tasks::spawn(Hub { interest, ephemeral, rooms, store, clock }.run(receiver));
+    let parts = Parts { env, bus, marks };
+    let (engine, reads) = parts.engine(heads);
     let key = Arc::new(TokenKey::derive(&[7; 32], TENANT));
-    World { store: late, engine, names, client, key }
+    World { store: late, reads, engine, names, client, key, parts }
+}
+
+impl Parts {
+    /// An engine that knows nothing yet, and what it reads.
+    fn engine(&self, heads: Arc<HeadMap>) -> (Arc<Engine>, Arc<CountedStore>) {
+        let Self { env, bus, marks } = self.clone();
+        let reads = CountedStore::new(Arc::clone(&env.store));
+        let store: Arc<dyn Store> = Arc::clone(&reads) as _;
+        let (env, clock, random) =
+            (Env { store: Arc::clone(&store), ..env.clone() }, Arc::clone(&env.clock), Arc::new(SystemRandom));
+        let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
+        let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
+        let (subscriptions, receiver) = bus.receiver(10_000);
+        let interest = Interest::new(subscriptions);
+        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), 1 << 22);
+        let engine = Arc::new(Engine {
+            store: Arc::clone(&store),
+            accounts,
+            rooms: Arc::new(rooms),
+            heads,
+            own: Own::new(marks, 1 << 20),
+            sent_members: SentMembers::new(1 << 20),
+            unread: UnreadCounts::new(1000, 1 << 20),
+            settings: SettingsCache::new(1000),
+            changed_users: ChangedUsers::new(1 << 20),
+            interest: Arc::clone(&interest),
+            ephemeral: Arc::new(Ephemeral::new(1)),
+            clock: Arc::clone(&clock),
+            random,
+            stop: CancellationToken::new(),
+        });
+        let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
+        tasks::spawn(Hub { interest, ephemeral, rooms, store, clock }.run(receiver));
+        (engine, reads)
+    }
 }
 
 fn who(user: &str) -> Option<Requester> {
@@ -222,6 +251,19 @@ impl World {
             state_after,
             timeout: Duration::ZERO,
         }
+    }
+
+    /// An engine as it is after a restart, and what it reads.
+    pub(crate) fn restarted(&self) -> (Arc<Engine>, Arc<CountedStore>) {
+        self.parts.engine(Arc::new(HeadMap::new(10_000)))
+    }
+
+    /// An account whose device the viewer of that user is.
+    pub(crate) async fn register(&self, user: &str) {
+        let device = NewDevice { device_id: Some("D".into()), ..NewDevice::default() };
+        let account = NewAccount { device: Some(device), ..NewAccount::default() };
+        let user_id = OwnedUserId::try_from(user).unwrap();
+        self.engine.accounts.register(TENANT, &user_id, account).await.unwrap();
     }
 
     /// What the engine answers, as a client gets it.

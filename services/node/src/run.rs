@@ -20,10 +20,10 @@ use polity_platform::{
     telemetry,
 };
 use polity_room_state::{Deps, ROOM_LOG, Service};
-use polity_store::{Observed, Store};
+use polity_store::{MarkedStore, Observed, Store};
 use polity_store_local::{LocalStore, Options};
 use polity_sync::{
-    engine::{ChangedUsers, Engine, SettingsCache, UnreadCounts},
+    engine::{ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -47,6 +47,10 @@ const UNREAD: usize = 100_000;
 const TALLIES: u64 = 16 << 20;
 /// Users whose settings are kept.
 const SETTINGS: usize = 20_000;
+/// Bytes of which members devices have.
+const SENT_MEMBERS: u64 = 32 << 20;
+/// Bytes of what is users' own and read at every sync.
+const OWN: u64 = 64 << 20;
 /// Bytes of the rooms of users whose devices changed.
 const CHANGED_USERS: u64 = 8 << 20;
 /// Logs in the head map.
@@ -188,7 +192,7 @@ fn watch(store: Arc<LocalStore>, life: &Lifecycle) -> Arc<dyn Store> {
 async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     make_data_dir(config)?;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-    let store = watch(open_store(config, &clock)?, life);
+    let (store, marks) = MarkedStore::over(watch(open_store(config, &clock)?, life));
     let tenants = Arc::new(Tenants::load(config, &*store, &*random).await?);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let incarnation = IncarnationId::new(random.bytes());
@@ -211,7 +215,8 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         NODE_CACHE,
     );
     let rooms = Service::new(deps, env.clone(), LOADED);
-    let accounts = Accounts::new(&env, &bus, Arc::clone(&random), config.passwords.cheap_hash_for_tests, LOADED);
+    let cheap = config.passwords.cheap_hash_for_tests;
+    let accounts = Accounts::new(&env, Arc::clone(&marks), &bus, Arc::clone(&random), cheap, LOADED);
     let accounts = Arc::new(accounts.map_err(Failure::software)?);
     let (subscriptions, receiver) = bus.receiver(65_536);
     let interest = Interest::new(subscriptions);
@@ -221,6 +226,8 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         accounts: Arc::clone(&accounts),
         rooms: Arc::new(reader),
         heads,
+        own: Own::new(marks, OWN),
+        sent_members: SentMembers::new(SENT_MEMBERS),
         unread: UnreadCounts::new(UNREAD, TALLIES),
         settings: SettingsCache::new(SETTINGS),
         changed_users: ChangedUsers::new(CHANGED_USERS),

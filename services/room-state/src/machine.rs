@@ -9,7 +9,7 @@ use polity_core::{ErrorKind, LogId, LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, RepeatedRow, Sealed};
 use polity_proto::Reason;
 use polity_room_engine::{
-    live::{self, LiveRow},
+    live::{self, Live, LiveRow},
     record::{RoomHead, RoomRow},
 };
 use polity_store::{Write, rooms};
@@ -145,8 +145,14 @@ impl Machine for Room {
     }
 
     fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
-        let live: Vec<LiveRow> = rows.iter().map(live_row).collect();
-        self.deps.bus.publish(Subject::new(SubjectKind::Room, key.tenant, key.log), live::encode(&live));
+        let Some(hot) = &self.hot else { return };
+        match hot.head.encode() {
+            Ok(head) => {
+                let live = Live { rows: rows.iter().map(live_row).collect(), head: head.into() };
+                self.deps.bus.publish(Subject::new(SubjectKind::Room, key.tenant, key.log), live::encode(&live));
+            }
+            Err(error) => tracing::error!(%error, log = %key, "a head can't be announced"),
+        }
         for row in rows.iter().filter(|row| row.kind == polity_room_engine::record::row_kind::STATE) {
             // Whose membership changed may not watch the room.
             let change = RoomRow::decode(&row.body).ok().and_then(|row| row.meta.membership);

@@ -2,6 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#end-to-end-encryption>
 
+mod changes;
 mod cross_signing;
 mod to_device;
 
@@ -30,7 +31,7 @@ const AT_ONCE: usize = 32;
 
 /// Adds this chapter's endpoints.
 pub(crate) fn routes(routes: Routes) -> Routes {
-    to_device::routes(cross_signing::routes(routes))
+    changes::routes(to_device::routes(cross_signing::routes(routes)))
         .json(MethodFilter::POST, Token::Required, "/keys/upload", upload)
         .json(MethodFilter::POST, Token::Required, "/keys/query", query)
         .json(MethodFilter::POST, Token::Required, "/keys/claim", claim)
@@ -81,7 +82,7 @@ async fn upload(call: Call) -> Result<Answer, ApiError> {
     }
     accounts.upload_one_time_keys(device, one_time).await?;
     accounts.set_fallback_keys(device, fallback).await?;
-    let (counts, _) = accounts.key_counts(device).await?;
+    let counts = accounts.key_counts(device).await?.one_time;
     Ok(json!({"one_time_key_counts": counts}).into())
 }
 

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use polity_bus::Bus;
 use polity_core::{Clock, LogId, Random, Seq, TenantId};
 use polity_log::{Env, LogError, Logs, Recover};
-use polity_store::Store;
-use ruma_common::{OwnedUserId, UserId};
+use polity_store::{Kept, Marks, Store};
+use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 use tokio::time::Instant;
 
 use crate::{
     Change, DeviceRef, Entry, Error, RoomWork,
+    devices::Slot,
     inbox::InboxMachine,
     jobs::Pending,
     lists::{self, ListMachine},
@@ -20,6 +21,8 @@ use crate::{
 
 /// How often a change that depends on what an entry is now is worked out again.
 const TRIES: usize = 32;
+/// Bytes of devices kept in memory, for access tokens.
+const DEVICES_KEPT: u64 = 16 << 20;
 
 /// The logs of users, for recovery and shutdown.
 pub struct Uses {
@@ -36,6 +39,9 @@ pub struct Accounts {
     pub(crate) uses: Uses,
     pub(crate) pending: Arc<Pending>,
     pub(crate) passwords: Passwords,
+    pub(crate) marks: Arc<Marks>,
+    /// Devices whose tokens were used lately.
+    pub(crate) slots: Kept<(TenantId, OwnedUserId, OwnedDeviceId), Arc<Slot>>,
 }
 
 // === impl Uses ===
@@ -64,12 +70,13 @@ impl Uses {
 // === impl Accounts ===
 
 impl Accounts {
-    /// The users whose logs stand on `env`. `cheap_passwords` is for tests only.
+    /// The users whose logs stand on `env`, whose store moves `marks`. `cheap_passwords` is for tests only.
     ///
     /// # Errors
     /// When passwords can't be hashed.
     pub fn new(
         env: &Env,
+        marks: Arc<Marks>,
         bus: &Arc<dyn Bus>,
         random: Arc<dyn Random>,
         cheap_passwords: bool,
@@ -101,6 +108,8 @@ impl Accounts {
             uses,
             pending,
             passwords: Passwords::new(cheap_passwords)?,
+            marks,
+            slots: Kept::new("devices", DEVICES_KEPT, |_, _| 512),
         })
     }
 

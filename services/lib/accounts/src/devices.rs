@@ -83,7 +83,8 @@ pub(crate) fn life(value: &[u8]) -> Option<u64> {
 
 impl DeviceRef<'_> {
     /// Names the device in this life: within its user, never again.
-    pub(crate) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         format!("{}/{}", self.life, self.device_id)
     }
 

@@ -32,5 +32,5 @@ pub use error::Error;
 pub use inbox::{INBOX_PAGE, Message};
 pub use jobs::RoomWork;
 pub use login::{LoggedIn, NewDevice};
-pub use one_time::{OneTimeKey, Uploaded};
+pub use one_time::{KeyCounts, OneTimeKey};
 pub use record::{Change, Entry};

@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#refreshing-access-tokens>
 
+use std::sync::Arc;
+
 use polity_core::TenantId;
+use polity_store::schema;
 use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
 
 use crate::{
@@ -119,7 +122,7 @@ impl Accounts {
         (tokens, LoggedIn { device_id: device_id.to_owned(), access_token, refresh_token, expires_in_ms })
     }
 
-    /// Whose access token it is. Read from the record each time: a logout counts at once, everywhere.
+    /// Whose access token it is. From memory as long as nothing is written to the user's record: a logout counts at once.
     ///
     /// # Errors
     /// [`Error::UnknownToken`].
@@ -127,8 +130,11 @@ impl Accounts {
         let unknown = || Error::UnknownToken(false);
         let (user_id, device_id) = token::parse(server, access_token).ok_or_else(unknown)?;
         let name = (kind::DEVICE, "", device_id.as_str());
-        let Slot { life, device } = Slot::of(self.entry(tenant, &user_id, name).await?.as_ref())?;
-        let stored = device.ok_or_else(unknown)?;
+        // Before the read.
+        let mark = self.marks.of(&schema::USER_RECORD, tenant, &user_id);
+        let read = async { Slot::of(self.entry(tenant, &user_id, name).await?.as_ref()).map(Arc::new) };
+        let slot = self.slots.get_or_read(&(tenant, user_id.clone(), device_id.clone()), mark, read).await?;
+        let stored = slot.device.as_ref().ok_or_else(unknown)?;
         let hash = token::hash(access_token);
         let current = stored.current.has_access(&hash);
         let tokens = Some(&stored.current).filter(|_| current);
@@ -147,7 +153,7 @@ impl Accounts {
             })
             .await?;
         }
-        Ok(Session { tenant, user_id, device_id, life })
+        Ok(Session { tenant, user_id, device_id, life: slot.life })
     }
 
     /// Gives new tokens for a refresh token. The old ones stay good until a new one is used.

@@ -41,8 +41,14 @@ pub struct OneTimeKey {
     pub key: Vec<u8>,
 }
 
-/// How many are left, by algorithm.
-pub type Uploaded = BTreeMap<String, u64>;
+/// What a device has left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// How many one-time keys, by algorithm.
+    pub one_time: BTreeMap<String, u64>,
+    /// The algorithms with a fallback key that nobody was given yet.
+    pub unused_fallback: Vec<String>,
+}
 
 /// The next index to hand out, and the next to upload to.
 type Head = Option<(i64, i64)>;
@@ -172,13 +178,13 @@ impl Accounts {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn key_counts(&self, device: DeviceRef<'_>) -> Result<(Uploaded, Vec<String>), Error> {
-        let mut counts = Uploaded::new();
+    pub async fn key_counts(&self, device: DeviceRef<'_>) -> Result<KeyCounts, Error> {
+        let mut one_time = BTreeMap::new();
         for algorithm in self.noted(device, kind::ONE_TIME).await? {
             let (claim, upload) = self.head(&partition(device, &algorithm)).await?.unwrap_or((0, 0));
-            counts.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
+            one_time.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
         }
-        Ok((counts, self.unused_fallback_keys(device).await?))
+        Ok(KeyCounts { one_time, unused_fallback: self.unused_fallback_keys(device).await? })
     }
 
     /// Takes all one-time and fallback keys of a device out: it is gone.

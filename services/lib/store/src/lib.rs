@@ -11,6 +11,8 @@ pub mod check;
 mod codec;
 pub mod cql;
 mod error;
+mod kept;
+mod marks;
 mod observe;
 pub mod once;
 pub mod packed;
@@ -25,6 +27,8 @@ pub mod users;
 mod value;
 
 pub use error::StoreError;
+pub use kept::Kept;
+pub use marks::{Mark, MarkedStore, Marks};
 pub use observe::{Observed, describe_metrics};
 pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
 pub use table::{Column, ColumnType, Direction, Kind, Table};

@@ -52,6 +52,7 @@ pub struct Observed {
 pub fn describe_metrics() {
     metrics::describe_counter!(OPERATIONS, "Operations of the store by table, operation and outcome.");
     metrics::describe_histogram!(SECONDS, metrics::Unit::Seconds, "Duration of the store's operations.");
+    crate::kept::describe();
 }
 
 impl Observed {

@@ -69,6 +69,12 @@ pub fn is_lazy(filter: &RoomEventFilter) -> bool {
     matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { .. })
 }
 
+/// Whether members that were sent before are sent again.
+#[must_use]
+pub fn repeats_members(filter: &RoomEventFilter) -> bool {
+    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { include_redundant_members: true })
+}
+
 /// How many events a timeline has at most.
 #[must_use]
 pub fn timeline_limit(filter: &FilterDefinition) -> usize {

@@ -115,7 +115,7 @@ async fn a_device_that_logs_in_again_goes_on_and_one_made_again_begins_with_noth
     assert!(accounts.resolve(TENANT, server, &first.access_token).await.is_err());
     assert_eq!(accounts.devices(TENANT, user).await.unwrap()[0].display_name.as_deref(), Some("first"));
     assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);
-    let (counts, unused) = accounts.key_counts(again.device()).await.unwrap();
+    let KeyCounts { one_time: counts, unused_fallback: unused } = accounts.key_counts(again.device()).await.unwrap();
     assert_eq!((counts["x"], &*unused), (1, &["only-fallback".to_owned()][..]));
     let (events, at) = accounts.inbox_after(again.device(), start).await.unwrap();
     assert_eq!(events.len(), 1);

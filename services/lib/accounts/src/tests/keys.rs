@@ -21,7 +21,7 @@ async fn each_one_time_key_is_handed_out_once_in_order_and_then_the_fallback() {
     assert!(matches!(refused, Err(Error::KeyExists(id)) if id == "k003"));
     let fallback = OneTimeKey { key_id: "fallback".into(), ..key(0) };
     accounts.set_fallback_keys(session.device(), vec![fallback]).await.unwrap();
-    let (counts, unused) = accounts.key_counts(session.device()).await.unwrap();
+    let KeyCounts { one_time: counts, unused_fallback: unused } = accounts.key_counts(session.device()).await.unwrap();
     assert_eq!((counts[CURVE], unused.len()), (50, 1));
     let claims = (0..100).map(|_| accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE));
     let mut ids: Vec<String> =
@@ -29,7 +29,10 @@ async fn each_one_time_key_is_handed_out_once_in_order_and_then_the_fallback() {
     ids.sort();
     let expected = (0..50).map(|_| "fallback".to_owned()).chain((0..50).map(|n| format!("k{n:03}")));
     assert_eq!(ids, expected.collect::<Vec<_>>());
-    assert!(accounts.key_counts(session.device()).await.unwrap().1.is_empty(), "the fallback key is used");
+    assert!(
+        accounts.key_counts(session.device()).await.unwrap().unused_fallback.is_empty(),
+        "the fallback key is used"
+    );
 }
 
 #[tokio::test]
@@ -43,7 +46,7 @@ async fn a_repeated_upload_brings_no_claimed_key_back() {
     assert_eq!(claim().await.unwrap().unwrap().0, "k000");
     // The answer to the upload was lost.
     accounts.upload_one_time_keys(session.device(), keys).await.unwrap();
-    assert_eq!(accounts.key_counts(session.device()).await.unwrap().0[CURVE], 4);
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().one_time[CURVE], 4);
     // A client that began anew may come to the same id with another key.
     let again = OneTimeKey { key: b"\"other\"".to_vec(), ..key(0) };
     accounts.upload_one_time_keys(session.device(), vec![again.clone()]).await.unwrap();
@@ -76,7 +79,7 @@ async fn keys_are_capped_and_old_claimed_ones_forgotten() {
     }
     upload(1000, 1001).await.unwrap();
     upload(999, 1001).await.unwrap();
-    assert_eq!(accounts.key_counts(session.device()).await.unwrap().0[CURVE], 1);
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().one_time[CURVE], 1);
     let partition = polity_store::values_of![TENANT, user.as_str(), session.device().name(), CURVE];
     let all = polity_store::Bounds::all();
     let page =
@@ -93,9 +96,9 @@ async fn the_same_fallback_key_again_stays_used() {
     set(1).await.unwrap();
     assert_eq!(accounts.claim_one_time_key(TENANT, user, &session.device_id, CURVE).await.unwrap().unwrap().0, "k001");
     set(1).await.unwrap();
-    assert!(accounts.key_counts(session.device()).await.unwrap().1.is_empty());
+    assert!(accounts.key_counts(session.device()).await.unwrap().unused_fallback.is_empty());
     set(2).await.unwrap();
-    assert_eq!(accounts.key_counts(session.device()).await.unwrap().1, [CURVE]);
+    assert_eq!(accounts.key_counts(session.device()).await.unwrap().unused_fallback, [CURVE]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

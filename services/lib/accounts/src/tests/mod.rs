@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use polity_bus::{Bus, LocalBus};
 use polity_core::{IncarnationId, Life, LogKey, ManualClock, Position, Seq, SystemRandom, TenantId};
 use polity_log::{Env, Moved, Registry, recover_all};
-use polity_store::{Consistency, Store};
+use polity_store::{Consistency, MarkedStore, Marks, Store};
 use polity_store_local::LocalStore;
 use ruma_common::{UserId, device_id, server_name, user_id};
 
@@ -32,6 +32,7 @@ impl Moved for Deaf {
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<dyn Store>,
+    marks: Arc<Marks>,
 }
 
 /// Rooms that note what they are told, or (at first) can't be reached.
@@ -65,8 +66,8 @@ impl RoomWork for FakeRooms {
 impl World {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(1_000_000));
-        let store: Arc<dyn Store> = LocalStore::memory(clock.clone(), &SystemRandom).unwrap();
-        Self { clock, store }
+        let (store, marks) = MarkedStore::over(LocalStore::memory(clock.clone(), &SystemRandom).unwrap());
+        Self { clock, store, marks }
     }
 
     /// A process of node `a`: the earlier ones are dead to it.
@@ -76,7 +77,8 @@ impl World {
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock };
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
-        let accounts = Arc::new(Accounts::new(&env, &bus, Arc::new(SystemRandom), true, 100).unwrap());
+        let marks = Arc::clone(&self.marks);
+        let accounts = Arc::new(Accounts::new(&env, marks, &bus, Arc::new(SystemRandom), true, 100).unwrap());
         Process { registry, accounts }
     }
 }

@@ -57,7 +57,7 @@ impl RoomPass<'_> {
         if self.head.seq > after || full {
             let rendered = self.timeline(after, self.head.seq, stays).await?;
             let had = self.had(known, &rendered).await?;
-            room.state = self.state(&had, &rendered).await?;
+            room.state = self.state(known, &had, &rendered).await?;
             room.summary = (full || had.renames()).then(|| self.summary());
             sharing = self.sharing(&had).await?;
             told |= room.summary.is_some() || !room.state.is_empty() || self.is_worth_telling(&rendered);
@@ -95,7 +95,9 @@ impl RoomPass<'_> {
 
     async fn ephemeral(&self, known: Known, position: EphemeralPosition) -> Result<Vec<Bytes>, SyncError> {
         let (events, room) = (&self.request.filter.room.ephemeral, (self.key.tenant, self.key.log));
-        if known.is_this_stretch() && !self.engine.ephemeral.moved(room, position)
+        let ephemeral = &self.engine.ephemeral;
+        // Of another process's time nothing is known here: a room with news has its receipts told anew.
+        if known.is_this_stretch() && ephemeral.is_own(position) && !ephemeral.moved(room, position)
             || !filter::room_passes(events, &self.room_id)
         {
             return Ok(Vec::new());

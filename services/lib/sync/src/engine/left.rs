@@ -23,7 +23,7 @@ impl RoomPass<'_> {
         let rendered = self.timeline(after, leave, Stays::Until(leave)).await?;
         let known = if after == Seq::ZERO { Known::Nothing } else { Known::UpTo(after) };
         let had = self.had(known, &rendered).await?;
-        let state = self.state(&had, &rendered).await?;
+        let state = self.state(known, &had, &rendered).await?;
         let before = Seq::new(leave.get().saturating_sub(1));
         let before = window::state_after(&self.engine.rooms, self.key, before).await?;
         let sharing = self.unshared(&before).await?;

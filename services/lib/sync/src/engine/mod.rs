@@ -4,8 +4,11 @@ mod answer;
 mod collect;
 mod error;
 mod joined;
+mod key_changes;
+mod lazy;
 mod left;
 mod news;
+mod own;
 mod pass;
 mod power;
 mod progress;
@@ -38,6 +41,9 @@ use crate::{
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
 pub use error::SyncError;
+pub use key_changes::KeyChanges;
+pub use lazy::SentMembers;
+pub use own::Own;
 pub use request::{SyncRequest, Viewer};
 pub use settings::SettingsCache;
 pub use sharing::ChangedUsers;
@@ -53,12 +59,16 @@ pub struct Engine {
     pub rooms: Arc<Rooms>,
     /// How far logs have come.
     pub heads: Arc<HeadMap>,
+    /// What is users' own.
+    pub own: Own,
     /// Unread counts worked out before.
     pub unread: UnreadCounts,
     /// What users have set.
     pub settings: SettingsCache,
     /// Rooms of users whose devices changed.
     pub changed_users: ChangedUsers,
+    /// Members that devices have, where they load them lazily.
+    pub sent_members: SentMembers,
     /// Who waits.
     pub interest: Arc<Interest<StoredRow>>,
     /// Typing and receipts.

@@ -134,13 +134,13 @@ impl Engine {
 
     /// How many one-time keys the device has left.
     async fn key_counts(&self, request: &SyncRequest, answer: &mut Answer) -> Result<(), SyncError> {
-        let (counts, unused) = self.accounts.key_counts(request.viewer.device()).await?;
-        answer.one_time_keys = counts.into_iter().collect();
+        let keys = self.device_keys(&request.viewer).await?;
+        answer.one_time_keys = keys.one_time.iter().map(|(algorithm, count)| (algorithm.clone(), *count)).collect();
         if !answer.one_time_keys.iter().any(|(algorithm, _)| algorithm == "signed_curve25519") {
             // Clients upload keys when they are told that there are none.
             answer.one_time_keys.push(("signed_curve25519".to_owned(), 0));
         }
-        answer.unused_fallback_keys = unused;
+        answer.unused_fallback_keys = keys.unused_fallback.clone();
         Ok(())
     }
 }

@@ -9,12 +9,11 @@ use std::{
 };
 
 use polity_core::{Seq, TenantId};
-use polity_store::rooms::memberships;
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{Engine, SyncError, SyncRequest, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of};
-use crate::read::{Part, ReadError, StateView};
+use crate::read::{Part, StateView};
 
 /// Who came to share an encrypted room with the user, and who left one.
 #[derive(Debug, Default)]
@@ -175,8 +174,8 @@ impl<'a> Mine<'a> {
 }
 
 async fn joined_rooms(engine: &Engine, tenant: TenantId, user_id: &UserId) -> Result<Vec<OwnedRoomId>, SyncError> {
-    let rows = memberships(&*engine.store, tenant, user_id).await.map_err(ReadError::from)?;
-    Ok(rows.into_iter().filter(|(_, row)| row.membership == "join").map(|(room_id, _)| room_id).collect())
+    let rows = engine.memberships(tenant, user_id).await?;
+    Ok(rows.iter().filter(|(_, row)| row.membership == "join").map(|(room_id, _)| room_id.clone()).collect())
 }
 
 impl Engine {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use polity_core::Seq;
 use ruma_common::{EventId, OwnedEventId};
 
 use super::{
@@ -56,7 +57,7 @@ impl RoomPass<'_> {
     }
 
     /// The state section beside a timeline.
-    pub(crate) async fn state(&self, had: &Had, rendered: &Rendered) -> Result<StateSection, SyncError> {
+    pub(crate) async fn state(&self, known: Known, had: &Had, rendered: &Rendered) -> Result<StateSection, SyncError> {
         let after = self.request.state_after;
         let lazy = filter::is_lazy(&self.request.filter.room.state);
         let target = if after { &rendered.end } else { &rendered.start };
@@ -77,7 +78,9 @@ impl RoomPass<'_> {
             self.changed_unseen(rendered, lazy, &mut wanted);
         }
         if lazy {
-            self.members_of_timeline(target, rendered, &mut wanted).await?;
+            let knows_members = !self.request.full_state && !matches!(had, Had::Nothing);
+            let from = known.seq();
+            self.members_of_timeline(target, rendered, knows_members.then_some(from), &mut wanted).await?;
         }
         let ids: Vec<&EventId> = wanted.iter().map(|id| &**id).collect();
         let events = self.render_state(&ids).await?;
@@ -129,19 +132,28 @@ impl RoomPass<'_> {
         Ok(())
     }
 
-    /// Lazily loaded: the members that the timeline's events need.
+    /// Lazily loaded: the members that the timeline's events need, those sent before `from` only if they are asked for again.
     async fn members_of_timeline(
         &self,
         target: &StateView,
         rendered: &Rendered,
+        from: Option<Seq>,
         wanted: &mut BTreeSet<OwnedEventId>,
     ) -> Result<(), SyncError> {
         let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
         let mut senders: Vec<_> = rendered.shown_events().map(|event| &event.sender).collect();
         senders.sort();
         senders.dedup();
+        let mut members = Vec::with_capacity(senders.len());
         for sender in senders {
-            wanted.extend(rooms.state_id(self.key, generation, target, "m.room.member", sender.as_str()).await?);
+            members.extend(rooms.state_id(self.key, generation, target, "m.room.member", sender.as_str()).await?);
+        }
+        if filter::repeats_members(&self.request.filter.room.state) {
+            wanted.extend(members);
+        } else {
+            let place = (self.request.viewer.device().inbox().log, self.key.log);
+            let unsent = self.engine.sent_members.unsent(place, (from, self.head.seq), members.into_iter());
+            wanted.extend(unsent);
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use polity_core::{
     Life, Position, Seq, TenantId,
     sync_token::{EphemeralPosition, SyncToken},
 };
-use polity_store::rooms::memberships;
 use ruma_common::OwnedRoomId;
 use tokio::time::Instant;
 
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     live::{Dirty, Session, Watch},
-    read::{ReadError, StoredRow},
+    read::StoredRow,
 };
 
 /// A client may wait no longer.
@@ -51,7 +50,7 @@ impl Engine {
     }
 
     /// What the client knows.
-    async fn begin(&self, request: &SyncRequest) -> Result<Progress, SyncError> {
+    pub(crate) async fn begin(&self, request: &SyncRequest) -> Result<Progress, SyncError> {
         let viewer = &request.viewer;
         let inbox = viewer.device().inbox();
         let token = match &request.since {
@@ -86,7 +85,7 @@ impl Engine {
         request: &SyncRequest,
         progress: &Progress,
         session: &Arc<Session>,
-    ) -> Result<(Watch<StoredRow>, Memberships), SyncError> {
+    ) -> Result<(Watch<StoredRow>, Arc<Memberships>), SyncError> {
         let viewer = &request.viewer;
         let mut watch = self.interest.watch(Arc::clone(session));
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
@@ -97,10 +96,14 @@ impl Engine {
     }
 
     /// Subscribes to the rooms that the user is in; the memberships by which they were found.
-    async fn watch_rooms(&self, request: &SyncRequest, watch: &mut Watch<StoredRow>) -> Result<Memberships, SyncError> {
+    async fn watch_rooms(
+        &self,
+        request: &SyncRequest,
+        watch: &mut Watch<StoredRow>,
+    ) -> Result<Arc<Memberships>, SyncError> {
         let viewer = &request.viewer;
-        let rows = memberships(&*self.store, viewer.tenant, &viewer.user_id).await.map_err(ReadError::from)?;
-        for (room_id, row) in &rows {
+        let rows = self.memberships(viewer.tenant, &viewer.user_id).await?;
+        for (room_id, row) in rows.iter() {
             if row.membership == "join"
                 && let Some(key) = self.rooms.key(viewer.tenant, room_id).await?
             {

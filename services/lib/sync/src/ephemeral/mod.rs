@@ -99,24 +99,30 @@ impl Ephemeral {
         }
     }
 
-    /// Whether anything may have changed in a room since `position`.
+    /// Whether a position is one of this process.
+    #[must_use]
+    pub fn is_own(&self, position: EphemeralPosition) -> bool {
+        position.instance == self.instance
+    }
+
+    /// Whether anything is known to have changed in a room since `position`. Of another process's positions nothing is known: then
+    /// whatever this one has heard counts, and no more, so that a restart doesn't make everybody read the receipts of all rooms.
+    /// A receipt of just before it is told with the room's next event.
     #[must_use]
     pub fn moved(&self, room: (TenantId, LogId), position: EphemeralPosition) -> bool {
-        if position.instance != self.instance {
-            return true;
-        }
+        let after = if self.is_own(position) { position.counter } else { 0 };
         let state = self.state.lock();
-        state.counter != position.counter
+        state.counter != after
             && state.rooms.get(&room).is_some_and(|entry| {
                 let newest = entry.receipts.back().map_or(entry.receipts_from, |(at, _)| *at);
-                newest.max(entry.typing_at) > position.counter
+                newest.max(entry.typing_at) > after
             })
     }
 
     /// What changed in a room since `position`.
     #[must_use]
     pub fn since(&self, room: (TenantId, LogId), position: EphemeralPosition) -> Changes {
-        let foreign = position.instance != self.instance;
+        let foreign = !self.is_own(position);
         let after = if foreign { 0 } else { position.counter };
         let state = self.state.lock();
         let Some(entry) = state.rooms.get(&room) else {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use polity_bus::{Message, News, Receiver, Subject, SubjectKind};
 use polity_core::Clock;
-use polity_room_engine::live;
+use polity_room_engine::live::{self, Live};
 use polity_store::{Store, rooms};
 use ruma_common::OwnedUserId;
 
@@ -51,16 +51,7 @@ impl Hub {
     async fn take(&self, Message { subject, payload }: Message) {
         match subject.kind {
             SubjectKind::Room => match live::decode(&payload) {
-                Ok(rows) => {
-                    for row in rows {
-                        let seq = row.seq;
-                        self.rooms.moved(subject.tenant, subject.id, seq);
-                        match StoredRow::from_live(row) {
-                            Ok(row) => self.interest.row(subject, seq, Arc::new(row)),
-                            Err(error) => tracing::warn!(%error, "a live row can't be read"),
-                        }
-                    }
-                }
+                Ok(live) => self.rows(subject, live),
                 Err(error) => tracing::warn!(%error, "live rows can't be read"),
             },
             SubjectKind::RoomEphemeral => {
@@ -74,6 +65,20 @@ impl Hub {
             }
             SubjectKind::User | SubjectKind::Device => self.interest.wake(subject),
             SubjectKind::DeviceLists => self.devices_changed(subject, &payload).await,
+        }
+    }
+
+    fn rows(&self, subject: Subject, Live { rows, head }: Live) {
+        let Some(last) = rows.last().map(|row| row.seq) else { return };
+        if let Err(error) = self.rooms.moved_to(subject.tenant, subject.id, last, &head) {
+            tracing::warn!(%error, "a live head can't be read");
+        }
+        for row in rows {
+            let seq = row.seq;
+            match StoredRow::from_live(row) {
+                Ok(row) => self.interest.row(subject, seq, Arc::new(row)),
+                Err(error) => tracing::warn!(%error, "a live row can't be read"),
+            }
         }
     }
 

@@ -88,9 +88,17 @@ impl Rooms {
         Ok(self.names.find(tenant, room_id.as_str()).await?)
     }
 
-    /// The log has reached `seq` at least: a row of it was seen.
-    pub fn moved(&self, tenant: TenantId, log: LogId, seq: Seq) {
+    /// The log has reached `seq` at least, and its head there is this record: its writer says so.
+    ///
+    /// # Errors
+    /// If the record is damaged: it is read from the store, then.
+    pub fn moved_to(&self, tenant: TenantId, log: LogId, seq: Seq, head: &[u8]) -> Result<(), ReadError> {
         self.heads.moved(tenant, log, seq);
+        let name = (tenant, log);
+        if self.states.get(&name).is_none_or(|known| known.seq < seq) {
+            self.states.insert(name, Arc::new(RoomState { seq, room: RoomHead::decode(head)? }));
+        }
+        Ok(())
     }
 
     /// The id of a room by its log, if that was looked at lately.

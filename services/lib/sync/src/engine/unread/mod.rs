@@ -13,7 +13,7 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 use polity_core::{BUCKET_LEN, Bucket, Seq};
-use polity_store::{rooms::redactions_between, users::own_receipts};
+use polity_store::{rooms::redactions_between, users::OwnReceipt};
 
 use self::{
     counted::{ByThread, Counted, Read},
@@ -67,12 +67,9 @@ impl RoomPass<'_> {
         Ok(unread)
     }
 
-    async fn receipts(&self) -> Result<Vec<polity_store::users::OwnReceipt>, SyncError> {
-        let viewer = &self.request.viewer;
-        let receipts = own_receipts(&*self.engine.store, viewer.tenant, &viewer.user_id, &self.room_id);
-        let mut receipts = receipts.await.map_err(ReadError::from)?;
-        receipts.retain(|receipt| receipt.position.life == self.key.life);
-        Ok(receipts)
+    async fn receipts(&self) -> Result<Vec<OwnReceipt>, SyncError> {
+        let receipts = self.engine.receipts(&self.request.viewer, &self.room_id).await?;
+        Ok(receipts.iter().filter(|receipt| receipt.position.life == self.key.life).cloned().collect())
     }
 
     /// Where the user's stretch in the room began.
@@ -86,7 +83,7 @@ impl RoomPass<'_> {
     async fn added(
         &self,
         kept: Option<&Counted>,
-        receipts: &[polity_store::users::OwnReceipt],
+        receipts: &[OwnReceipt],
     ) -> Result<Option<(Read, ByThread)>, SyncError> {
         let Some(kept) = kept else { return Ok(None) };
         if kept.up_to > self.head.seq

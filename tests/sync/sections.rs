@@ -1,0 +1,210 @@
+//! Sections of answers: rooms left and forgotten, ignored users, filters, lazily loaded members, very many unread events.
+
+use serde_json::{Value, json};
+
+use crate::{
+    oracle,
+    world::{TENANT, World, world},
+};
+
+const ADMIN: &str = "@admin:t.test";
+const BOB: &str = "@bob:t.test";
+const CAROL: &str = "@carol:t.test";
+
+fn token(answer: &Value) -> String {
+    answer["next_batch"].as_str().unwrap().to_owned()
+}
+
+fn bodies(section: &Value) -> Vec<&str> {
+    let events = section["timeline"]["events"].as_array().unwrap().iter();
+    events.filter_map(|event| event["content"]["body"].as_str()).collect()
+}
+
+async fn say(world: &World, user: &str, room: &str, body: &str) {
+    let content = json!({"msgtype": "m.text", "body": body});
+    world.send(user, room, ("m.room.message", None), content, None).await;
+}
+
+async fn set(world: &World, user: &str, (scope, key): (&str, &str), value: Value) {
+    let user = user.try_into().unwrap();
+    let value = value.to_string().into_bytes();
+    world.engine.accounts.set_account_data(TENANT, user, (scope, key), value).await.unwrap();
+}
+
+/// A public room of these users.
+async fn room(world: &World, users: &[&str]) -> String {
+    let room = world.create(ADMIN, "public_chat").await;
+    for user in users {
+        world.member(user, &room, user, "join", None).await;
+    }
+    room
+}
+
+#[tokio::test]
+async fn rooms_left_are_told_to_who_asks_up_to_the_leave_and_forgotten_ones_are_not() {
+    let world = world().await;
+    let (left, forgotten, back) = (room(&world, &[BOB]).await, room(&world, &[BOB]).await, room(&world, &[BOB]).await);
+    for room in [&left, &forgotten, &back] {
+        say(&world, ADMIN, room, "before").await;
+        world.member(BOB, room, BOB, "leave", None).await;
+        say(&world, ADMIN, room, "after").await;
+    }
+    for room in [&forgotten, &back] {
+        let (user, room) = (BOB.try_into().unwrap(), room.as_str().try_into().unwrap());
+        let row = polity_store::rooms::membership(&*world.store, TENANT, user, room).await.unwrap().unwrap();
+        polity_store::rooms::forget(&*world.store, TENANT, user, room, row.position).await.unwrap();
+    }
+    // An invitation undoes the forgetting, also once it is declined.
+    world.member(ADMIN, &back, BOB, "invite", None).await;
+    world.member(BOB, &back, BOB, "leave", None).await;
+    let plain = world.sync(&world.request(BOB, None, json!({}), false)).await;
+    assert_eq!(plain.get("rooms"), None);
+    let filter = json!({"room": {"include_leave": true}});
+    let answer = world.sync(&world.request(BOB, None, filter.clone(), false)).await;
+    let told = answer["rooms"]["leave"].as_object().unwrap();
+    assert_eq!(told.len(), 2, "{answer}");
+    assert_eq!(bodies(&told[&left]), ["before"]);
+    assert!(told.contains_key(&back));
+    let next = world.sync(&world.request(BOB, Some(token(&answer)), filter, false)).await;
+    assert_eq!(next.get("rooms"), None, "once");
+}
+
+#[tokio::test]
+async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they_are_told_later() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    let since = token(&world.sync(&world.request(BOB, None, json!({}), false)).await);
+    set(&world, BOB, ("", "m.ignored_user_list"), json!({"ignored_users": {CAROL: {}}})).await;
+    say(&world, CAROL, &room, "unseen").await;
+    say(&world, ADMIN, &room, "seen").await;
+    world.member(CAROL, &room, CAROL, "join", Some("Caroline".into())).await;
+    let private = world.create(CAROL, "private_chat").await;
+    world.member(CAROL, &private, BOB, "invite", None).await;
+    let answer = world.sync(&world.request(BOB, Some(since), json!({}), false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["seen"]);
+    assert_eq!(section["unread_notifications"]["notification_count"], 1);
+    let events = section["timeline"]["events"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["content"]["displayname"] == "Caroline"), "{section}");
+    assert_eq!(answer["rooms"].get("invite"), None, "an ignored user's invitation");
+    set(&world, BOB, ("", "m.ignored_user_list"), json!({"ignored_users": {}})).await;
+    let answer = world.sync(&world.request(BOB, Some(token(&answer)), json!({}), false)).await;
+    assert!(answer["rooms"]["invite"].get(&private).is_some(), "{answer}");
+}
+
+#[tokio::test]
+async fn account_data_is_told_as_filters_say() {
+    let world = world().await;
+    world.register(BOB).await;
+    let (one, two) = (room(&world, &[BOB]).await, room(&world, &[BOB]).await);
+    let since = token(&world.sync(&world.request(BOB, None, json!({}), false)).await);
+    for key in ["a.one", "a.two", "b.one"] {
+        set(&world, BOB, ("", key), json!({"key": key})).await;
+        for room in [&one, &two] {
+            set(&world, BOB, (room, key), json!({"key": key})).await;
+        }
+    }
+    let filters = [
+        (json!({}), vec!["a.one", "a.two", "b.one"], vec![&one, &two]),
+        (json!({"account_data": {"types": ["a.*"], "not_types": ["*.two"]}}), vec!["a.one"], vec![&one, &two]),
+        (json!({"account_data": {"types": []}, "room": {"rooms": [one]}}), vec![], vec![&one]),
+        (json!({"room": {"account_data": {"not_rooms": [one]}}}), vec!["a.one", "a.two", "b.one"], vec![&two]),
+        (json!({"room": {"account_data": {"types": ["c"]}}}), vec!["a.one", "a.two", "b.one"], vec![]),
+    ];
+    for (filter, global, rooms) in filters {
+        let answer = world.sync(&world.request(BOB, Some(since.clone()), filter.clone(), false)).await;
+        let types = |section: &Value| -> Vec<String> {
+            let events = section["account_data"]["events"].as_array().into_iter().flatten();
+            events.map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(types(&answer), global, "{filter}");
+        let mut with_data: Vec<&String> = [&one, &two].into_iter().collect();
+        with_data.retain(|room| !types(&answer["rooms"]["join"][room.as_str()]).is_empty());
+        assert_eq!(with_data, rooms, "{filter}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_lazily_loaded_member_is_sent_once_and_again_to_who_lost_the_answer_or_asks() {
+    let world = world().await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    let filter = |again: bool| {
+        let state = json!({"lazy_load_members": true, "include_redundant_members": again});
+        json!({"room": {"timeline": {"limit": 2}, "state": state}})
+    };
+    for n in 0..4 {
+        say(&world, ADMIN, &room, &n.to_string()).await;
+    }
+    let mut since = token(&world.sync(&world.request(BOB, None, filter(false), false)).await);
+    let members = |answer: &Value| -> Vec<String> {
+        let events = answer["rooms"]["join"][&room]["state"]["events"].as_array().into_iter().flatten();
+        let members = events.filter(|event| event["type"] == "m.room.member");
+        let mut members: Vec<_> = members.map(|event| event["state_key"].as_str().unwrap().to_owned()).collect();
+        members.sort();
+        members
+    };
+    say(&world, CAROL, &room, "first").await;
+    for _ in 0..2 {
+        // The first answer got lost.
+        let answer = world.sync(&world.request(BOB, Some(since.clone()), filter(false), false)).await;
+        assert_eq!(members(&answer), [CAROL]);
+    }
+    since = token(&world.sync(&world.request(BOB, Some(since), filter(false), false)).await);
+    say(&world, CAROL, &room, "second").await;
+    say(&world, ADMIN, &room, "other").await;
+    let repeated = world.sync(&world.request(BOB, Some(since.clone()), filter(true), false)).await;
+    assert_eq!(members(&repeated), [ADMIN, CAROL]);
+    let answer = world.sync(&world.request(BOB, Some(since), filter(false), false)).await;
+    assert_eq!(members(&answer), [""; 0], "{answer}");
+    // In a gap she took another name: that is another event.
+    world.member(CAROL, &room, CAROL, "join", Some("Caroline".into())).await;
+    for n in 0..3 {
+        say(&world, CAROL, &room, &n.to_string()).await;
+    }
+    let answer = world.sync(&world.request(BOB, Some(token(&answer)), filter(false), false)).await;
+    assert_eq!(members(&answer), [CAROL]);
+}
+
+#[tokio::test]
+async fn thousands_of_unread_events_are_counted_one_by_one_and_by_whole_buckets_alike() {
+    let world = world().await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    for n in 0..2300 {
+        let mentions = json!({"user_ids": if n % 100 == 0 { vec![BOB] } else { vec![] }, "room": n % 250 == 0});
+        let mut content = json!({"msgtype": "m.text", "body": n.to_string(), "m.mentions": mentions});
+        if n % 7 == 0 {
+            content["msgtype"] = json!("m.notice");
+        }
+        let user = if n % 3 == 0 { CAROL } else { ADMIN };
+        world.send(user, &room, ("m.room.message", None), content, None).await;
+    }
+    let filter = json!({"room": {"timeline": {"limit": 1, "unread_thread_notifications": true}}});
+    let mut receipts = Vec::new();
+    // Nothing read, some redacted, read up to somewhere in the first bucket, and in the second.
+    for step in 0..4 {
+        let rows = world.rows(&room).await;
+        match step {
+            0 => {}
+            1 => {
+                for row in rows.iter().skip(40).step_by(333) {
+                    let redacts = Some(row.event_id.clone());
+                    world.send(ADMIN, &room, ("", None), json!({}), redacts).await;
+                }
+            }
+            _ => {
+                let at = if step == 2 { 500 } else { 1500 };
+                world.read(BOB, &room, (at + 1, &rows[at].event_id), (false, "")).await;
+                receipts.push((at + 1, String::new()));
+            }
+        }
+        let rows = world.rows(&room).await;
+        for user in [BOB, CAROL] {
+            let receipts = if user == BOB { &receipts[..] } else { &[] };
+            let answer = world.sync(&world.request(user, None, filter.clone(), false)).await;
+            let told = oracle::told(&answer["rooms"]["join"][&room]);
+            assert_eq!(told, oracle::unread(&rows, user, ADMIN, receipts), "{user} at step {step}");
+            assert!(told[""].0 > 500, "enough to count: {told:?}");
+        }
+    }
+}
