@@ -110,9 +110,112 @@ async fn a_room_refuses_what_it_cannot_take() {
         ("POST", read("m.read", &reply), json!({"thread_id": "main"}), 400, "M_INVALID_PARAM"),
         ("POST", read("m.read", &reply), json!({"thread_id": root}), 200, ""),
         ("POST", read("m.read", &other), json!({"thread_id": "main"}), 200, ""),
+        ("POST", read("m.fully_read", &other), json!({}), 200, ""),
+        ("POST", read("m.fully_read", "$nothing"), json!({}), 404, "M_NOT_FOUND"),
+        ("POST", in_room("read_markers"), json!({"m.fully_read": "$nothing"}), 404, "M_NOT_FOUND"),
         ("POST", in_room("forget"), json!({}), 400, "M_UNKNOWN"),
     ];
     check(&alice, cases).await;
+}
+
+#[tokio::test]
+async fn a_room_of_others_and_one_that_is_not_answer_alike() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, eve) = (account(&sandbox, "alice").await, account(&sandbox, "eve").await);
+    let room = alice.create_room(json!({"preset": "private_chat"})).await.expect("a room");
+    let sent = alice.send(&room, "1", "closed").await.expect("sent");
+    for room in [&*room, "!nowhere:polity.test"] {
+        let at = |rest: &str| format!("/rooms/{}/{rest}", escape(room));
+        let target = json!({"user_id": alice.user_id});
+        let cases = vec![
+            ("PUT", at("send/m.x/1"), json!({}), 403, "M_FORBIDDEN"),
+            ("PUT", at("state/m.x/"), json!({}), 403, "M_FORBIDDEN"),
+            ("PUT", at(&format!("redact/{}/1", escape(&sent))), json!({}), 403, "M_FORBIDDEN"),
+            ("PUT", at(&format!("typing/{}", escape(&eve.user_id))), json!({"typing": true}), 403, "M_FORBIDDEN"),
+            ("POST", at("invite"), target.clone(), 403, "M_FORBIDDEN"),
+            ("POST", at("kick"), target.clone(), 403, "M_FORBIDDEN"),
+            ("POST", at("ban"), target.clone(), 403, "M_FORBIDDEN"),
+            ("POST", at("unban"), target, 403, "M_FORBIDDEN"),
+            ("POST", at("leave"), json!({}), 403, "M_FORBIDDEN"),
+            ("POST", at(&format!("receipt/m.read/{}", escape(&sent))), json!({}), 403, "M_FORBIDDEN"),
+            ("GET", at("messages?dir=b"), Value::Null, 403, "M_FORBIDDEN"),
+            ("GET", at(&format!("event/{}", escape(&sent))), Value::Null, 404, "M_NOT_FOUND"),
+            ("GET", at(&format!("context/{}", escape(&sent))), Value::Null, 404, "M_NOT_FOUND"),
+        ];
+        check(&eve, cases).await;
+    }
+}
+
+#[tokio::test]
+async fn a_profile_has_what_is_set() {
+    let sandbox = Sandbox::start(&[]).await;
+    let mut alice = account(&sandbox, "alice").await;
+    let of = |user: &str, rest: &str| format!("/profile/{}{rest}", escape(user));
+    let own = alice.user_id.clone();
+    let cases = vec![
+        ("GET", of(&own, "/displayname"), Value::Null, 200, ""),
+        ("GET", of(&own, "/avatar_url"), Value::Null, 404, "M_NOT_FOUND"),
+        ("PUT", of(&own, "/displayname"), json!({"displayname": ""}), 200, ""),
+        ("GET", of(&own, "/displayname"), Value::Null, 404, "M_NOT_FOUND"),
+        ("GET", of(&own, ""), Value::Null, 200, ""),
+        ("GET", of("@nobody:polity.test", ""), Value::Null, 404, "M_NOT_FOUND"),
+        ("POST", "/keys/device_signing/upload".to_owned(), json!({}), 400, "M_MISSING_PARAM"),
+        ("POST", "/publicRooms?server=elsewhere.test".to_owned(), json!({}), 404, "M_NOT_FOUND"),
+    ];
+    check(&alice, cases).await;
+    // A token in the query is encoded like all else there.
+    let token = alice.token.take().expect("a token");
+    let encoded: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let path = format!("/account/whoami?access_token={encoded}");
+    assert_eq!(alice.call(Method::GET, &path, None).await.expect("an answer")["user_id"], *own);
+}
+
+#[tokio::test]
+async fn json_that_is_none_is_refused_and_a_name_said_twice_counts_once() {
+    let sandbox = Sandbox::start(&[]).await;
+    let alice = account(&sandbox, "alice").await;
+    let room = alice.create_room(json!({"preset": "private_chat"})).await.expect("a room");
+    let send = format!("/rooms/{}/send/m.x/", escape(&room));
+    let state = format!("/rooms/{}/state/m.x/", escape(&room));
+    let data = format!("/user/{}/account_data/org.test", escape(&alice.user_id));
+    let bodies: [(&str, &str); 9] = [
+        (r#"{"a":1e400}"#, "M_NOT_JSON"),
+        (r#"{"a":9007199254740992}"#, "M_BAD_JSON"),
+        (r#"{"a":-9007199254740992}"#, "M_BAD_JSON"),
+        (r#"{"a":0.5}"#, "M_BAD_JSON"),
+        (r#"{"a":"\ud800"}"#, "M_NOT_JSON"),
+        (r#"{"a":"\udc00\ud800"}"#, "M_NOT_JSON"),
+        (r#"{"\ud800":1}"#, "M_NOT_JSON"),
+        ("{\"a\":1,}", "M_NOT_JSON"),
+        ("[1]", "M_BAD_JSON"),
+    ];
+    for (at, (body, errcode)) in bodies.into_iter().enumerate() {
+        for path in [format!("{send}{at}"), state.clone(), data.clone()] {
+            if path == data && errcode == "M_BAD_JSON" && body != "[1]" {
+                // Account data is no event: its numbers may be any.
+                continue;
+            }
+            let (status, answer) = alice.raw(Method::PUT, &path, Some(Bytes::from(body))).await.expect("an answer");
+            let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+            let told = (status, answer["errcode"].as_str());
+            assert_eq!(told, (StatusCode::BAD_REQUEST, Some(errcode)), "{path} {body}: {answer}");
+        }
+    }
+    let initial = |content: &str| format!(r#"{{"initial_state":[{{"type":"m.x","content":{content}}}]}}"#);
+    for (content, errcode) in
+        [(r#"{"a":1e400}"#, "M_NOT_JSON"), (r#"{"a":"\ud800"}"#, "M_NOT_JSON"), ("[]", "M_BAD_JSON")]
+    {
+        let body = Some(Bytes::from(initial(content)));
+        let (status, answer) = alice.raw(Method::POST, "/createRoom", body).await.expect("an answer");
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        assert_eq!((status, &answer["errcode"]), (StatusCode::BAD_REQUEST, &json!(errcode)), "{content}");
+    }
+    // The last one counts, and the first one is nowhere any more.
+    let twice = Bytes::from_static(br#"{"a":"first","a":"last"}"#);
+    let (status, _) = alice.raw(Method::PUT, &state, Some(twice)).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+    let (_, shown) = alice.raw(Method::GET, &state, None).await.expect("an answer");
+    assert_eq!(shown, r#"{"a":"last"}"#);
 }
 
 #[tokio::test]

@@ -115,3 +115,50 @@ async fn who_left_reads_up_to_the_leave_until_it_is_forgotten() {
     act(&bob, &room, "forget", json!({})).await;
     refused(get(&bob, &room, "messages?dir=b").await, StatusCode::FORBIDDEN, "M_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn redacted_state_is_shown_to_nobody() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);
+    let room = alice.create_room(json!({"preset": "public_chat", "visibility": "public"})).await.expect("a room");
+    let in_room = |rest: &str| format!("/rooms/{}/{rest}", escape(&room));
+    let put = async |event_type: &str, key: &str, content: Value| {
+        let path = in_room(&format!("state/{event_type}/{}", escape(key)));
+        let sent = alice.call(Method::PUT, &path, Some(content)).await.expect("set");
+        sent["event_id"].as_str().expect("an event id").to_owned()
+    };
+    let member = json!({"membership": "join", "displayname": "secret"});
+    let secret = [
+        put("m.room.name", "", json!({"name": "secret"})).await,
+        put("m.room.topic", "", json!({"topic": "secret"})).await,
+        put("m.room.avatar", "", json!({"url": "mxc://secret/1"})).await,
+        put("m.room.member", &alice.user_id, member).await,
+    ];
+    act(&alice, &room, "invite", json!({"user_id": bob.user_id})).await;
+    for event in &secret {
+        let path = in_room(&format!("redact/{}/{}", escape(event), escape(event)));
+        alice.call(Method::PUT, &path, Some(json!({}))).await.expect("redacted");
+    }
+    // Far enough that none of them is in a timeline, but as what another one replaced.
+    put("m.room.topic", "", json!({"topic": "open"})).await;
+    let told = async |client: &Client, path: &str| {
+        let answer = client.call(Method::GET, path, None).await.unwrap_or_else(|failure| panic!("{path}: {failure}"));
+        assert!(!answer.to_string().contains("secret"), "{path}: {answer}");
+        answer
+    };
+    let invited = told(&bob, "/sync").await;
+    assert!(invited["rooms"]["invite"][&room].is_object(), "{invited}");
+    act(&bob, &room, "join", json!({})).await;
+    for client in [&alice, &bob] {
+        let filter = escape(&json!({"room": {"timeline": {"limit": 3}}}).to_string());
+        let synced = told(client, &format!("/sync?filter={filter}")).await;
+        assert!(synced["rooms"]["join"][&room]["state"]["events"].as_array().is_some_and(|state| state.len() > 5));
+        for rest in ["state", "members", "joined_members", "messages?dir=b&limit=100", "state/m.room.name/"] {
+            told(client, &in_room(rest)).await;
+        }
+        told(client, &in_room(&format!("context/{}", escape(&secret[1])))).await;
+        told(client, "/publicRooms").await;
+    }
+    let list = alice.call(Method::GET, "/publicRooms", None).await.expect("a list");
+    assert_eq!((&list["chunk"][0]["topic"], list["chunk"][0].get("name")), (&json!("open"), None));
+}

@@ -4,7 +4,7 @@
 
 use http::{header, request::Parts};
 
-use crate::{Api, ApiError, Tenant};
+use crate::{Api, ApiError, Tenant, call::decode};
 
 /// A user with a device.
 pub(crate) type Requester = polity_accounts::Session;
@@ -15,7 +15,7 @@ fn token(parts: &Parts) -> Option<String> {
         return header.strip_prefix("Bearer ").map(|token| token.trim().to_owned());
     }
     let query = parts.uri.query()?;
-    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(str::to_owned)
+    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(decode)
 }
 
 /// The requester of a request that needs a token.

@@ -115,7 +115,7 @@ impl From<Value> for Answer {
 }
 
 /// Undoes percent-encoding; what isn't UTF-8 then stays as it was.
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let plus = text.replace('+', " ");
     let (bytes, mut out, mut at) = (plus.as_bytes(), Vec::with_capacity(plus.len()), 0);
     while at < bytes.len() {

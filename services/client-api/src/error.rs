@@ -92,6 +92,11 @@ impl ApiError {
         self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
+    /// Whether the requester may not do or see that.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
+    }
+
     /// Its `errcode`.
     pub(crate) fn errcode(&self) -> &'static str {
         self.errcode

@@ -53,12 +53,10 @@ impl Context {
 impl Api {
     /// A user's profile for member events; empty for users that aren't here.
     pub(crate) async fn profile_of(&self, by: &Requester, user_id: &UserId) -> Result<Profile, ApiError> {
-        if !self.accounts.exists(by.tenant, user_id).await? {
-            return Ok(Profile::default());
-        }
-        Ok(Profile {
-            displayname: self.accounts.profile(by.tenant, user_id, "displayname").await?,
-            avatar_url: self.accounts.profile(by.tenant, user_id, "avatar_url").await?,
-        })
+        let mut profile = match self.accounts.profile(by.tenant, user_id).await {
+            Err(polity_accounts::Error::NoAccount) => return Ok(Profile::default()),
+            profile => profile?,
+        };
+        Ok(Profile { displayname: profile.remove("displayname"), avatar_url: profile.remove("avatar_url") })
     }
 }

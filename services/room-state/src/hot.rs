@@ -7,6 +7,7 @@ use polity_log::{LogError, read};
 use polity_room_engine::{
     pdu::Pdu,
     record::{RoomHead, RoomRow, Roots, StateDelta},
+    redact,
     state::{self, Part, Put},
 };
 use polity_store::rooms::{self, EventPlace};
@@ -94,7 +95,9 @@ impl Hot {
                 Some(id) => {
                     let place = rooms::place_of_event(&*deps.store, key.tenant, &id).await?;
                     let missing = || LogError::Corrupt(format!("the state's event {id} is not to be found"));
-                    let (row, pdu) = self.load_event(deps, &id, place.ok_or_else(missing)?).await?;
+                    let place = place.ok_or_else(missing)?;
+                    let (row, pdu) = self.load_event(deps, &id, place).await?;
+                    let pdu = if self.is_redacted(deps, place).await? { self.redacted(&pdu)? } else { pdu };
                     Some(StateEvent { pdu, since: row.meta.membership.map_or(Seq::ZERO, |change| change.since) })
                 }
                 None => None,
@@ -112,8 +115,7 @@ impl Hot {
             let target = match here {
                 Some(place) => {
                     let (row, pdu) = self.load_event(deps, id, place).await?;
-                    let redactions = rooms::redactions_between(&*deps.store, key, place.seq, place.seq).await?;
-                    let (notifies, redacted) = (row.meta.notifies, !redactions.is_empty());
+                    let (notifies, redacted) = (row.meta.notifies, self.is_redacted(deps, place).await?);
                     Some(Target { pdu, seq: place.seq, notifies, redacted })
                 }
                 None => None,
@@ -121,6 +123,34 @@ impl Hot {
             self.targets.insert(id.to_owned(), target);
         }
         Ok(())
+    }
+
+    /// The state's key under which the target of a redaction stands or stood.
+    pub(crate) fn key_of_target(&self, id: &EventId) -> Option<(String, String)> {
+        let target = self.targets.get(id)?.as_ref()?;
+        Some((target.pdu.event_type().to_string(), target.pdu.state_key()?.to_owned()))
+    }
+
+    /// Takes from the current state what a redaction of `target` takes, if it stands there; what is left then.
+    pub(crate) fn redact_state(&mut self, target: &EventId) -> Result<Option<Pdu>, LogError> {
+        let Some(name) = self.key_of_target(target) else { return Ok(None) };
+        let current = self.known.get(&name).and_then(Option::as_ref).filter(|event| *event.pdu.event_id() == *target);
+        let Some(StateEvent { pdu, since }) = current else { return Ok(None) };
+        let (pdu, since) = (self.redacted(pdu)?, *since);
+        self.known.insert(name, Some(StateEvent { pdu: pdu.clone(), since }));
+        Ok(Some(pdu))
+    }
+
+    fn redacted(&self, pdu: &Pdu) -> Result<Pdu, LogError> {
+        redact::redact(pdu, &self.rules).map_err(|error| LogError::Corrupt(error.to_string()))
+    }
+
+    async fn is_redacted(&self, deps: &Deps, place: EventPlace) -> Result<bool, LogError> {
+        if self.head.redactions == 0 {
+            return Ok(false);
+        }
+        let redactions = rooms::redactions_between(&*deps.store, place.key, place.seq, place.seq).await?;
+        Ok(!redactions.is_empty())
     }
 
     async fn load_event(&self, deps: &Deps, id: &EventId, place: EventPlace) -> Result<(RoomRow, Pdu), LogError> {

@@ -55,7 +55,7 @@ impl Room {
             (Command::Create(_), Some(_)) => {
                 Err(RoomError::new(ErrorKind::Conflict, Reason::RoomInUse, "the room exists"))
             }
-            (Command::Change(_), None) => Err(RoomError::not_found("there is no such room")),
+            (Command::Change(change), None) => Err(change.without_room()),
             (Command::Change(change), Some(hot)) => {
                 let mut stage = Stage { hot, identity: tenant.identity(), now_ms };
                 Ok(match change.decide(&mut stage, next)? {
@@ -98,6 +98,9 @@ impl Machine for Room {
             }
             if let Some(target) = change.redacts() {
                 hot.know_target(&self.deps, key, target).await?;
+                if let Some((event_type, state_key)) = hot.key_of_target(target) {
+                    hot.know(&self.deps, key, &event_type, &state_key).await?;
+                }
             }
         }
         Ok(())

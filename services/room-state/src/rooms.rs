@@ -82,7 +82,7 @@ impl Service {
 
     /// Gives a room a command that needs nothing from elsewhere.
     pub(crate) async fn run(&self, tenant: TenantId, room_id: &str, command: Command) -> Result<Placed, RoomError> {
-        let key = self.key(tenant, room_id).await?;
+        let key = self.deps.names.find(tenant, room_id).await?.ok_or_else(|| command.without_room())?;
         match self.submit(key, command).await? {
             Answer::Done(done) => Ok(Placed { key, done }),
             Answer::Ask(_) => Err(RoomError::internal("a command asks for what it was never to be told")),

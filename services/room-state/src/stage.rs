@@ -111,7 +111,7 @@ impl Stage<'_> {
         let rings = self.rings(event);
         meta.notifies = meta.redacts.is_none() && (rings || notifies(event));
         if let Some((target, Some(_))) = &meta.redacts {
-            self.note_redaction(target);
+            self.note_redaction(target)?;
         }
         let head = &mut self.hot.head;
         head.counts.notifying += u64::from(meta.notifies);
@@ -157,14 +157,19 @@ impl Stage<'_> {
         closes || calls()
     }
 
-    /// Counts an effective redaction. Only the first one of an event takes it out of the counts.
-    fn note_redaction(&mut self, target: &EventId) {
+    /// Counts an effective redaction. Only the first one of an event takes it out of the counts, and what it takes away out of the
+    /// state and the summary.
+    fn note_redaction(&mut self, id: &EventId) -> Result<(), RoomError> {
         self.hot.head.redactions += 1;
-        let target = self.hot.targets.get_mut(target).and_then(Option::as_mut).filter(|target| !target.redacted);
-        if let Some(target) = target {
-            target.redacted = true;
-            self.hot.head.counts.redacted += u64::from(target.notifies);
+        let target = self.hot.targets.get_mut(id).and_then(Option::as_mut).filter(|target| !target.redacted);
+        let Some(target) = target else { return Ok(()) };
+        target.redacted = true;
+        self.hot.head.counts.redacted += u64::from(target.notifies);
+        if let Some(left) = self.hot.redact_state(id)? {
+            let membership = left.membership().map(|membership| membership.to_string());
+            summary::update(&mut self.hot.head.summary, &left, membership.as_deref());
         }
+        Ok(())
     }
 
     /// The target of a redaction, with its row if the redaction takes effect.

@@ -242,7 +242,7 @@ async fn fifty_senders_get_one_order_and_nothing_crosses_tenants() {
     let counted = world.rows(&room).await.last().unwrap().meta.counts.notifying;
     assert_eq!(counted, 50);
     let stranger = world.send("@alice:t8.test", &room, "x").await.unwrap_err();
-    assert_eq!(stranger.reason, Reason::NotFound, "another tenant has no such room");
+    assert_eq!(stranger.reason, Reason::Forbidden, "another tenant has no such room");
 }
 
 #[tokio::test]

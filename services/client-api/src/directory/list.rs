@@ -4,6 +4,7 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_core::TenantId;
 use polity_store::rooms;
 use polity_sync::read::RoomState;
@@ -15,6 +16,9 @@ use crate::{Api, ApiError};
 const TENANTS: usize = 64;
 /// How old a list may be.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// Heads of one list that are read at once.
+const AT_ONCE: usize = 32;
 
 /// A tenant's listed rooms, the largest first.
 pub(crate) type List = Arc<Vec<Arc<RoomState>>>;
@@ -48,10 +52,11 @@ impl Api {
     }
 
     async fn read_list(&self, tenant: TenantId) -> Result<List, ApiError> {
-        let mut list = Vec::new();
-        for room_id in rooms::listed_rooms(&*self.store, tenant).await? {
-            let Some(key) = self.engine.rooms.key(tenant, &room_id).await? else { continue };
-            let head = self.engine.rooms.head(key).await?;
+        let rooms = rooms::listed_rooms(&*self.store, tenant).await?;
+        let heads: Vec<_> = rooms.iter().map(|room_id| self.head_of(tenant, room_id)).collect();
+        let mut list = Vec::with_capacity(rooms.len());
+        let mut heads = stream::iter(heads).buffer_unordered(AT_ONCE);
+        while let Some(head) = heads.try_next().await? {
             list.extend(head.filter(|head| head.room.listed && head.room.summary.joined > 0));
         }
         list.sort_by(|a, b| place(a).cmp(&place(b)));

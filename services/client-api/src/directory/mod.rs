@@ -7,8 +7,11 @@ mod list;
 mod public;
 mod visibility;
 
+use std::sync::Arc;
+
 use polity_core::TenantId;
 use polity_store::rooms::{self, AliasUse};
+use polity_sync::read::RoomState;
 use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedRoomOrAliasId, RoomAliasId, RoomId};
 
 pub(crate) use list::Directory;
@@ -46,8 +49,15 @@ pub(crate) async fn room_of(context: &Context, name: OwnedRoomOrAliasId) -> Resu
 
 /// Whether a room has begun.
 pub(crate) async fn exists(api: &Api, tenant: TenantId, room_id: &RoomId) -> Result<bool, ApiError> {
-    let Some(key) = api.engine.rooms.key(tenant, room_id).await? else { return Ok(false) };
-    Ok(api.engine.rooms.head(key).await?.is_some())
+    Ok(api.head_of(tenant, room_id).await?.is_some())
+}
+
+impl Api {
+    /// A room at its head, if it has begun.
+    pub(crate) async fn head_of(&self, tenant: TenantId, room_id: &RoomId) -> Result<Option<Arc<RoomState>>, ApiError> {
+        let Some(key) = self.engine.rooms.key(tenant, room_id).await? else { return Ok(None) };
+        Ok(self.engine.rooms.head(key).await?)
+    }
 }
 
 pub(crate) fn parse(alias: &str) -> Result<OwnedRoomAliasId, ApiError> {

@@ -24,10 +24,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 async fn get(call: Call) -> Result<Answer, ApiError> {
-    let (rooms, tenant) = (&call.context.api.engine.rooms, call.context.tenant.id);
-    let unknown = || ApiError::not_found("there is no such room");
-    let key = rooms.key(tenant, &call.room_id(0)?).await?.ok_or_else(unknown)?;
-    let head = rooms.head(key).await?.ok_or_else(unknown)?;
+    let head = call.context.api.head_of(call.context.tenant.id, &call.room_id(0)?).await?;
+    let head = head.ok_or_else(|| ApiError::not_found("there is no such room"))?;
     Ok(json!({"visibility": if head.room.listed { "public" } else { "private" }}).into())
 }
 

@@ -44,6 +44,9 @@ async fn upload_keys(call: Call) -> Result<Answer, ApiError> {
         [("master", body.master_key), ("self_signing", body.self_signing_key), ("user_signing", body.user_signing_key)];
     let keys: Vec<_> =
         named.into_iter().filter_map(|(usage, key)| Some(CrossSigningKey { usage, key: key? })).collect();
+    if keys.is_empty() {
+        return Err(ApiError::missing_param("there is no key"));
+    }
     match accounts.set_cross_signing(requester.tenant, &requester.user_id, &keys, false).await {
         Ok(()) => return Ok(json!({}).into()),
         Err(Error::Unproven) => {}

@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#typing-notifications>, <https://spec.matrix.org/v1.19/client-server-api/#receipts>
 
+use std::sync::Arc;
+
 use axum::routing::MethodFilter;
 use polity_bus::{Subject, SubjectKind};
 use polity_core::Position;
@@ -10,7 +12,7 @@ use polity_sync::{
     ephemeral::{EphemeralEvent, Receipt},
     read::StoredRow,
 };
-use ruma_common::OwnedEventId;
+use ruma_common::{EventId, OwnedEventId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -85,9 +87,7 @@ async fn receipt(call: Call) -> Result<Answer, ApiError> {
 }
 
 async fn read(reader: &Reader, kind: &str, thread: Option<String>, event_id: OwnedEventId) -> Result<(), ApiError> {
-    let found = reader.api.engine.rooms.event_in(reader.key.tenant, &event_id).await?;
-    let found = found.filter(|(log, _)| *log == reader.key.log);
-    let (_, row) = found.ok_or_else(|| ApiError::not_found("there is no such event in this room"))?;
+    let row = event_of(reader, &event_id).await?;
     if let Some(thread) = &thread
         && !is_in_thread(reader, &row, thread).await?
     {
@@ -112,6 +112,13 @@ async fn read(reader: &Reader, kind: &str, thread: Option<String>, event_id: Own
     let receipt = Receipt { user_id: viewer.user_id.clone(), event_id, thread, private, at_ms };
     announce(reader, EphemeralEvent::Receipt(receipt));
     Ok(())
+}
+
+/// An event of this room.
+async fn event_of(reader: &Reader, event_id: &EventId) -> Result<Arc<StoredRow>, ApiError> {
+    let found = reader.api.engine.rooms.event_in(reader.key.tenant, event_id).await?;
+    let found = found.filter(|(log, _)| *log == reader.key.log);
+    Ok(found.ok_or_else(|| ApiError::not_found("there is no such event in this room"))?.1)
 }
 
 /// Whether an event is in a thread (`main`, or its root), itself or by what it relates to.
@@ -146,7 +153,8 @@ fn related(content: &str) -> Option<OwnedEventId> {
     serde_json::from_str::<Content>(content).ok().map(|content| content.relates_to.event_id)
 }
 
-async fn fully_read(reader: &Reader, event_id: &ruma_common::EventId) -> Result<(), ApiError> {
+async fn fully_read(reader: &Reader, event_id: &EventId) -> Result<(), ApiError> {
+    event_of(reader, event_id).await?;
     let content = json!({"event_id": event_id}).to_string().into_bytes();
     let (viewer, scope) = (&reader.viewer, reader.head.room.room_id.as_str());
     let name = (scope, "m.fully_read");

@@ -15,7 +15,10 @@ use polity_sync::{
 use ruma_client_api::filter::RoomEventFilter;
 use serde_json::json;
 
-use super::{Reader, state::array};
+use super::{
+    Reader,
+    state::{Array, array},
+};
 use crate::{
     ApiError,
     call::{Answer, Call},
@@ -185,12 +188,12 @@ async fn find(call: &Call, reader: &Reader) -> Result<(Arc<StoredRow>, Bytes), A
 }
 
 async fn event(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
+    let reader = Reader::of_event(&call.context, &call.room_id(0)?).await?;
     Ok(Answer::Bytes(find(&call, &reader).await?.1))
 }
 
 async fn context(call: Call) -> Result<Answer, ApiError> {
-    let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
+    let reader = Reader::of_event(&call.context, &call.room_id(0)?).await?;
     let (row, event) = find(&call, &reader).await?;
     // The event itself counts; what is left is shared between before and after.
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).min(PAGE);
@@ -214,7 +217,7 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
         b",\"events_after\":",
         &shown_after,
         b",\"state\":",
-        &array(state),
+        &state,
         b"}",
     ];
     Ok(Answer::Bytes(body.concat().into()))
@@ -226,15 +229,17 @@ async fn context_state(
     filter: &RoomEventFilter,
     newest: Seq,
     rows: impl Iterator<Item = &Arc<StoredRow>>,
-) -> Result<Vec<Bytes>, ApiError> {
+) -> Result<Vec<u8>, ApiError> {
     let state = reader.api.engine.state_after(reader.key, newest).await?;
-    let mut events = reader.rows_of(&state, Part::Entries).await?;
+    let (mut out, wanted) = (Array::default(), |row: &StoredRow| shown(filter, row));
+    reader.write_state(&mut out, (&state, Part::Entries), wanted).await?;
     if !filter.lazy_load_options.is_disabled() {
         let senders: BTreeSet<_> = rows.filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
-        events.extend(reader.members_among(&state, senders).await?);
+        let mut members = reader.members_among(&state, senders).await?;
+        members.retain(|row| wanted(row));
+        out.extend(reader.render_state(&members).await?);
     } else {
-        events.extend(reader.rows_of(&state, Part::Members).await?);
+        reader.write_state(&mut out, (&state, Part::Members), wanted).await?;
     }
-    events.retain(|row| shown(filter, row));
-    reader.render_state(&events).await
+    Ok(out.finish())
 }

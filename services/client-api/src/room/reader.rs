@@ -12,12 +12,16 @@ use polity_sync::{
     page_token::PageToken,
     read::{Part, RoomState, StateView, StoredRow},
 };
-use ruma_common::{RoomId, UserId};
+use ruma_common::{OwnedEventId, RoomId, UserId};
 
+use super::state::Array;
 use crate::{Api, ApiError, endpoint::Context};
 
 /// Changes of one's own membership that are looked back over for the last time that one was joined.
 const CHANGES: usize = 100;
+
+/// State events that are held at once: of the others only their ids, and what is written of them.
+pub(crate) const BATCH: usize = 1000;
 
 /// See the module.
 pub(crate) struct Reader {
@@ -72,6 +76,18 @@ impl Reader {
             }
             _ => Err(not_in_this_room()),
         }
+    }
+
+    /// As [`Self::visitor`], for one event: who may not see the room may not see the event, and isn't told which of the two it is.
+    pub(crate) async fn of_event(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        let unseen = |error: ApiError| {
+            if error.is_forbidden() {
+                ApiError::not_found("there is no such event, or you may not see it")
+            } else {
+                error
+            }
+        };
+        Self::visitor(context, room_id).await.map_err(unseen)
     }
 
     /// The row by which the user left: the last one that ended a stretch of being joined. Refused when that is forgotten, and to who
@@ -154,15 +170,32 @@ impl Reader {
         Ok(self.api.engine.render_state_rows(&self.viewer, self.key, &self.head, rows).await?)
     }
 
-    /// The events of a part of a state.
-    pub(crate) async fn rows_of(&self, state: &StateView, part: Part) -> Result<Vec<Arc<StoredRow>>, ApiError> {
+    /// The events of a part of a state, by their ids: see [`BATCH`].
+    pub(crate) async fn ids_of(&self, state: &StateView, part: Part) -> Result<Vec<OwnedEventId>, ApiError> {
         let rooms = &self.api.engine.rooms;
-        let ids = rooms.entries(self.key, self.head.room.generation, state, part).await?;
-        let mut rows = Vec::with_capacity(ids.len());
-        for (_, id) in ids {
-            rows.extend(rooms.event(self.key.tenant, &id).await?);
+        let entries = rooms.entries(self.key, self.head.room.generation, state, part).await?;
+        Ok(entries.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Some events of a state, as they may be read.
+    pub(crate) async fn rows(&self, ids: &[OwnedEventId]) -> Result<Vec<Arc<StoredRow>>, ApiError> {
+        let rows = self.api.engine.rooms.events_of_state(self.key, ids).await?;
+        Ok(self.api.engine.as_redacted(self.key, &self.head, rows).await?)
+    }
+
+    /// Writes those events of a part of a state that `wanted` lets pass.
+    pub(crate) async fn write_state(
+        &self,
+        out: &mut Array,
+        (state, part): (&StateView, Part),
+        wanted: impl Fn(&StoredRow) -> bool,
+    ) -> Result<(), ApiError> {
+        for ids in self.ids_of(state, part).await?.chunks(BATCH) {
+            let mut rows = self.api.engine.rooms.events_of_state(self.key, ids).await?;
+            rows.retain(|row| wanted(row));
+            out.extend(self.render_state(&rows).await?);
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// The member events of some users in a state.

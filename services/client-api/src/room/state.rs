@@ -24,24 +24,40 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 /// A JSON array of events that are written already.
-pub(super) fn array(events: impl IntoIterator<Item = bytes::Bytes>) -> Vec<u8> {
-    let mut out = vec![b'['];
-    for event in events {
-        if out.len() > 1 {
-            out.push(b',');
+#[derive(Default)]
+pub(crate) struct Array(Vec<u8>);
+
+impl Array {
+    pub(crate) fn extend(&mut self, events: impl IntoIterator<Item = bytes::Bytes>) {
+        for event in events {
+            self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+            self.0.extend_from_slice(&event);
         }
-        out.extend_from_slice(&event);
     }
-    out.push(b']');
-    out
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.0.is_empty() {
+            self.0.push(b'[');
+        }
+        self.0.push(b']');
+        self.0
+    }
+}
+
+pub(super) fn array(events: impl IntoIterator<Item = bytes::Bytes>) -> Vec<u8> {
+    let mut out = Array::default();
+    out.extend(events);
+    out.finish()
 }
 
 async fn all(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
     let state = reader.state().await?;
-    let mut rows = reader.rows_of(&state, Part::Entries).await?;
-    rows.extend(reader.rows_of(&state, Part::Members).await?);
-    Ok(Answer::Bytes(array(reader.render_state(&rows).await?).into()))
+    let mut out = Array::default();
+    for part in [Part::Entries, Part::Members] {
+        reader.write_state(&mut out, (&state, part), |_| true).await?;
+    }
+    Ok(Answer::Bytes(out.finish().into()))
 }
 
 async fn one(call: Call) -> Result<Answer, ApiError> {

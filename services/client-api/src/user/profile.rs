@@ -26,13 +26,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 async fn whole(call: Call) -> Result<Answer, ApiError> {
     let (api, tenant, user_id) = (&call.context.api, &call.context.tenant, call.user_id(0)?);
-    let mut profile = Map::new();
-    for field in FIELDS {
-        if let Some(value) = api.accounts.profile(tenant.id, &user_id, field).await? {
-            profile.insert(field.to_owned(), Value::from(value));
-        }
-    }
-    Ok(Value::Object(profile).into())
+    let profile = api.accounts.profile(tenant.id, &user_id).await?;
+    let fields = profile.into_iter().map(|(field, value)| (field, Value::from(value)));
+    Ok(Value::Object(fields.collect()).into())
 }
 
 fn known(field: &str) -> Result<&str, ApiError> {
@@ -42,8 +38,9 @@ fn known(field: &str) -> Result<&str, ApiError> {
 async fn field(call: Call) -> Result<Answer, ApiError> {
     let (api, tenant, user_id) = (&call.context.api, &call.context.tenant, call.user_id(0)?);
     let field = known(call.param(1)?)?;
-    let value = api.accounts.profile(tenant.id, &user_id, field).await?;
-    Ok(value.map_or_else(|| json!({}), |value| json!({field: value})).into())
+    let value = api.accounts.profile(tenant.id, &user_id).await?.remove(field);
+    let value = value.ok_or_else(|| ApiError::not_found(format!("the user has set no {field}")))?;
+    Ok(json!({field: value}).into())
 }
 
 async fn set(call: Call) -> Result<Answer, ApiError> {

@@ -1,5 +1,7 @@
 //! What users keep here: profile, account data, push rules.
 
+use std::collections::BTreeMap;
+
 use polity_core::{Seq, TenantId};
 use ruma_common::UserId;
 
@@ -22,18 +24,18 @@ pub(crate) fn check_profile(field: &str, value: &str) -> Result<(), Error> {
 }
 
 impl Accounts {
-    /// A field of a profile.
+    /// A user's profile: the fields that are set.
     ///
     /// # Errors
     /// [`Error::NoAccount`].
-    pub async fn profile(&self, tenant: TenantId, user_id: &UserId, field: &str) -> Result<Option<String>, Error> {
-        if !self.exists(tenant, user_id).await? {
+    pub async fn profile(&self, tenant: TenantId, user_id: &UserId) -> Result<BTreeMap<String, String>, Error> {
+        let entries = record::entries(&*self.store, tenant, user_id, kind::PROFILE, Some(""));
+        let (exists, entries) = futures_util::try_join!(self.exists(tenant, user_id), entries)?;
+        if !exists {
             return Err(Error::NoAccount);
         }
-        match self.entry(tenant, user_id, (kind::PROFILE, "", field)).await? {
-            Some(entry) => entry.decode(),
-            None => Ok(None),
-        }
+        let field = |entry: Entry| Ok(entry.decode()?.map(|value| (entry.key, value)));
+        entries.into_iter().filter_map(|entry| field(entry).transpose()).collect()
     }
 
     /// Sets (or removes) a field of a profile. The rooms are told by a job.

@@ -61,6 +61,10 @@ impl Change for Join {
         vouchers.chain([&self.requester.user_id]).map(|user| member_key(user)).collect()
     }
 
+    fn without_room(&self) -> RoomError {
+        RoomError::not_found("there is no such room")
+    }
+
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
         let user_id = &self.requester.user_id;
         let membership = stage.membership(user_id);

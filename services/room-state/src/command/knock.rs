@@ -24,6 +24,10 @@ impl Change for Knock {
         vec![member_key(&self.requester.user_id)]
     }
 
+    fn without_room(&self) -> RoomError {
+        RoomError::not_found("there is no such room")
+    }
+
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
         let content = content(MembershipState::Knock, Some(&self.profile), self.reason.as_deref());
         let sender = self.requester.user_id.clone();

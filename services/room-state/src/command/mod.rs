@@ -65,6 +65,11 @@ pub(crate) trait Change: std::marker::Send + Sync {
         None
     }
 
+    /// What who asks is told when there is no such room: by default the same as of a room that isn't theirs.
+    fn without_room(&self) -> RoomError {
+        RoomError::forbidden("you are not in this room")
+    }
+
     /// Decides it; its row will have the number `next`.
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError>;
 }
@@ -112,6 +117,14 @@ impl Requester {
 // === impl Command ===
 
 impl Command {
+    /// See [`Change::without_room`].
+    pub(crate) fn without_room(&self) -> RoomError {
+        match self {
+            Self::Create(_) => RoomError::internal("a room is made under a name that nobody has noted"),
+            Self::Change(change) => change.without_room(),
+        }
+    }
+
     pub(crate) fn dedup(&self) -> Option<&Dedup> {
         match self {
             Self::Create(_) => None,

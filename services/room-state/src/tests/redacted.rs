@@ -1,10 +1,19 @@
 //! Redactions: who may, what they count, once.
 
 use polity_proto::room_state::RedactEventRequest;
+use polity_room_engine::record::RoomHead;
 
 use super::*;
 
+const CAROL: &str = "@carol:t7.test";
+
 impl World {
+    async fn head(&self, room: &str) -> RoomHead {
+        let key = self.names.find(TenantId::new(TENANT), room).await.unwrap().unwrap();
+        let found = read::head(&*self.store, key, Seq::ZERO, Consistency::Serial).await.unwrap().unwrap();
+        RoomHead::decode(&found.head.state).unwrap()
+    }
+
     async fn redact(&mut self, user: &str, room: &str, target: &str) -> Result<String, Detail> {
         let request = RedactEventRequest {
             requester: who(user),
@@ -63,4 +72,36 @@ async fn redactions_at_once_count_once() {
     });
     futures_util::future::join_all(redactions).await;
     assert_eq!(world.rows(&room).await.last().unwrap().meta.counts.redacted, 1);
+}
+
+#[tokio::test]
+async fn a_redacted_name_is_no_name_any_more() {
+    let mut world = world().await;
+    let room = world.create("12", Preset::PublicChat).await;
+    let old = world.put(ALICE, &room, ("m.room.name", ""), r#"{"name":"Old"}"#).await.unwrap();
+    let name = world.put(ALICE, &room, ("m.room.name", ""), r#"{"name":"Secret"}"#).await.unwrap();
+    world.put(ALICE, &room, ("m.room.topic", ""), r#"{"topic":"Topic"}"#).await.unwrap();
+    world.redact(ALICE, &room, &old).await.unwrap();
+    assert_eq!(world.head(&room).await.summary.name.as_deref(), Some("Secret"), "that one was replaced before");
+    world.redact(ALICE, &room, &name).await.unwrap();
+    let summary = world.head(&room).await.summary;
+    assert_eq!((summary.name, summary.topic.as_deref(), summary.joined), (None, Some("Topic"), 1));
+}
+
+#[tokio::test]
+async fn what_decides_is_what_redaction_left() {
+    let mut first = world().await;
+    // Before version 11 the level for invitations doesn't survive.
+    let room = first.create("10", Preset::PublicChat).await;
+    first.member(BOB, &room, BOB, "join").await.unwrap();
+    let levels = format!(r#"{{"invite":100,"users":{{"{ALICE}":100}}}}"#);
+    let levels = first.put(ALICE, &room, ("m.room.power_levels", ""), &levels).await.unwrap();
+    let invite = first.member(BOB, &room, CAROL, "invite").await.unwrap_err();
+    assert_eq!(invite.reason, Reason::Forbidden);
+    let mut second = process(first.store.clone(), 2).await;
+    assert_eq!(second.member(BOB, &room, CAROL, "invite").await.unwrap_err().reason, Reason::Forbidden);
+    first.redact(ALICE, &room, &levels).await.unwrap();
+    first.member(BOB, &room, CAROL, "invite").await.unwrap();
+    let mut third = process(first.store.clone(), 3).await;
+    third.member(BOB, &room, "@dan:t7.test", "invite").await.unwrap();
 }

@@ -83,6 +83,8 @@ async fn what_is_malformed_or_too_large_has_its_name() {
     assert_eq!(world.put(ALICE, &room, ("m.state", BOB), "{}").await.unwrap_err().reason, Reason::Forbidden);
     world.put(ALICE, &room, ("m.state", ALICE), "{}").await.unwrap();
     let nowhere = world.send(ALICE, "!nowhere", "1").await.unwrap_err();
+    assert_eq!((nowhere.kind, nowhere.reason), (ErrorKind::Forbidden, Reason::Forbidden), "as of a room of others");
+    let nowhere = world.member(ALICE, "!nowhere", ALICE, "join").await.unwrap_err();
     assert_eq!((nowhere.kind, nowhere.reason), (ErrorKind::NotFound, Reason::NotFound));
 }
 

@@ -208,7 +208,7 @@ async fn two_tenants_with_the_same_names_share_nothing() {
         accounts.send_to_device(session.device(), "txn", vec![message]).await.unwrap();
     }
     assert_eq!(accounts.account_data(other, user, "", "t").await.unwrap(), None);
-    assert_eq!(accounts.profile(other, user, "displayname").await.unwrap().as_deref(), Some("a"));
+    assert_eq!(accounts.profile(other, user).await.unwrap().get("displayname").map(String::as_str), Some("a"));
     assert!(accounts.device_keys(other, user).await.unwrap().is_empty());
     assert_eq!(accounts.claim_one_time_key(other, user, device, "x").await.unwrap(), None);
     assert_eq!(accounts.device_lists_position(other).await.unwrap(), Seq::ZERO);

@@ -44,21 +44,20 @@ impl RoomPass<'_> {
     pub(crate) async fn stripped(&self) -> Result<Vec<Bytes>, SyncError> {
         let rooms = &self.engine.rooms;
         let state = self.now();
-        let mut out = Vec::new();
+        let mut rows = Vec::with_capacity(STRIPPED.len() + 2);
         for event_type in STRIPPED {
-            let row = rooms.state_event(self.key, &state, event_type, "").await?;
-            out.extend(row.as_deref().and_then(|row| row.event.as_ref()).map(render_stripped));
+            rows.extend(rooms.state_event(self.key, &state, event_type, "").await?);
         }
         let user_id = self.request.viewer.user_id.as_str();
         if let Some(own) = rooms.state_event(self.key, &state, "m.room.member", user_id).await?
             && let Some(event) = &own.event
         {
             if event.sender != self.request.viewer.user_id {
-                let inviter = rooms.state_event(self.key, &state, "m.room.member", event.sender.as_str()).await?;
-                out.extend(inviter.as_deref().and_then(|row| row.event.as_ref()).map(render_stripped));
+                rows.extend(rooms.state_event(self.key, &state, "m.room.member", event.sender.as_str()).await?);
             }
-            out.push(render_stripped(event));
+            rows.push(own);
         }
-        Ok(out)
+        let rows = self.engine.as_redacted(self.key, &self.head, rows).await?;
+        Ok(rows.iter().filter_map(|row| row.event.as_ref()).map(render_stripped).collect())
     }
 }

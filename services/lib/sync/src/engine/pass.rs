@@ -21,6 +21,9 @@ use crate::{
     read::{Event, RoomState, StateView, StoredRow, Unsigned, render},
 };
 
+/// State events that are held at once while a section is written.
+const BATCH: usize = 1000;
+
 /// A room as one request sees it.
 pub(crate) struct RoomPass<'a> {
     /// The engine.
@@ -127,11 +130,7 @@ impl RoomPass<'_> {
         redacted_by: Option<&Arc<StoredRow>>,
     ) -> Result<Option<Bytes>, SyncError> {
         let Some(event) = &row.event else { return Ok(None) };
-        let replaced_id = row.meta.deltas.iter().find(|delta| delta.after.as_deref() == Some(&*event.event_id));
-        let replaced = match replaced_id.and_then(|delta| delta.before.as_deref()) {
-            Some(before) => self.engine.rooms.event(self.key.tenant, before).await?,
-            None => None,
-        };
+        let replaced = self.engine.replaced(self.key, &self.head, row).await?;
         let unsigned = Unsigned {
             age_ms: Some(self.now_ms.saturating_sub(event.origin_server_ts)),
             membership: Some(membership),
@@ -148,17 +147,19 @@ impl RoomPass<'_> {
     /// State events by their ids, for a state section.
     pub(crate) async fn render_state(&self, event_ids: &[&EventId]) -> Result<Vec<Bytes>, SyncError> {
         let events = &self.request.filter.room.state;
+        if !filter::room_passes(events, &self.room_id) {
+            return Ok(Vec::new());
+        }
         let mut out = Vec::with_capacity(event_ids.len());
-        for event_id in event_ids {
-            let Some(row) = self.engine.rooms.event_of_state(self.key, event_id).await? else { continue };
-            let Some(event) = &row.event else { continue };
-            let facets = filter::Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url: None };
-            if filter::passes(events, facets) && filter::room_passes(events, &self.room_id) {
-                let age_ms = Some(self.now_ms.saturating_sub(event.origin_server_ts));
-                let transaction_id = self.request.viewer.transaction_of(&row);
-                let unsigned = Unsigned { age_ms, transaction_id, ..Unsigned::default() };
-                out.extend(render(&row, None, &unsigned));
-            }
+        for some in event_ids.chunks(BATCH) {
+            let mut rows = self.engine.rooms.events_of_state(self.key, some).await?;
+            rows.retain(|row| {
+                row.event.as_ref().is_some_and(|event| {
+                    let sender = Some(&*event.sender);
+                    filter::passes(events, filter::Facets { event_type: &event.event_type, sender, has_url: None })
+                })
+            });
+            out.extend(self.engine.render_state(&self.request.viewer, self.key, (&self.head, None), &rows).await?);
         }
         Ok(out)
     }

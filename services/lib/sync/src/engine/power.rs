@@ -42,6 +42,7 @@ impl Engine {
     ) -> Result<Option<Pdu>, SyncError> {
         let state = StateView::at_roots(head.room.roots);
         let row = self.rooms.state_event(key, &state, event_type, "").await?;
+        let row = self.as_redacted(key, head, row.into_iter().collect()).await?.pop();
         let Some(event) = row.as_ref().and_then(|row| row.event.as_ref()) else { return Ok(None) };
         let pdu = Pdu::from_stored(event.event_id.clone(), head.room.room_id.clone(), event.pdu.clone(), rules);
         Ok(Some(pdu.map_err(|error| ReadError::Damaged(error.to_string()))?))

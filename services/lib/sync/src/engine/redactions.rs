@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use polity_core::LogKey;
-use polity_room_engine::{pdu::Pdu, redact};
 use polity_store::{rooms, users};
 use ruma_common::{RoomId, UserId};
 
 use super::{Engine, SyncError, pass::Redactions};
 use crate::{
     ephemeral::Receipt,
-    read::{ReadError, RoomState, StoredRow, Unsigned, render, render_redacted},
+    read::{ReadError, RoomState, StoredRow, Unsigned, render},
 };
 
 impl Engine {
@@ -50,14 +49,41 @@ impl Engine {
         room_id: Option<&RoomId>,
         unsigned: &Unsigned<'_>,
     ) -> Option<Bytes> {
-        let event = row.event.as_ref()?;
-        let rules = head.room.version.rules()?;
-        let pdu =
-            Pdu::from_stored(event.event_id.clone(), head.room.room_id.clone(), event.pdu.clone(), &rules).ok()?;
-        let redacted = redact::redact(&pdu, &rules).ok()?;
+        let redacted = redacted(head, row).ok()?;
         let because = render(because, room_id, &Unsigned::default());
         let unsigned = Unsigned { redacted_because: because, ..unsigned.clone() };
-        Some(render_redacted(event, redacted.content().get(), room_id, &unsigned))
+        render(&redacted, room_id, &unsigned)
+    }
+
+    /// Rows as they may be read: the redacted ones of them with what redaction left.
+    ///
+    /// # Errors
+    /// When something can't be read.
+    pub async fn as_redacted(
+        &self,
+        key: LogKey,
+        head: &RoomState,
+        mut rows: Vec<Arc<StoredRow>>,
+    ) -> Result<Vec<Arc<StoredRow>>, SyncError> {
+        let redactions = self.redactions(key, head, &rows).await?;
+        for row in rows.iter_mut().filter(|row| redactions.contains_key(&row.seq)) {
+            *row = Arc::new(redacted(head, row)?);
+        }
+        Ok(rows)
+    }
+
+    /// The state event that a row replaced, as it may be read.
+    pub(crate) async fn replaced(
+        &self,
+        key: LogKey,
+        head: &RoomState,
+        row: &StoredRow,
+    ) -> Result<Option<Arc<StoredRow>>, SyncError> {
+        let own = row.event.as_ref().map(|event| &event.event_id);
+        let change = row.meta.deltas.iter().find(|delta| delta.after.is_some() && delta.after.as_ref() == own);
+        let Some(before) = change.and_then(|delta| delta.before.as_deref()) else { return Ok(None) };
+        let before = self.rooms.event_of_state(key, before).await?;
+        Ok(self.as_redacted(key, head, before.into_iter().collect()).await?.pop())
     }
 
     /// A room's receipts from the store.
@@ -127,11 +153,7 @@ impl Engine {
         redacted_by: Option<&Arc<StoredRow>>,
     ) -> Result<Option<Bytes>, SyncError> {
         let Some(event) = &row.event else { return Ok(None) };
-        let change = row.meta.deltas.iter().find(|delta| delta.after.as_deref() == Some(&*event.event_id));
-        let replaced = match change.and_then(|delta| delta.before.as_deref()) {
-            Some(before) => self.rooms.event(key.tenant, before).await?,
-            None => None,
-        };
+        let replaced = self.replaced(key, head, row).await?;
         let device = viewer.sending_device();
         let unsigned = Unsigned {
             age_ms: Some(self.clock.now_ms().saturating_sub(event.origin_server_ts)),
@@ -158,13 +180,22 @@ impl Engine {
         head: &RoomState,
         rows: &[Arc<StoredRow>],
     ) -> Result<Vec<Bytes>, SyncError> {
+        self.render_state(viewer, key, (head, Some(&head.room.room_id)), rows).await
+    }
+
+    /// State events for a client; redacted ones as redaction left them. `room_id` where it doesn't follow from their place.
+    pub(crate) async fn render_state(
+        &self,
+        viewer: &super::Viewer,
+        key: LogKey,
+        (head, room_id): (&RoomState, Option<&RoomId>),
+        rows: &[Arc<StoredRow>],
+    ) -> Result<Vec<Bytes>, SyncError> {
         let redactions = self.redactions(key, head, rows).await?;
-        let device = viewer.sending_device();
-        let room_id = Some(&*head.room.room_id);
         let render_one = |row: &Arc<StoredRow>| {
             let event = row.event.as_ref()?;
             let age_ms = Some(self.clock.now_ms().saturating_sub(event.origin_server_ts));
-            let unsigned = Unsigned { age_ms, transaction_id: row.transaction_of(&device), ..Unsigned::default() };
+            let unsigned = Unsigned { age_ms, transaction_id: viewer.transaction_of(row), ..Unsigned::default() };
             match redactions.get(&row.seq) {
                 Some(because) => self.render_redacted(head, row, because, room_id, &unsigned),
                 None => render(row, room_id, &unsigned),
@@ -172,4 +203,9 @@ impl Engine {
         };
         Ok(rows.iter().filter_map(render_one).collect())
     }
+}
+
+fn redacted(head: &RoomState, row: &StoredRow) -> Result<StoredRow, ReadError> {
+    let unknown = || ReadError::Damaged(format!("a room of the unknown version {}", head.room.version));
+    Ok(row.redacted(&head.room.room_id, &head.room.version.rules().ok_or_else(unknown)?)?)
 }

@@ -12,7 +12,7 @@ use polity_room_engine::record::RecordError;
 use polity_store::StoreError;
 
 pub use polity_room_engine::state::Part;
-pub use render::{Unsigned, render, render_redacted, render_stripped};
+pub use render::{Unsigned, render, render_stripped};
 pub use rooms::{RoomState, Rooms};
 pub use row::{Event, StoredRow};
 pub use view::{Change, StateView};

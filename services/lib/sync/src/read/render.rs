@@ -5,10 +5,7 @@
 use bytes::Bytes;
 use ruma_common::RoomId;
 
-use super::{
-    StoredRow,
-    row::{Event, render_start},
-};
+use super::{StoredRow, row::Event};
 
 /// What one client is told beside an event.
 #[derive(Debug, Default, Clone)]
@@ -51,7 +48,7 @@ pub fn render_stripped(event: &Event) -> Bytes {
     out.into()
 }
 
-pub(super) fn finish(start: &[u8], room_id: Option<&RoomId>, unsigned: &Unsigned<'_>) -> Bytes {
+fn finish(start: &[u8], room_id: Option<&RoomId>, unsigned: &Unsigned<'_>) -> Bytes {
     let mut out = Vec::with_capacity(start.len() + 192);
     out.extend_from_slice(start);
     if let Some(room_id) = room_id {
@@ -90,12 +87,4 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     // Writing into memory can't fail.
     let _ = serde_json::to_writer(out, value);
-}
-
-/// A redacted event for a client, with the content that redaction leaves.
-#[must_use]
-pub fn render_redacted(event: &Event, content: &str, room_id: Option<&RoomId>, unsigned: &Unsigned<'_>) -> Bytes {
-    let names = (&*event.event_id, &*event.sender, event.origin_server_ts);
-    let start = render_start(&event.event_type, event.state_key.as_deref(), content, names, None);
-    finish(&start, room_id, unsigned)
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_bus::{Subject, SubjectKind};
 use polity_core::{LogId, LogKey, Seq, TenantId};
 use polity_log::{LogRow, Names, read};
@@ -15,7 +16,7 @@ use ruma_common::{EventId, OwnedEventId, OwnedRoomId, RoomId};
 
 use super::{
     Change, ReadError, StateView, StoredRow,
-    nodes::{BySize, NodeCache, ask},
+    nodes::{AT_ONCE, BySize, NodeCache, ask, entries},
 };
 use crate::{heads::HeadMap, live::Interest};
 
@@ -211,6 +212,20 @@ impl Rooms {
         }
     }
 
+    /// The rows of some events of the room's state, in their order. The caller bounds how many are held at once.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn events_of_state(
+        &self,
+        key: LogKey,
+        event_ids: &[impl AsRef<EventId> + Sync],
+    ) -> Result<Vec<Arc<StoredRow>>, ReadError> {
+        let reads: Vec<_> = event_ids.iter().map(|event_id| self.event_of_state(key, event_id.as_ref())).collect();
+        let rows: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
     /// The row of an event, and the log in which it stands.
     ///
     /// # Errors
@@ -294,7 +309,7 @@ impl Rooms {
             Part::Entries => state.roots.entries,
             Part::Members => state.roots.members,
         };
-        let entries = ask(&*self.store, &self.nodes, (key, generation), |nodes| state::entries(nodes, &root)).await?;
+        let entries = entries(&*self.store, &self.nodes, (key, generation), root).await?;
         let mut out = BTreeMap::new();
         for entry in entries {
             let kind = if part == Part::Members { "m.room.member" } else { &entry.event_type };

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use polity_core::Seq;
 use polity_room_engine::{
     live::LiveRow,
+    pdu::{Pdu, UnreadablePdu},
     record::{RecordError, RoomRow, RowMeta},
+    redact,
 };
-use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
+use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId, room_version_rules::RoomVersionRules};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -102,6 +104,15 @@ impl StoredRow {
         txn.split_once('\n').map(|(_, txn)| txn)
     }
 
+    /// The row with what redaction leaves of its event.
+    ///
+    /// # Errors
+    /// When the stored event isn't what it should be.
+    pub fn redacted(&self, room_id: &RoomId, rules: &RoomVersionRules) -> Result<Self, RecordError> {
+        let event = self.event.as_ref().map(|event| event.redacted(room_id, rules)).transpose()?;
+        Ok(Self { seq: self.seq, meta: self.meta.clone(), event, sent_by: self.sent_by.clone() })
+    }
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -134,6 +145,13 @@ impl Event {
             pdu,
             rendered: OnceLock::new(),
         })
+    }
+
+    fn redacted(&self, room_id: &RoomId, rules: &RoomVersionRules) -> Result<Self, RecordError> {
+        let damaged = |error: UnreadablePdu| RecordError::Damaged(error.to_string());
+        let pdu = Pdu::from_stored(self.event_id.clone(), room_id.to_owned(), self.pdu.clone(), rules);
+        let redacted = redact::redact(&pdu.map_err(damaged)?, rules).map_err(damaged)?;
+        Self::parse(self.event_id.as_str(), redacted.json().clone())
     }
 
     /// Whether this is the membership of `user_id`.
