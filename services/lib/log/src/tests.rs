@@ -19,6 +19,7 @@ use super::*;
 
 mod faulty;
 mod fenced;
+mod ordered;
 mod race;
 mod trimmed;
 
@@ -215,7 +216,11 @@ fn key() -> LogKey {
     LogKey { tenant: TenantId::new(1), log: LogId::new([1; 16]), life: Life::FIRST }
 }
 
-async fn process(store: &Arc<Faulty>, incarnation: u8, node: &str) -> (Arc<Registry>, Logs<Counter>, Arc<AtomicU64>) {
+async fn process<S: Store>(
+    store: &Arc<S>,
+    incarnation: u8,
+    node: &str,
+) -> (Arc<Registry>, Logs<Counter>, Arc<AtomicU64>) {
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     let registry =
         Registry::join(Arc::clone(&store), IncarnationId::new([incarnation; 16]), "test", node).await.unwrap();

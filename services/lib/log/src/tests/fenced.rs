@@ -27,6 +27,7 @@ async fn the_first_append_can_not_land_once_a_log_without_rows_is_fenced() {
     assert!(matches!(store.land().await, Cas::Refused(_)));
     assert_eq!(read::head(&*store, key(), Seq::ZERO, Consistency::Serial).await.unwrap(), None, "still no row");
     assert_eq!(until_said(&new, "first").await, Seq::new(1));
+    assert!(new.drain(std::time::Duration::from_secs(5)).await, "announced, too");
     assert_eq!((announced.load(Ordering::Relaxed), texts(&store).await), (1, vec!["first".to_owned()]));
     first.abort();
 }
