@@ -72,6 +72,7 @@ struct Node {
     registry: Arc<Registry>,
     accounts: Arc<Accounts>,
     rooms: Service,
+    engine: Arc<Engine>,
     api: Arc<Api>,
 }
 
@@ -128,6 +129,7 @@ fn describe_metrics() {
     polity_store::describe_metrics();
     polity_store_local::describe_metrics();
     polity_log::describe_metrics();
+    polity_sync::describe_metrics();
     polity_bus::describe_metrics();
 }
 
@@ -246,7 +248,7 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     let api = Api::new(Parts {
         tenants: tenants.for_clients(),
         accounts: Arc::clone(&accounts),
-        engine,
+        engine: Arc::clone(&engine),
         rooms: rooms.transport(),
         bus,
         max_body_bytes: config.limits.request_body_bytes,
@@ -257,7 +259,7 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         public_list_without_auth: config.rooms.public_list_without_auth,
         limits: Limits::new(&config.rate_limits),
     });
-    Ok(Node { registry, accounts, rooms, api })
+    Ok(Node { registry, accounts, rooms, engine, api })
 }
 
 /// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first.
@@ -282,9 +284,10 @@ fn work(node: &Node, life: &Lifecycle) {
     });
 }
 
-/// Unloads what is idle.
+/// Unloads what is idle, and tells how full the caches are.
 fn sweep(node: &Node, life: &Lifecycle) {
     let (rooms, accounts, stop) = (node.rooms.clone(), Arc::clone(&node.accounts), life.stop());
+    let engine = Arc::clone(&node.engine);
     life.essential("sweep", async move {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
@@ -294,6 +297,7 @@ fn sweep(node: &Node, life: &Lifecycle) {
             }
             rooms.sweep();
             accounts.uses().sweep();
+            engine.tell_sizes();
         }
     });
 }

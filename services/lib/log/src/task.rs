@@ -61,6 +61,7 @@ impl<M: Machine> Task<M> {
         Self { log: Log { inner, key }, orders, held: None, owes: doubt, doubt, entry }
     }
 
+    /// What it does is boxed: most of the loaded logs wait, and one that waits keeps no room for the work.
     pub(crate) async fn run(mut self) {
         let mut waiting: Vec<Waiting<M>> = Vec::new();
         while let Some(order) = self.orders.recv().await {
@@ -73,12 +74,13 @@ impl<M: Machine> Task<M> {
             while !waiting.is_empty() {
                 // What a group does for all of them stands in the trace of the first one that has one.
                 let traced = waiting.iter().map(|waiting| &waiting.span).find(|span| !span.is_none()).cloned();
+                let group = Box::pin(self.group(&mut waiting));
                 match traced {
-                    Some(span) => self.group(&mut waiting).instrument(span).await,
-                    None => self.group(&mut waiting).await,
+                    Some(span) => group.instrument(span).await,
+                    None => group.await,
                 }
             }
-            if unload && self.unload().await {
+            if unload && Box::pin(self.unload()).await {
                 return;
             }
         }
@@ -91,7 +93,7 @@ impl<M: Machine> Task<M> {
             Order::Unload => return true,
             Order::Recover(done) => {
                 let idle = self.held.is_none();
-                let outcome = self.recover().await;
+                let outcome = Box::pin(self.recover()).await;
                 // Nobody may be listening any more: it was done all the same.
                 drop(done.send(outcome));
                 return idle;

@@ -22,6 +22,7 @@ use crate::{
     engine::{Engine, KeyWrite, Pair},
     expired::Expired,
     inspect::{Fault, inspect},
+    metric,
     store::Options,
 };
 
@@ -107,6 +108,12 @@ impl DiskEngine {
         }
         Ok(())
     }
+
+    fn tell_sizes(&self) {
+        let kib = |bytes: u64| f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) * 1024.0;
+        metrics::gauge!(metric::BLOCK_CACHE_BYTES).set(kib(self.database.cache_size()));
+        metrics::gauge!(metric::WRITE_BUFFER_BYTES).set(kib(self.database.write_buffer_size()));
+    }
 }
 
 fn open_engine(path: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Database, Keyspace), fjall::Error> {
@@ -171,6 +178,7 @@ impl Engine for DiskEngine {
             batch.insert(&self.rows, acknowledged::KEY, number.to_be_bytes());
         }
         batch.commit().map_err(unwritten)?;
+        self.tell_sizes();
         if let Some(number) = number {
             self.synced.store(number, Ordering::Relaxed);
             if let Err(error) = self.acknowledged.note(number) {

@@ -4,6 +4,8 @@
 use polity_core::{LogId, Seq, TenantId};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
+use crate::metric;
+
 /// Positions of logs. Bounded: what falls out is read again.
 pub struct HeadMap {
     heads: Cache<(TenantId, LogId), Seq>,
@@ -14,6 +16,10 @@ impl HeadMap {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { heads: Cache::new(capacity) }
+    }
+
+    pub(crate) fn tell_size(&self) {
+        metric::entries("heads", self.heads.len());
     }
 
     /// The log has reached `seq` at least. Never lowers what is known.

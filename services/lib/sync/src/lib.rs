@@ -9,9 +9,11 @@ pub mod ephemeral;
 pub mod filter;
 pub mod heads;
 pub mod live;
+mod metric;
 mod names;
 pub mod page_token;
 pub mod read;
 pub mod v3;
 
+pub use metric::describe_metrics;
 pub use names::{sending_device, user_log};

@@ -80,3 +80,14 @@ pub struct Engine {
     /// Cancelled when the process ends: who waits is answered then.
     pub stop: CancellationToken,
 }
+
+impl Engine {
+    /// Tells how full the caches are. Call it every few seconds.
+    pub fn tell_sizes(&self) {
+        self.rooms.tell_sizes();
+        self.heads.tell_size();
+        self.unread.tell_sizes();
+        self.settings.tell_size();
+        self.changed_users.tell_size();
+    }
+}

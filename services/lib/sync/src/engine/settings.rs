@@ -8,6 +8,7 @@ use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
 
 use super::{Engine, SyncError, Viewer};
+use crate::metric;
 
 /// Users whom somebody ignores; more are passed over.
 const IGNORED: usize = 10_000;
@@ -48,6 +49,10 @@ impl SettingsCache {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self(Cache::new(capacity))
+    }
+
+    pub(super) fn tell_size(&self) {
+        metric::entries("settings", self.0.len());
     }
 }
 

@@ -13,7 +13,10 @@ use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{Engine, SyncError, SyncRequest, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of};
-use crate::read::{Part, StateView};
+use crate::{
+    metric,
+    read::{Part, StateView},
+};
 
 /// Who came to share an encrypted room with the user, and who left one.
 #[derive(Debug, Default)]
@@ -54,6 +57,10 @@ impl ChangedUsers {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self(Cache::with_weighter(usize::try_from(bytes / 512).unwrap_or(1024), bytes, BySize))
+    }
+
+    pub(super) fn tell_size(&self) {
+        metric::bytes("changed_users", self.0.weight());
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     Change, ReadError, StateView, StoredRow,
     nodes::{AT_ONCE, BySize, NodeCache, ask, entries},
 };
-use crate::{heads::HeadMap, live::Interest};
+use crate::{heads::HeadMap, live::Interest, metric};
 
 /// A room at a head.
 #[derive(Debug, Clone)]
@@ -79,6 +79,13 @@ impl Rooms {
             places: Cache::new(100_000),
             nodes: Cache::with_weighter(items, half, BySize),
         }
+    }
+
+    pub(crate) fn tell_sizes(&self) {
+        metric::bytes("rows", self.rows.weight());
+        metric::bytes("state_nodes", self.nodes.weight());
+        metric::entries("rooms", self.states.len());
+        metric::entries("places_of_events", self.places.len());
     }
 
     /// The log of a room, if this server has one.

@@ -8,7 +8,10 @@ use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{OwnedEventId, OwnedUserId};
 
 use super::tally::Tally;
-use crate::engine::{Unread, settings::Settings};
+use crate::{
+    engine::{Unread, settings::Settings},
+    metric,
+};
 
 /// Up to where a user has read a room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +99,11 @@ impl UnreadCounts {
     pub fn new(capacity: usize, bytes: u64) -> Self {
         let tallies = usize::try_from(bytes / 8192).unwrap_or(1024);
         Self { counts: Cache::new(capacity), tallies: Cache::with_weighter(tallies, bytes, BySize) }
+    }
+
+    pub(in crate::engine) fn tell_sizes(&self) {
+        metric::entries("unread_counts", self.counts.len());
+        metric::bytes("unread_tallies", self.tallies.weight());
     }
 
     pub(super) fn get(&self, name: &(LogKey, OwnedUserId)) -> Option<Arc<Counted>> {
