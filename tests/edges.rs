@@ -235,3 +235,30 @@ async fn device_keys_must_be_whole() {
     ];
     check(&alice, cases).await;
 }
+
+#[tokio::test]
+async fn a_deleted_alias_is_no_longer_the_rooms() {
+    let sandbox = Sandbox::start(&[]).await;
+    let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);
+    let body = json!({"preset": "public_chat", "room_alias_name": "first"});
+    let room = alice.create_room(body).await.expect("a room");
+    let directory = |name: &str| format!("/directory/room/%23{name}%3Apolity.test");
+    alice.call(Method::PUT, &directory("second"), Some(json!({"room_id": room}))).await.expect("an alias");
+    let canonical = format!("/rooms/{}/state/m.room.canonical_alias/", escape(&room));
+    let both = json!({"alias": "#first:polity.test", "alt_aliases": ["#second:polity.test"]});
+    alice.call(Method::PUT, &canonical, Some(both)).await.expect("set");
+    // No body at all does for a join.
+    let (status, answer) = bob.raw(Method::POST, "/join/%23first%3Apolity.test", None).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK, "{answer:?}");
+    check(&bob, vec![("DELETE", directory("first"), Value::Null, 403, "M_FORBIDDEN")]).await;
+    let own = async || alice.call(Method::GET, &canonical, None).await.expect("state");
+    alice.call(Method::DELETE, &directory("second"), None).await.expect("deleted");
+    assert_eq!(own().await, json!({"alias": "#first:polity.test", "alt_aliases": []}));
+    alice.call(Method::DELETE, &directory("first"), None).await.expect("deleted");
+    assert_eq!(own().await, json!({"alt_aliases": []}));
+    let gone = vec![
+        ("GET", directory("first"), Value::Null, 404, "M_NOT_FOUND"),
+        ("DELETE", directory("first"), Value::Null, 404, "M_NOT_FOUND"),
+    ];
+    check(&alice, gone).await;
+}

@@ -162,3 +162,38 @@ async fn redacted_state_is_shown_to_nobody() {
     let list = alice.call(Method::GET, "/publicRooms", None).await.expect("a list");
     assert_eq!((&list["chunk"][0]["topic"], list["chunk"][0].get("name")), (&json!("open"), None));
 }
+
+#[tokio::test]
+async fn a_room_is_named_by_who_is_left_in_it() {
+    let sandbox = Sandbox::start(&[]).await;
+    let alice = account(&sandbox, "alice").await;
+    let room = alice.create_room(json!({"preset": "public_chat"})).await.expect("a room");
+    let mut others = Vec::new();
+    for number in 1..=8 {
+        let other = account(&sandbox, &format!("user{number}")).await;
+        act(&other, &room, "join", json!({})).await;
+        others.push(other);
+    }
+    let heroes = async || {
+        let synced =
+            alice.sync(None, 0, &json!({"room": {"state": {"lazy_load_members": true}}})).await.expect("a sync");
+        let joined = &synced["rooms"]["join"][&room];
+        let heroes = joined["summary"]["m.heroes"].as_array().expect("heroes").clone();
+        let told: Vec<_> = ["state", "timeline"].iter().filter_map(|part| joined[part]["events"].as_array()).collect();
+        for hero in &heroes {
+            let is_theirs = |event: &Value| event["type"] == "m.room.member" && event["state_key"] == *hero;
+            assert!(told.iter().any(|events| events.iter().any(is_theirs)), "the member event of {hero}: {joined}");
+        }
+        heroes
+    };
+    let ids = |clients: &[Client]| clients.iter().map(|client| json!(client.user_id)).collect::<Vec<_>>();
+    assert_eq!(heroes().await, ids(&others[..5]));
+    for other in &others[..6] {
+        act(other, &room, "leave", json!({})).await;
+    }
+    assert_eq!(heroes().await, ids(&others[6..]), "not those whom the room began with");
+    for other in &others[6..] {
+        act(other, &room, "leave", json!({})).await;
+    }
+    assert_eq!(heroes().await, ids(&others[..5]), "nobody else is there: who was");
+}

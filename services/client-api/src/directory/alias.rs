@@ -3,11 +3,15 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
 
 use http::StatusCode;
+use polity_proto::room_state::SetStateRequest;
 use polity_store::rooms::{self, AliasUse};
+use polity_sync::read::StateView;
 use ruma_client_api::{
     alias::{create_alias, delete_alias, get_alias},
     room::aliases,
 };
+use ruma_common::{RoomAliasId, RoomId};
+use serde_json::{Map, Value};
 
 use super::{exists, resolve};
 use crate::{ApiError, endpoint::Context, room::Reader};
@@ -64,7 +68,41 @@ pub(super) async fn delete(
     if !rooms::release_alias(store, by.tenant, alias, &found).await? {
         return Err(unknown());
     }
+    if let Err(error) = unname(&context, &room_id, alias).await {
+        // The alias is gone whatever becomes of the room's own list.
+        tracing::debug!(%error, room = %room_id, "a deleted alias still stands in the room's state");
+    }
     Ok(delete_alias::v3::Response::new())
+}
+
+/// Takes an alias that is gone out of the room's own list, if the requester may.
+async fn unname(context: &Context, room_id: &RoomId, alias: &RoomAliasId) -> Result<(), ApiError> {
+    const EVENT_TYPE: &str = "m.room.canonical_alias";
+    let reader = Reader::member(context, room_id).await?;
+    let state = StateView::at_roots(reader.head.room.roots);
+    let Some(row) = reader.api.engine.rooms.state_event(reader.key, &state, EVENT_TYPE, "").await? else {
+        return Ok(());
+    };
+    let content = row.event.as_ref().map_or("{}", |event| event.content.get());
+    let mut content: Map<String, Value> =
+        serde_json::from_str(content).map_err(|error| ApiError::bad_json(error.to_string()))?;
+    let before = content.clone();
+    content.retain(|name, value| name != "alias" || *value != *alias.as_str());
+    if let Some(Value::Array(others)) = content.get_mut("alt_aliases") {
+        others.retain(|other| *other != *alias.as_str());
+    }
+    if content == before {
+        return Ok(());
+    }
+    let request = SetStateRequest {
+        requester: context.by()?,
+        room_id: room_id.to_string(),
+        event_type: EVENT_TYPE.to_owned(),
+        state_key: String::new(),
+        content: Value::Object(content).to_string().into(),
+    };
+    context.rooms().set_state(context.call(request)).await?;
+    Ok(())
 }
 
 /// Who is in a room, or could be, sees its aliases.

@@ -58,7 +58,7 @@ impl RoomPass<'_> {
             let rendered = self.timeline(after, self.head.seq, stays).await?;
             let had = self.had(known, &rendered).await?;
             room.state = self.state(known, &had, &rendered).await?;
-            room.summary = (full || had.renames()).then(|| self.summary());
+            room.summary = if full || had.renames() { Some(self.summary().await?) } else { None };
             sharing = self.sharing(&had).await?;
             told |= room.summary.is_some() || !room.state.is_empty() || self.is_worth_telling(&rendered);
             room.timeline = rendered.timeline;
@@ -85,12 +85,9 @@ impl RoomPass<'_> {
     }
 
     /// What the room is named by.
-    pub(crate) fn summary(&self) -> Summary {
+    async fn summary(&self) -> Result<Summary, SyncError> {
         let summary = &self.head.room.summary;
-        let unnamed = summary.name.is_none() && summary.canonical_alias.is_none();
-        let others = summary.heroes.iter().filter(|user| **user != self.request.viewer.user_id).take(5).cloned();
-        let heroes = if unnamed { others.collect() } else { Vec::new() };
-        Summary { joined: summary.joined, invited: summary.invited, heroes }
+        Ok(Summary { joined: summary.joined, invited: summary.invited, heroes: self.heroes().await? })
     }
 
     async fn ephemeral(&self, known: Known, position: EphemeralPosition) -> Result<Vec<Bytes>, SyncError> {

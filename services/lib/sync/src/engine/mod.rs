@@ -3,6 +3,7 @@
 mod answer;
 mod collect;
 mod error;
+mod heroes;
 mod joined;
 mod key_changes;
 mod lazy;

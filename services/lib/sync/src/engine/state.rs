@@ -121,8 +121,8 @@ impl RoomPass<'_> {
         let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
         wanted.extend(rooms.entries(self.key, generation, target, Part::Entries).await?.into_iter().map(|(_, id)| id));
         if lazy {
-            let heroes = self.head.room.summary.heroes.iter();
-            for user_id in heroes.chain([&self.request.viewer.user_id]) {
+            let heroes = self.heroes().await?;
+            for user_id in heroes.iter().chain([&self.request.viewer.user_id]) {
                 wanted.extend(rooms.state_id(self.key, generation, target, "m.room.member", user_id.as_str()).await?);
             }
         } else {

@@ -7,7 +7,7 @@ use polity_bus::{Subject, SubjectKind};
 use polity_core::{LogId, LogKey, Seq, TenantId};
 use polity_log::{LogRow, Names, read};
 use polity_room_engine::{
-    record::RoomHead,
+    record::{RoomHead, Roots},
     state::{self, EventRef, Part},
 };
 use polity_store::{Consistency, Store, rooms};
@@ -331,6 +331,23 @@ impl Rooms {
             };
         }
         Ok(out.into_iter().collect())
+    }
+
+    /// The events of at most `limit` members at a head, of whatever membership; no more nodes are read than they stand in.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn some_members(
+        &self,
+        key: LogKey,
+        generation: u32,
+        roots: &Roots,
+        limit: usize,
+    ) -> Result<Vec<Arc<StoredRow>>, ReadError> {
+        let question = |nodes: &dyn state::Nodes| state::first_entries(nodes, &roots.members, limit);
+        let entries = ask(&*self.store, &self.nodes, (key, generation), question).await?;
+        let ids: Result<Vec<_>, _> = entries.iter().map(|entry| EventRef::to_id(&entry.event)).collect();
+        self.events_of_state(key, &ids.map_err(|error| ReadError::Damaged(error.to_string()))?).await
     }
 
     /// What differs between two states of a room.
