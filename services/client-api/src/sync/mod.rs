@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::routing::MethodFilter;
-use polity_sync::{engine::SyncRequest, v3};
+use polity_sync::{
+    engine::{SyncRequest, Viewer},
+    v3,
+};
 use ruma_client_api::filter::FilterDefinition;
 
 use crate::{
@@ -21,25 +24,26 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes.json(MethodFilter::GET, Token::Required, "/sync", sync)
 }
 
-async fn filter(call: &Call) -> Result<FilterDefinition, ApiError> {
+async fn filter(call: &Call, viewer: &Viewer) -> Result<Arc<FilterDefinition>, ApiError> {
     let Some(text) = call.query("filter").filter(|text| !text.is_empty()) else {
-        return Ok(FilterDefinition::default());
+        return Ok(Arc::default());
     };
-    let parse =
-        |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| ApiError::bad_json(format!("filter: {error}")));
     if text.starts_with('{') {
-        return parse(text.as_bytes());
+        let parsed = serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")))?;
+        return Ok(Arc::new(parsed));
     }
-    parse(&user::stored_filter(call, call.context.requester()?, text).await?)
+    let read = user::stored_filter(call, call.context.requester()?, text);
+    call.context.api.engine.stored_filter(viewer, text, read).await
 }
 
 async fn sync(call: Call) -> Result<Answer, ApiError> {
     let requester = call.context.requester()?;
     let flag = |name: &str| call.query(name) == Some("true");
+    let viewer = Api::viewer(&call.context.tenant, requester);
     let request = SyncRequest {
-        viewer: Api::viewer(&call.context.tenant, requester),
+        filter: filter(&call, &viewer).await?,
+        viewer,
         since: call.query("since").filter(|since| !since.is_empty()).map(str::to_owned),
-        filter: Arc::new(filter(&call).await?),
         full_state: flag("full_state"),
         state_after: flag("use_state_after") || flag("org.matrix.msc4222.use_state_after"),
         timeout: Duration::from_millis(call.query_as("timeout")?.unwrap_or(0)),

@@ -1,6 +1,6 @@
 //! What is a user's own and looked at by every sync: memberships, read receipts, counts of keys. Kept for as long as nothing writes it.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use polity_accounts::KeyCounts;
 use polity_core::TenantId;
@@ -10,6 +10,7 @@ use polity_store::{
     schema,
     users::{OwnReceipt, own_receipts},
 };
+use ruma_client_api::filter::FilterDefinition;
 use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{Engine, SyncError, Viewer, collect::Memberships};
@@ -20,6 +21,7 @@ pub struct Own {
     marks: Arc<Marks>,
     memberships: Kept<(TenantId, OwnedUserId), Arc<Memberships>>,
     receipts: Kept<(TenantId, OwnedUserId, OwnedRoomId), Arc<[OwnReceipt]>>,
+    filters: Kept<(TenantId, OwnedUserId, String), Arc<FilterDefinition>>,
     /// By the name of the device in its life, too.
     keys: Kept<(TenantId, OwnedUserId, String), Arc<KeyCounts>>,
 }
@@ -32,8 +34,9 @@ impl Own {
             Kept::new("memberships", bytes / 2, |_, rooms: &Arc<Memberships>| 64 + 128 * rooms.len() as u64);
         let receipts =
             Kept::new("own_receipts", bytes / 4, |_, receipts: &Arc<[OwnReceipt]>| 160 + 192 * receipts.len() as u64);
-        let keys = Kept::new("key_counts", bytes / 4, |_, _| 384);
-        Self { marks, memberships, receipts, keys }
+        let keys = Kept::new("key_counts", bytes / 8, |_, _| 384);
+        let filters = Kept::new("filters", bytes / 8, |_, _| 2048);
+        Self { marks, memberships, receipts, filters, keys }
     }
 }
 
@@ -53,6 +56,25 @@ impl Engine {
         let read = async { own_receipts(&*self.store, tenant, user_id, room_id).await.map(Arc::from) };
         let name = (tenant, user_id.clone(), room_id.to_owned());
         Ok(self.own.receipts.get_or_read(&name, mark, read).await.map_err(ReadError::from)?)
+    }
+
+    /// A filter that the viewer stored.
+    ///
+    /// # Errors
+    /// What `read` gives, which reads the filter's text, and when that isn't one.
+    pub async fn stored_filter<E: From<SyncError>>(
+        &self,
+        viewer: &Viewer,
+        id: &str,
+        read: impl Future<Output = Result<Vec<u8>, E>>,
+    ) -> Result<Arc<FilterDefinition>, E> {
+        let mark = self.own.marks.of(&schema::FILTERS, viewer.tenant, &viewer.user_id);
+        let parsed = async {
+            let text = read.await?;
+            let damaged = |error: serde_json::Error| SyncError::from(ReadError::Damaged(error.to_string()));
+            Ok(Arc::new(serde_json::from_slice(&text).map_err(damaged)?))
+        };
+        self.own.filters.get_or_read(&(viewer.tenant, viewer.user_id.clone(), id.to_owned()), mark, parsed).await
     }
 
     /// How many keys the viewer's device has left.
