@@ -23,7 +23,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     visibility::routes(public::routes(routes)).add(alias::get).add(alias::put).add(alias::delete).add(alias::of_room)
 }
 
-/// The room of an alias of this server.
+/// The room of an alias of this server. A reservation whose room is there is settled: who made them didn't live to do it.
 pub(crate) async fn resolve(context: &Context, alias: &RoomAliasId) -> Result<Option<OwnedRoomId>, ApiError> {
     let (api, tenant) = (&context.api, context.tenant.id);
     let Some(found) = rooms::alias(&*api.store, tenant, alias).await? else { return Ok(None) };
@@ -31,7 +31,14 @@ pub(crate) async fn resolve(context: &Context, alias: &RoomAliasId) -> Result<Op
         AliasUse::InUse => true,
         AliasUse::Free => false,
         // Its room may be there already.
-        AliasUse::Reserved => exists(api, tenant, &found.room_id).await?,
+        AliasUse::Reserved => {
+            let exists = exists(api, tenant, &found.room_id).await?;
+            if exists && let Err(error) = rooms::settle_alias(&*api.store, tenant, alias, &found).await {
+                // It points there all the same.
+                tracing::debug!(%error, "a reserved alias can't be settled");
+            }
+            exists
+        }
     };
     Ok(points.then_some(found.room_id))
 }
