@@ -200,10 +200,16 @@ async fn held(
     user_id: &UserId,
     [kind, scope, key]: &Name,
 ) -> Result<Option<Entry>, LogError> {
-    entry(store, tenant, user_id, (kind, scope, key)).await.map_err(|error| match error {
+    entry(store, tenant, user_id, (kind, scope, key)).await.map_err(unreadable)
+}
+
+/// Entries that can't be read, for the log: what passes stays told from what doesn't.
+fn unreadable(error: Error) -> LogError {
+    match error {
         Error::Store(error) => LogError::Store(error),
+        Error::Log(error) => error,
         other => LogError::Corrupt(other.to_string()),
-    })
+    }
 }
 
 fn read_entry(row: &Row) -> Result<Entry, Error> {

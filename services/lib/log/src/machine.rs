@@ -52,8 +52,8 @@ pub struct Sealed {
     pub before: Vec<Write>,
 }
 
-/// A log's user. One per loaded log, driven by one task: `load`, then for each group `prepare`, `decide`..., `seal`, append,
-/// `project`, `announce`. After a lost append it is made anew by its factory and loaded again; nothing of it survives.
+/// A log's user. One per loaded log, driven by one task: `load`, then for each group `prepare`, `decide`..., `project`,
+/// `seal`, append, `announce`. After a lost append it is made anew by its factory and loaded again; nothing of it survives.
 #[async_trait]
 pub trait Machine: Send + 'static {
     /// A command.
@@ -65,13 +65,14 @@ pub trait Machine: Send + 'static {
     /// `projected_seq`, oldest first, which no projection may show yet.
     ///
     /// # Errors
-    /// The load is given up; all waiting commands get the error.
+    /// The load is given up; all waiting commands get the error. One that [is permanent](LogError::is_permanent) sets the log aside.
     async fn load(&mut self, key: LogKey, head: Option<&Head>, tail: &[LogRow]) -> Result<(), LogError>;
 
     /// Reads whatever deciding these commands needs and isn't in memory yet. The only place besides `load` that may wait.
     ///
     /// # Errors
-    /// All commands of the group get the error; nothing was decided.
+    /// Nothing was decided. All commands of the group get the error; if it [is permanent](LogError::is_permanent), only those that
+    /// cause it also alone.
     async fn prepare(&mut self, group: &[&Self::Command]) -> Result<(), LogError>;
 
     /// The transaction that makes this command the same as an earlier one.
@@ -93,8 +94,9 @@ pub trait Machine: Send + 'static {
     /// The group is given up and the machine loaded again.
     fn seal(&mut self, last: Seq) -> Result<Sealed, LogError>;
 
-    /// The projections of these rows: a function of the rows alone, stamped with their positions. The engine itself writes
-    /// `transactions` and `projected`.
+    /// The projections of these rows: a function of the rows alone, stamped with their positions. Asked for before the rows are
+    /// appended: those whose projections no store would take are refused. The engine itself writes `transactions` and
+    /// `projected`.
     fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write>;
 
     /// Tells the world (the bus) of rows that are durable; a hint, called in order.

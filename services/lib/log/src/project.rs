@@ -12,11 +12,21 @@ const VERSION: u8 = 1;
 const PROJECTED_EVERY: u64 = 64;
 
 impl<M: Machine> Log<M> {
-    /// Writes the projections of `rows`, which stand in the log.
-    pub(crate) async fn project(&self, held: &mut Held<M>, rows: &[LogRow]) -> Result<(), LogError> {
-        let Some(last) = rows.last() else { return Ok(()) };
+    /// The projections of `rows`.
+    pub(crate) fn projections(&self, held: &Held<M>, rows: &[LogRow]) -> Vec<Write> {
         let mut writes = held.machine.project(self.key, rows);
         writes.extend(rows.iter().filter_map(|row| self.transaction(row)));
+        writes
+    }
+
+    /// Writes the projections of `rows`, which stand in the log.
+    pub(crate) async fn project(&self, held: &mut Held<M>, rows: &[LogRow]) -> Result<(), LogError> {
+        let writes = self.projections(held, rows);
+        self.write(held, rows, writes).await
+    }
+
+    async fn write(&self, held: &mut Held<M>, rows: &[LogRow], writes: Vec<Write>) -> Result<(), LogError> {
+        let Some(last) = rows.last() else { return Ok(()) };
         self.inner.env.store.put(writes, Durability::Rebuildable).await?;
         if last.seq.get().saturating_sub(held.projected.get()) >= PROJECTED_EVERY
             && let Err(error) = self.note_projected(held).await
@@ -27,15 +37,28 @@ impl<M: Machine> Log<M> {
     }
 
     /// Writes the projections of rows that are durable, however often it takes: the answers and the next group wait meanwhile, so
-    /// that no more than one group is ever behind.
-    pub(crate) async fn project_all(&self, held: &mut Held<M>, rows: &[LogRow]) {
+    /// that no more than one group is ever behind. `writes`: those of the first try.
+    ///
+    /// # Errors
+    /// They can never be written.
+    pub(crate) async fn project_all(
+        &self,
+        held: &mut Held<M>,
+        rows: &[LogRow],
+        writes: Vec<Write>,
+    ) -> Result<(), LogError> {
+        let mut outcome = self.write(held, rows, writes).await;
         for attempt in 0.. {
-            match self.project(held, rows).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, log = %self.key, "rows can't be projected yet"),
+            match outcome {
+                Err(error) if !error.is_permanent() => {
+                    tracing::warn!(%error, log = %self.key, "rows can't be projected yet");
+                }
+                outcome => return outcome,
             }
             self.pause(attempt).await;
+            outcome = self.project(held, rows).await;
         }
+        outcome
     }
 
     /// Notes that all rows up to the head are projected: after they are.

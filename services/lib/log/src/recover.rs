@@ -1,6 +1,9 @@
 //! Finishing what dead processes left.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -19,7 +22,7 @@ pub trait Recover: Send + Sync {
     /// Fences the log, whoever writes it now, writes the projections that are missing and announces their rows.
     ///
     /// # Errors
-    /// When that didn't succeed: try again.
+    /// When that didn't succeed: try again, unless [`LogError::is_permanent`].
     async fn recover(&self, key: LogKey) -> Result<(), LogError>;
 }
 
@@ -33,7 +36,8 @@ pub(crate) trait Holds: Send + Sync {
     fn owes_nothing(&self) -> bool;
 }
 
-/// Finishes what dead runs of this node left; how many logs that were.
+/// Finishes what dead runs of this node left; how many logs that were. A log that can't be read or projected at all, or whose use
+/// isn't known here, is set aside: its run stays to be finished by somebody who can.
 ///
 /// # Errors
 /// When the registry can't be read or written, or [`LogError::Closed`]. What was finished stays so.
@@ -56,25 +60,41 @@ pub async fn recover(
 ) -> Result<usize, LogError> {
     let dead = registry.close(incarnation).await?;
     let left = registry.left_open(dead).await?;
-    let count = left.len();
-    stream::iter(left).map(Ok).try_for_each_concurrent(AT_ONCE, |log| recover_log(log, uses)).await?;
-    // All of them were projected here: nobody else's word is taken for it.
-    registry.drained(dead).await?;
-    Ok(count)
+    let (count, finished) = (left.len(), AtomicUsize::new(0));
+    stream::iter(left)
+        .map(Ok::<Left, LogError>)
+        .try_for_each_concurrent(AT_ONCE, |log| async {
+            finished.fetch_add(usize::from(recover_log(log, uses).await?), Ordering::Relaxed);
+            Ok(())
+        })
+        .await?;
+    let finished = finished.into_inner();
+    if finished == count {
+        // All of them were projected here: nobody else's word is taken for it.
+        registry.drained(dead).await?;
+    }
+    Ok(finished)
 }
 
-async fn recover_log(log: Left, uses: &[Arc<dyn Recover>]) -> Result<(), LogError> {
-    let unknown = || LogError::Corrupt(format!("logs of the unknown use {}", log.usage));
-    let logs = uses.iter().find(|logs| logs.usage() == log.usage).ok_or_else(unknown)?;
+/// Says whether the log is finished: else it is set aside.
+async fn recover_log(log: Left, uses: &[Arc<dyn Recover>]) -> Result<bool, LogError> {
+    let Some(logs) = uses.iter().find(|logs| logs.usage() == log.usage) else {
+        tracing::error!(log = %log.key, usage = log.usage, "a log of an unknown use is left unfinished");
+        return Ok(false);
+    };
     for attempt in 0.. {
         match logs.recover(log.key).await {
             // A purged log is nobody's any more.
-            Ok(()) | Err(LogError::Sealed) => return Ok(()),
+            Ok(()) | Err(LogError::Sealed) => return Ok(true),
             // Whoever closed this process finishes what this one doesn't.
             Err(LogError::Closed) => return Err(LogError::Closed),
+            Err(error) if error.is_permanent() => {
+                tracing::error!(%error, log = %log.key, "a log can't be recovered: it is left unfinished");
+                return Ok(false);
+            }
             Err(error) => tracing::warn!(%error, log = %log.key, "a log can't be recovered yet"),
         }
         pause(log.key, attempt).await;
     }
-    Ok(())
+    Ok(false)
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use polity_core::LogKey;
+use polity_store::{Write, check};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -126,9 +127,8 @@ impl<M: Machine> Task<M> {
             match self.log.load(fence || self.doubt).await {
                 Ok(held) => {
                     self.held = Some(held);
-                    if std::mem::take(&mut self.doubt) {
-                        self.entry.inner.tasks.lock().died.remove(&self.entry.key);
-                    }
+                    self.doubt = false;
+                    self.entry.inner.tasks.lock().loaded(self.entry.key);
                 }
                 Err(error) => {
                     // A sealed log is nobody's; those of a closed process are finished by who closed it.
@@ -140,14 +140,19 @@ impl<M: Machine> Task<M> {
         Ok(())
     }
 
-    /// Ends, unless somebody has asked in the meantime or something is left to do.
+    /// Ends, unless somebody has asked in the meantime or something is left to do that can be done.
     async fn unload(&mut self) -> bool {
+        let mut aside = false;
         if self.owes
             && let Err(error) = self.ensure(false).await
             && self.owes
         {
-            tracing::warn!(%error, log = %self.log.key, "a log can't be unloaded yet");
-            return false;
+            aside = error.is_permanent();
+            if !aside {
+                tracing::warn!(%error, log = %self.log.key, "a log can't be unloaded yet");
+                return false;
+            }
+            tracing::error!(%error, log = %self.log.key, "a log can't be loaded any more: it is set aside");
         }
         if let Some(held) = &mut self.held
             && let Err(error) = self.log.note_projected(held).await
@@ -160,34 +165,49 @@ impl<M: Machine> Task<M> {
         if !self.orders.is_empty() {
             return false;
         }
-        tasks.end(self.log.key, now_ms);
+        if aside {
+            tasks.set_aside(self.log.key, now_ms);
+        } else {
+            tasks.end(self.log.key, now_ms);
+        }
         self.entry.ended = true;
         true
     }
 
     /// Answers the first of the commands, as many as fit into one append; leaves the others.
     async fn group(&mut self, waiting: &mut Vec<Waiting<M>>) {
-        for attempt in 0.. {
-            let error = match self.attempt(waiting).await {
+        let (mut most, mut lost) = (waiting.len(), 0);
+        loop {
+            if let Err(error) = self.ensure(false).await {
+                return fail::<M>(waiting.drain(..), &error);
+            }
+            let error = match self.attempt(waiting, most).await {
                 Ok(Attempt::Answered) => return,
-                Ok(Attempt::Lost) if attempt + 1 < TRIES && self.log.inner.retries.take() => {
-                    self.log.pause(attempt).await;
+                Ok(Attempt::Lost) if lost + 1 < TRIES && self.log.inner.retries.take() => {
+                    self.log.pause(lost).await;
+                    lost += 1;
                     continue;
                 }
                 Ok(Attempt::Lost) => LogError::Contended,
+                // One of them is to blame, and is to fail alone: it is looked for by halves.
+                Err(error) if most > 1 && error.is_permanent() => {
+                    most = most.div_ceil(2);
+                    continue;
+                }
                 Err(error) => error,
             };
-            for Waiting { reply, .. } in waiting.drain(..) {
-                drop(reply.send(M::failed(error.clone())));
-            }
-            return;
+            return fail::<M>(waiting.drain(..most), &error);
         }
     }
 
-    async fn attempt(&mut self, waiting: &mut Vec<Waiting<M>>) -> Result<Attempt, LogError> {
-        self.ensure(false).await?;
+    /// Answers at most the first `most` of the commands.
+    ///
+    /// # Errors
+    /// Nothing of them is in the log, and none is answered.
+    async fn attempt(&mut self, waiting: &mut Vec<Waiting<M>>, most: usize) -> Result<Attempt, LogError> {
         let Some(mut held) = self.held.take() else { return Err(LogError::Ended) };
-        let commands: Vec<&M::Command> = waiting.iter().map(|waiting| &waiting.command).collect();
+        let asked = &waiting[..most];
+        let commands: Vec<&M::Command> = asked.iter().map(|waiting| &waiting.command).collect();
         let dedups: Vec<Option<Dedup>> = commands.iter().map(|command| held.machine.dedup(command).cloned()).collect();
         let (prepared, repeated) = tokio::join!(held.machine.prepare(&commands), self.log.old_transactions(&dedups));
         let repeated = match prepared.and(repeated) {
@@ -197,28 +217,27 @@ impl<M: Machine> Task<M> {
                 return Err(error);
             }
         };
-        let group = held.decide(waiting, dedups, repeated);
-        let answered: Vec<Waiting<M>>;
+        let group = held.decide(asked, dedups, repeated);
+        // Whatever fails from here on, the machine is made anew: what it decided isn't in the log.
         if group.overfull {
-            // The machine is made anew: what it decided isn't in the log.
-            let error = LogError::TooLarge("more rows than fit before a bucket's end".to_owned());
-            answered = waiting.drain(..group.answers.len()).collect();
-            answered.into_iter().for_each(|Waiting { reply, .. }| drop(reply.send(M::failed(error.clone()))));
-            return Ok(Attempt::Answered);
+            return Err(LogError::TooLarge("more rows than fit before a bucket's end".to_owned()));
         }
+        let answered: Vec<Waiting<M>>;
         if group.rows.is_empty() && group.first == held.known.head.first {
             answered = waiting.drain(..group.answers.len()).collect();
             self.held = Some(held);
             reply(answered, group.answers);
             return Ok(Attempt::Answered);
         }
+        // A row that can't be projected would keep everybody out of the log for ever.
+        let writes = self.log.projections(&held, &group.rows);
+        writes.iter().try_for_each(check::write)?;
         // Not kept unless it is known to be current: whatever fails here, the next command finds what is in the log.
         match self.log.append(&mut held, &group.rows, group.first).await? {
             Appended::Lost => Ok(Attempt::Lost),
             Appended::Durable { current } => {
                 answered = waiting.drain(..group.answers.len()).collect();
-                self.finish(&mut held, group, answered).await;
-                if current {
+                if self.finish(&mut held, group, writes, answered).await && current {
                     self.held = Some(held);
                 }
                 Ok(Attempt::Answered)
@@ -226,8 +245,15 @@ impl<M: Machine> Task<M> {
         }
     }
 
-    /// What follows an append. From here on nothing fails: it can only be late.
-    async fn finish(&mut self, held: &mut Held<M>, group: Group<M::Reply>, answered: Vec<Waiting<M>>) {
+    /// What follows an append. From here on nothing fails, it can only be late; unless the store refuses what its checks have
+    /// passed: then the log can't be kept loaded.
+    async fn finish(
+        &mut self,
+        held: &mut Held<M>,
+        group: Group<M::Reply>,
+        writes: Vec<Write>,
+        answered: Vec<Waiting<M>>,
+    ) -> bool {
         let Group { rows, answers, .. } = group;
         self.log.inner.retries.earn();
         held.remember(&rows);
@@ -244,11 +270,17 @@ impl<M: Machine> Task<M> {
                 drop(waiting.reply.send(answer));
             }
         }
-        self.log.project_all(held, &rows).await;
+        if let Err(error) = self.log.project_all(held, &rows, writes).await {
+            tracing::error!(%error, log = %self.log.key, "rows can't be projected");
+            self.owes = true;
+            fail::<M>(later.into_iter(), &error);
+            return false;
+        }
         reply(later, later_answers);
         if !rows.is_empty() {
             held.machine.announce(self.log.key, &rows);
         }
+        true
     }
 }
 
@@ -256,6 +288,13 @@ impl<M: Machine> Task<M> {
 fn reply<M: Machine>(commands: Vec<Waiting<M>>, answers: Vec<(M::Reply, bool)>) {
     for (waiting, (answer, _)) in commands.into_iter().zip(answers) {
         drop(waiting.reply.send(answer));
+    }
+}
+
+/// Answers commands that the log itself failed.
+fn fail<M: Machine>(commands: impl Iterator<Item = Waiting<M>>, error: &LogError) {
+    for Waiting { reply, .. } in commands {
+        drop(reply.send(M::failed(error.clone())));
     }
 }
 

@@ -21,7 +21,9 @@ pub(crate) struct Tasks<M: Machine> {
     usage: &'static str,
     running: HashMap<LogKey, Handle<M>>,
     /// Logs whose task died: a write of its may be under way until the log is fenced.
-    pub(crate) died: HashSet<LogKey>,
+    died: HashSet<LogKey>,
+    /// Logs that can't be loaded, however often it is tried: their registry entries stay for who can read them.
+    aside: HashSet<LogKey>,
     /// Logs that were unloaded, oldest first, and when they were asked for last.
     unloaded: VecDeque<(u64, LogKey)>,
 }
@@ -35,7 +37,7 @@ pub(crate) struct Handle<M: Machine> {
 
 impl<M: Machine> Tasks<M> {
     pub(crate) fn new(usage: &'static str) -> Self {
-        Self { usage, running: HashMap::new(), died: HashSet::new(), unloaded: VecDeque::new() }
+        Self { usage, running: HashMap::new(), died: HashSet::new(), aside: HashSet::new(), unloaded: VecDeque::new() }
     }
 
     /// The log's task; a new one, told whether the last one died, if it has none that lives.
@@ -62,6 +64,18 @@ impl<M: Machine> Tasks<M> {
         }
     }
 
+    /// Notes that a log's task has ended without having loaded it, and why trying again is no use.
+    pub(crate) fn set_aside(&mut self, key: LogKey, now_ms: u64) {
+        self.end(key, now_ms);
+        self.aside.insert(key);
+    }
+
+    /// Notes that a log was loaded: whatever an earlier task left is finished.
+    pub(crate) fn loaded(&mut self, key: LogKey) {
+        self.died.remove(&key);
+        self.aside.remove(&key);
+    }
+
     /// Notes that a log's task has ended otherwise.
     pub(crate) fn died(&mut self, key: LogKey, used_ms: &Arc<AtomicU64>) {
         if self.running.get(&key).is_some_and(|handle| Arc::ptr_eq(&handle.used_ms, used_ms)) {
@@ -72,9 +86,10 @@ impl<M: Machine> Tasks<M> {
         }
     }
 
-    /// Logs whose task died and has no successor.
+    /// Logs whose task died and has no successor, unless they are set aside.
     pub(crate) fn orphans(&self) -> Vec<LogKey> {
-        self.died.iter().filter(|key| !self.running.contains_key(key)).copied().collect()
+        let orphan = |key: &&LogKey| !self.running.contains_key(key) && !self.aside.contains(key);
+        self.died.iter().filter(orphan).copied().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -90,13 +105,14 @@ impl<M: Machine> Tasks<M> {
     pub(crate) fn held(&mut self, now_ms: u64) -> Vec<LogKey> {
         self.forget(now_ms);
         let recent = self.unloaded.iter().map(|(_, key)| key);
-        let held: HashSet<LogKey> = self.running.keys().chain(&self.died).chain(recent).copied().collect();
+        let held: HashSet<LogKey> =
+            self.running.keys().chain(&self.died).chain(&self.aside).chain(recent).copied().collect();
         held.into_iter().collect()
     }
 
     /// Whether every activation was finished.
     pub(crate) fn owe_nothing(&self) -> bool {
-        self.running.is_empty() && self.died.is_empty()
+        self.running.is_empty() && self.died.is_empty() && self.aside.is_empty()
     }
 
     fn forget(&mut self, now_ms: u64) {

@@ -8,10 +8,13 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use polity_core::{IncarnationId, Life, LogId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
+use polity_core::{
+    Classified as _, ErrorKind, IncarnationId, Life, LogId, LogKey, ManualClock, Position, Seq, Stamp, SystemRandom,
+    TenantId,
+};
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, StoreError, Table, Values,
-    Write, WriteKind, schema,
+    Write, WriteKind, schema, values_of,
 };
 use polity_store_local::LocalStore;
 
@@ -21,6 +24,7 @@ mod faulty;
 mod fenced;
 mod ordered;
 mod race;
+mod refused;
 mod trimmed;
 
 /// What happens to the next append that has rows.
@@ -197,8 +201,16 @@ impl Machine for Counter {
         Ok(Sealed { head: Bytes::copy_from_slice(&self.count.to_be_bytes()), before: Vec::new() })
     }
 
-    fn project(&self, _key: LogKey, _rows: &[LogRow]) -> Vec<Write> {
-        Vec::new()
+    /// What begins with "note" is noted under its text.
+    fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write> {
+        let noted = rows.iter().filter(|row| row.body.starts_with(b"note"));
+        let write = |row: &LogRow| Write {
+            table: &schema::TRANSACTIONS,
+            partition: values_of![key.tenant, key.log, "note", std::str::from_utf8(&row.body).unwrap()],
+            row: Row::new(Values::new(), Bytes::new()),
+            kind: WriteKind::Projection(Stamp::new(Position::new(key.life, row.seq), 1)),
+        };
+        noted.map(write).collect()
     }
 
     fn announce(&mut self, _key: LogKey, rows: &[LogRow]) {

@@ -87,6 +87,20 @@ pub struct Head {
     pub state: Bytes,
 }
 
+impl LogError {
+    /// Whether trying again comes to the same: damage or a defect, and not the moment.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::TooLarge(_) => true,
+            Self::Store(error) => {
+                matches!(error, StoreError::Corrupt { .. } | StoreError::Misuse { .. } | StoreError::TooLarge(_))
+            }
+            Self::Overloaded | Self::Contended | Self::Sealed | Self::Closed | Self::Ended => false,
+        }
+    }
+}
+
 impl Classified for LogError {
     fn kind(&self) -> ErrorKind {
         match self {

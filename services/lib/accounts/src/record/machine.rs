@@ -118,7 +118,7 @@ impl Machine for RecordMachine {
         let user_id = super::head_user(&head.state)?;
         // What a process that died (or left) didn't finish: whoever loads the record goes on with it.
         let jobs = super::entries(&*self.store, key.tenant, &user_id, kind::JOB, None).await;
-        let jobs = jobs.map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let jobs = jobs.map_err(super::unreadable)?;
         for job in jobs.iter().filter(|job| job.value.is_some()) {
             self.pending.add(key.tenant, &user_id, &job.key);
         }
