@@ -95,6 +95,11 @@ async fn bodies_that_are_no_good_get_the_specs_error() {
         ("POST", "/createRoom", json!({"name": 5})),
         ("POST", "/createRoom", json!({"invite": "@a:b"})),
         ("POST", "/createRoom", json!({"initial_state": [{"type": "a", "content": "b"}]})),
+        // As many elements as the struct has fields: to serde that would be one.
+        ("POST", "/keys/upload", json!({"device_keys": [&client.user_id, "D", [], {}, {}]})),
+        ("POST", "/keys/upload", json!({"one_time_keys": {"signed_curve25519:A": ["a"]}})),
+        ("POST", "/keys/upload", json!({"fallback_keys": {"signed_curve25519:A": 5}})),
+        ("POST", "/keys/device_signing/upload", json!({"master_key": [&client.user_id, ["master"], {}]})),
         ("POST", "/keys/claim", json!({"one_time_keys": {"no user": {"D": "a"}}})),
         ("PUT", "/sendToDevice/m.test/t", json!({"messages": {&client.user_id: []}})),
     ] {

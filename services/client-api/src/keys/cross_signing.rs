@@ -30,9 +30,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 #[derive(Deserialize)]
 struct Upload {
-    master_key: Option<Value>,
-    self_signing_key: Option<Value>,
-    user_signing_key: Option<Value>,
+    master_key: Option<Map<String, Value>>,
+    self_signing_key: Option<Map<String, Value>>,
+    user_signing_key: Option<Map<String, Value>>,
     auth: Option<Value>,
 }
 
@@ -42,8 +42,8 @@ async fn upload_keys(call: Call) -> Result<Answer, ApiError> {
     let accounts = &call.context.api.accounts;
     let named =
         [("master", body.master_key), ("self_signing", body.self_signing_key), ("user_signing", body.user_signing_key)];
-    let keys: Vec<_> =
-        named.into_iter().filter_map(|(usage, key)| Some(CrossSigningKey { usage, key: key? })).collect();
+    let keys = named.into_iter().filter_map(|(usage, key)| Some(CrossSigningKey { usage, key: Value::Object(key?) }));
+    let keys: Vec<_> = keys.collect();
     if keys.is_empty() {
         return Err(ApiError::missing_param("there is no key"));
     }

@@ -39,7 +39,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
 
 #[derive(Deserialize)]
 struct Upload {
-    device_keys: Option<Value>,
+    // An object: for serde an array would do for the struct.
+    device_keys: Option<Map<String, Value>>,
     #[serde(default)]
     one_time_keys: BTreeMap<String, Value>,
     #[serde(default)]
@@ -50,6 +51,9 @@ fn keys(keys: BTreeMap<String, Value>) -> Result<Vec<OneTimeKey>, ApiError> {
     let split = |(name, key): (String, Value)| {
         let malformed = || ApiError::invalid_param(format!("{name:?} is no key id"));
         let (algorithm, key_id) = name.split_once(':').ok_or_else(malformed)?;
+        if !key.is_string() && !key.is_object() {
+            return Err(ApiError::bad_json(format!("{name:?} is neither a text nor an object")));
+        }
         let key = key.to_string().into_bytes();
         Ok(OneTimeKey { algorithm: algorithm.to_owned(), key_id: key_id.to_owned(), key })
     };
@@ -78,7 +82,7 @@ async fn upload(call: Call) -> Result<Answer, ApiError> {
         if keys.user_id != device.user_id || keys.device_id != device.device_id {
             return Err(ApiError::invalid_param("the device keys are another device's"));
         }
-        accounts.set_device_keys(device, device_keys.to_string().into_bytes()).await?;
+        accounts.set_device_keys(device, Value::Object(device_keys).to_string().into_bytes()).await?;
     }
     accounts.upload_one_time_keys(device, one_time).await?;
     accounts.set_fallback_keys(device, fallback).await?;
@@ -133,9 +137,9 @@ async fn keys_of(call: &Call, user_id: &UserId, wanted: &[OwnedDeviceId]) -> Res
         if wanted.is_empty() || wanted.contains(&device_id) {
             let named = names.iter().find(|device| device.device_id == device_id);
             if let Some(name) = named.and_then(|device| device.display_name.as_deref()) {
-                key["unsigned"] = json!({"device_display_name": name});
+                key.insert("unsigned".to_owned(), json!({"device_display_name": name}));
             }
-            devices.insert(device_id.to_string(), key);
+            devices.insert(device_id.to_string(), Value::Object(key));
         }
     }
     let cross = |usage| accounts.cross_signing(requester.tenant, user_id, usage, &requester.user_id);

@@ -93,9 +93,11 @@ impl Accounts {
         viewer: &UserId,
     ) -> Result<Option<Value>, Error> {
         let Some(mut key) = self.cross_signing_key(tenant, user_id, usage).await? else { return Ok(None) };
-        if let Some(name) = public_key(&key).map(str::to_owned) {
+        if let Some(name) = public_key(&key).map(str::to_owned)
+            && let Some(key) = key.as_object_mut()
+        {
             let signatures = self.signatures(tenant, user_id, viewer).await?;
-            add_signatures(&mut key, &signatures, &name);
+            add_signatures(key, &signatures, &name);
         }
         Ok(Some(key))
     }
@@ -234,11 +236,10 @@ fn content(mut key: Value) -> Value {
     key
 }
 
-pub(crate) fn add_signatures(key: &mut Value, signatures: &[(OwnedUserId, String, Value)], name: &str) {
+pub(crate) fn add_signatures(key: &mut Map<String, Value>, signatures: &[(OwnedUserId, String, Value)], name: &str) {
     for (signer, _, made) in signatures.iter().filter(|(_, signed, _)| signed == name) {
         for (id, signature) in made.as_object().into_iter().flatten() {
-            // A client's own upload may have any shape.
-            let Some(key) = key.as_object_mut() else { return };
+            // What the client put there may have any shape.
             let all = key.entry("signatures").or_insert_with(|| Map::new().into());
             let Some(all) = all.as_object_mut() else { return };
             let own = all.entry(signer.as_str()).or_insert_with(|| Map::new().into());

@@ -4,7 +4,7 @@
 
 use polity_core::TenantId;
 use ruma_common::{OwnedDeviceId, UserId};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Accounts, Change, DeviceRef, Error,
@@ -39,11 +39,16 @@ impl Accounts {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn device_keys(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<(OwnedDeviceId, Value)>, Error> {
+    pub async fn device_keys(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+    ) -> Result<Vec<(OwnedDeviceId, Map<String, Value>)>, Error> {
         let entries = record::entries(&*self.store, tenant, user_id, kind::DEVICE_KEYS, None).await?;
         let signatures = self.signatures(tenant, user_id, user_id).await?;
         let with = |entry: record::Entry| {
-            let mut keys: Value = serde_json::from_slice(entry.value.as_deref()?).ok()?;
+            // What is no object is nobody's key.
+            let mut keys = serde_json::from_slice(entry.value.as_deref()?).ok()?;
             add_signatures(&mut keys, &signatures, &entry.key);
             Some((OwnedDeviceId::from(entry.key), keys))
         };

@@ -119,3 +119,14 @@ async fn two_processes_that_claim_at_once_never_give_a_key_twice() {
     ids.sort();
     assert_eq!(ids, (0..100).map(|n| format!("k{n:03}")).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_is_no_object_is_nobodys_identity_key() {
+    let accounts = accounts().await;
+    let user = user_id!("@a:b");
+    let session = registered(&accounts, user).await;
+    for (stored, shown) in [(&b"[\"@a:b\",\"D\",[],{},{}]"[..], 0), (b"5", 0), (b"{\"a\":1}", 1)] {
+        accounts.set_device_keys(session.device(), stored.to_vec()).await.unwrap();
+        assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), shown);
+    }
+}
