@@ -135,8 +135,9 @@ async fn keys_of(call: &Call, user_id: &UserId, wanted: &[OwnedDeviceId]) -> Res
     let mut devices = Map::new();
     for (device_id, mut key) in accounts.device_keys(requester.tenant, user_id).await? {
         if wanted.is_empty() || wanted.contains(&device_id) {
-            let named = names.iter().find(|device| device.device_id == device_id);
-            if let Some(name) = named.and_then(|device| device.display_name.as_deref()) {
+            // One that was logged out with all others is gone, though its keys are taken away later.
+            let Some(device) = names.iter().find(|device| device.device_id == device_id) else { continue };
+            if let Some(name) = device.display_name.as_deref() {
                 key.insert("unsigned".to_owned(), json!({"device_display_name": name}));
             }
             devices.insert(device_id.to_string(), Value::Object(key));

@@ -5,8 +5,8 @@ use ruma_common::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, Entry, Error, LoggedIn, NewDevice,
-    devices::Slot,
+    Accounts, Change, Device, DeviceRef, Entry, Error, LoggedIn, NewDevice,
+    devices::{NamedSlot, Slot},
     jobs,
     record::{Must, kind},
 };
@@ -14,7 +14,7 @@ use crate::{
 /// A password has at most this many bytes.
 const PASSWORD_MAX: usize = 512;
 /// The name of an account's entry.
-const NAME: (&str, &str, &str) = (kind::ACCOUNT, "", "");
+pub(crate) const NAME: (&str, &str, &str) = (kind::ACCOUNT, "", "");
 
 /// A new account.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,23 @@ pub(crate) struct Account {
     admin: bool,
     /// Nobody logs in, and nobody else gets the name.
     pub(crate) deactivated: bool,
+    /// How often all devices were logged out at once. Those that logged in before the last time are dead from that row on, though
+    /// their own entries are taken away later.
+    pub(crate) epoch: u64,
+    /// The device that the last time passed over, by its name.
+    kept: Option<String>,
+}
+
+impl Account {
+    /// Whether a device that logged in during `epoch` is still logged in.
+    pub(crate) fn keeps(&self, epoch: u64, device: DeviceRef<'_>) -> bool {
+        !self.deactivated && (epoch == self.epoch || self.kept.as_ref().is_some_and(|kept| *kept == device.name()))
+    }
+
+    /// With all devices but one logged out.
+    fn logged_out(self, kept: Option<String>) -> Self {
+        Self { epoch: self.epoch + 1, kept, ..self }
+    }
 }
 
 impl Accounts {
@@ -58,7 +75,8 @@ impl Accounts {
             Some(password) => Some(self.hashed(password).await?),
             None => None,
         };
-        let account = Account { password, created_ms: self.clock.now_ms(), admin: new.admin, deactivated: false };
+        let (created_ms, admin) = (self.clock.now_ms(), new.admin);
+        let account = Account { password, created_ms, admin, deactivated: false, epoch: 0, kept: None };
         let displayname = new.displayname.unwrap_or_else(|| user_id.localpart().to_owned());
         crate::data::check_profile("displayname", &displayname)?;
         let mut changes = vec![
@@ -69,7 +87,7 @@ impl Accounts {
         if let Some(device) = new.device {
             device.check()?;
             let device_id = device.device_id.clone().unwrap_or_else(|| self.new_device_id());
-            let (stored, answer) = self.logged_in(user_id, &device_id, &device, None);
+            let (stored, answer) = self.logged_in(user_id, &device_id, &device, None, 0);
             changes.push(Slot { life: 0, device: Some(stored) }.change(&device_id)?);
             logged_in = Some(answer);
         }
@@ -97,6 +115,25 @@ impl Accounts {
         Ok(entry.map(Entry::decode).transpose()?.flatten())
     }
 
+    /// A slot without its device, if the account logged that one out. Read the slot first: a login is never newer than the account
+    /// that it is held against.
+    pub(crate) async fn living(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        slots: &mut [NamedSlot],
+    ) -> Result<(), Error> {
+        if slots.iter().all(|(_, slot)| slot.device.is_none()) {
+            return Ok(());
+        }
+        let account = self.account(self.entry(tenant, user_id, NAME).await?.as_ref())?.ok_or(Error::NoAccount)?;
+        for (device_id, slot) in slots {
+            let device = DeviceRef { tenant, user_id, device_id, life: slot.life };
+            slot.device.take_if(|stored| !account.keeps(stored.epoch, device));
+        }
+        Ok(())
+    }
+
     /// Whether the password is the account's. Takes as long for an account that doesn't exist.
     ///
     /// # Errors
@@ -113,7 +150,7 @@ impl Accounts {
         if right { Ok(()) } else { Err(Error::WrongPassword) }
     }
 
-    /// Sets another password, and logs all devices but one out if that is asked for.
+    /// Sets another password, and logs all devices but one out in the same row if that is asked for.
     ///
     /// # Errors
     /// [`Error::NoAccount`], [`Error::Deactivated`], [`Error::TooLarge`].
@@ -125,29 +162,31 @@ impl Accounts {
         log_out_all_but: Option<&DeviceId>,
     ) -> Result<(), Error> {
         let hash = self.hashed(password).await?;
-        self.change_account(tenant, user_id, Vec::new(), |account| Account { password: Some(hash.clone()), ..account })
-            .await?;
-        let Some(keep) = log_out_all_but else { return Ok(()) };
-        let devices = self.devices(tenant, user_id).await?.into_iter().map(|device| device.device_id);
-        let others: Vec<_> = devices.filter(|id| id != keep).collect();
-        self.remove_devices(tenant, user_id, &others).await
+        let Some(keep) = log_out_all_but else {
+            let changed = |account| Account { password: Some(hash.clone()), ..account };
+            return self.change_account(tenant, user_id, Vec::new(), changed).await;
+        };
+        let kept = self.device(tenant, user_id, keep).await?;
+        let kept = kept
+            .map(|Device { device_id, life, .. }| DeviceRef { tenant, user_id, device_id: &device_id, life }.name());
+        let changed = |account: Account| Account { password: Some(hash.clone()), ..account.logged_out(kept.clone()) };
+        self.change_account(tenant, user_id, vec![jobs::owe(jobs::LOGOUT)], changed).await
     }
 
-    /// Ends an account: nobody logs in any more, its devices are logged out, it leaves its rooms, its profile goes. The name stays
-    /// taken.
+    /// Ends an account in one row: nobody logs in any more, its devices are logged out, its profile goes, and that it leaves its
+    /// rooms is owed. The name stays taken.
     ///
     /// # Errors
-    /// [`Error::NoAccount`]. Repeat it if anything else fails: what remains is done then.
+    /// [`Error::NoAccount`].
     pub async fn deactivate(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         let profile = |field| Change::new(kind::PROFILE, "", field, None);
-        let also = vec![profile("displayname"), profile("avatar_url"), jobs::owe(jobs::LEAVE)];
-        let gone = |account| Account { password: None, deactivated: true, ..account };
+        let owed = [jobs::owe(jobs::LEAVE), jobs::owe(jobs::LOGOUT)];
+        let also = [profile("displayname"), profile("avatar_url")].into_iter().chain(owed).collect();
+        let gone = |account: Account| Account { password: None, deactivated: true, ..account.logged_out(None) };
         match self.change_account(tenant, user_id, also, gone).await {
-            Ok(()) | Err(Error::Deactivated) => {}
-            Err(error) => return Err(error),
+            Err(Error::Deactivated) => Ok(()),
+            other => other,
         }
-        let devices = self.devices(tenant, user_id).await?.into_iter().map(|device| device.device_id);
-        self.remove_devices(tenant, user_id, &devices.collect::<Vec<_>>()).await
     }
 
     async fn change_account(

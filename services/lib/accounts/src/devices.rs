@@ -55,6 +55,9 @@ pub struct Device {
     pub life: u64,
 }
 
+/// A device's id, and what its entry says.
+pub(crate) type NamedSlot = (OwnedDeviceId, Slot);
+
 /// The stored entry: it stays when the device is gone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Slot {
@@ -71,12 +74,28 @@ pub(crate) struct Stored {
     pub(crate) current: Tokens,
     /// Still good until one of the current ones is used.
     pub(crate) previous: Option<Tokens>,
+    /// The account's when it logged in. See [`crate::account::Account::keeps`].
+    pub(crate) epoch: u64,
 }
 
 /// The life of the device that an entry's value describes, if it lives.
 pub(crate) fn life(value: &[u8]) -> Option<u64> {
     let slot: Slot = postcard::from_bytes(value).ok()?;
     slot.device.map(|_| slot.life)
+}
+
+fn shown((device_id, Slot { life, device }): NamedSlot) -> Option<Device> {
+    Some(Device { device_id, display_name: device?.display_name, life })
+}
+
+/// What goes in the row that ends a device's life, beside its own entry.
+pub(crate) fn goes_with(device: DeviceRef<'_>) -> [Change; 3] {
+    let (user_id, device_id) = (device.user_id.as_str(), device.device_id.as_str());
+    [
+        Change::new(kind::DEVICE_KEYS, "", device_id, None),
+        Change::new(kind::SIGNATURES, user_id, device_id, None),
+        jobs::owe_device(&device.name()),
+    ]
 }
 
 // === impl DeviceRef ===
@@ -135,18 +154,14 @@ impl Accounts {
     /// # Errors
     /// When the store can't be read.
     pub async fn devices(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Device>, Error> {
+        let mut slots = self.slots_of(tenant, user_id).await?;
+        self.living(tenant, user_id, &mut slots).await?;
+        Ok(slots.into_iter().filter_map(shown).collect())
+    }
+
+    async fn slots_of(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<NamedSlot>, Error> {
         let entries = record::entries(&*self.store, tenant, user_id, kind::DEVICE, None).await?;
-        let mut devices = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let Slot { life, device } = Slot::of(Some(&entry))?;
-            let shown = |stored: Stored| Device {
-                device_id: entry.key.clone().into(),
-                display_name: stored.display_name,
-                life,
-            };
-            devices.extend(device.map(shown));
-        }
-        Ok(devices)
+        entries.into_iter().map(|entry| Ok((entry.key.as_str().into(), Slot::of(Some(&entry))?))).collect()
     }
 
     /// One of a user's devices.
@@ -159,11 +174,16 @@ impl Accounts {
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<Option<Device>, Error> {
+        Ok(shown((device_id.to_owned(), self.slot(tenant, user_id, device_id).await?)))
+    }
+
+    /// What stands under a device's id, whose device lives if there is one.
+    pub(crate) async fn slot(&self, tenant: TenantId, user_id: &UserId, device_id: &DeviceId) -> Result<Slot, Error> {
         let entry = self.entry(tenant, user_id, (kind::DEVICE, "", device_id.as_str())).await?;
-        let Slot { life, device } = Slot::of(entry.as_ref())?;
-        let shown =
-            |stored: Stored| Device { device_id: device_id.to_owned(), display_name: stored.display_name, life };
-        Ok(device.map(shown))
+        let mut slots = [(device_id.to_owned(), Slot::of(entry.as_ref())?)];
+        self.living(tenant, user_id, &mut slots).await?;
+        let [(_, slot)] = slots;
+        Ok(slot)
     }
 
     /// Renames a device.
@@ -200,38 +220,65 @@ impl Accounts {
         user_id: &UserId,
         device_ids: &[OwnedDeviceId],
     ) -> Result<(), Error> {
-        let there = self.devices(tenant, user_id).await?;
-        let gone: Vec<_> = there.iter().filter(|device| device_ids.contains(&device.device_id)).collect();
+        let there = self.devices(tenant, user_id).await?.into_iter();
+        let gone = there.filter(|device| device_ids.contains(&device.device_id));
+        let gone: Vec<_> = gone.map(|device| (device.device_id, device.life)).collect();
+        self.end_devices(tenant, user_id, &gone).await
+    }
+
+    /// Takes away the entries of devices that the account logged out, all at once.
+    pub(crate) async fn end_dead_devices(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        let there = self.slots_of(tenant, user_id).await?;
+        let mut living = there.clone();
+        self.living(tenant, user_id, &mut living).await?;
+        let dead = there.into_iter().zip(living);
+        let dead = dead.filter(|((_, was), (_, is))| was.device.is_some() && is.device.is_none());
+        let dead: Vec<_> = dead.map(|((device_id, slot), _)| (device_id, slot.life)).collect();
+        self.end_devices(tenant, user_id, &dead).await
+    }
+
+    /// Ends lives of devices, if they haven't ended yet.
+    async fn end_devices(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        gone: &[(OwnedDeviceId, u64)],
+    ) -> Result<(), Error> {
         if gone.is_empty() {
             return Ok(());
         }
         for some in gone.chunks(ROW_DEVICES) {
-            let mut changes = vec![jobs::owe(jobs::LISTS)];
-            for Device { device_id, life, .. } in some {
-                let name = DeviceRef { tenant, user_id, device_id, life: *life }.name();
-                changes.push(Slot { life: life + 1, device: None }.change(device_id)?);
-                changes.push(Change::new(kind::DEVICE_KEYS, "", device_id.as_str(), None));
-                changes.push(Change::new(kind::SIGNATURES, user_id.as_str(), device_id.as_str(), None));
-                changes.push(jobs::owe_device(&name));
+            if self.end_in_one_row(tenant, user_id, some).await? || some.len() == 1 {
+                continue;
             }
-            let musts = some
-                .iter()
-                .map(|Device { device_id, life, .. }| DeviceRef { tenant, user_id, device_id, life: *life }.alive());
-            match self.append(tenant, user_id, changes, musts.collect()).await? {
-                Ok(_) => {}
-                Err(record::Refused::Exists) => return Err(Error::NoAccount),
-                // Somebody else logs some of them out: those that are left, one by one.
-                Err(_) if some.len() > 1 => {
-                    for device in some {
-                        let id = [device.device_id.clone()];
-                        Box::pin(self.remove_devices(tenant, user_id, &id)).await?;
-                    }
-                }
-                // It is gone, and perhaps another one logged in since.
-                Err(_) => {}
+            // Somebody else logs some of them out: those that are left, one by one.
+            for one in some.chunks(1) {
+                self.end_in_one_row(tenant, user_id, one).await?;
             }
         }
         self.devices_changed(tenant, user_id).await
+    }
+
+    /// Says whether all of them lived, and were ended.
+    async fn end_in_one_row(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        gone: &[(OwnedDeviceId, u64)],
+    ) -> Result<bool, Error> {
+        let (mut changes, mut musts) = (Vec::new(), Vec::new());
+        for (device_id, life) in gone {
+            let device = DeviceRef { tenant, user_id, device_id, life: *life };
+            changes.push(Slot { life: life + 1, device: None }.change(device_id)?);
+            changes.extend(goes_with(device));
+            musts.push(device.alive());
+        }
+        changes.push(jobs::owe(jobs::LISTS));
+        match self.append(tenant, user_id, changes, musts).await? {
+            Ok(_) => Ok(true),
+            Err(record::Refused::Exists) => Err(Error::NoAccount),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Clears up what stands beside a device that is gone: its inbox, its one-time and fallback keys.

@@ -29,6 +29,8 @@ pub(crate) const LISTS: &str = "lists";
 pub(crate) const PROFILE: &str = "profile";
 /// The user is to leave all rooms.
 pub(crate) const LEAVE: &str = "leave";
+/// The devices that the account logged out all at once are to go.
+pub(crate) const LOGOUT: &str = "logout";
 /// What stood beside a device that is gone is to go. Followed by the device.
 const DEVICE: &str = "device/";
 
@@ -159,23 +161,31 @@ impl Accounts {
     }
 
     async fn try_settle(&self, tenant: TenantId, user_id: &UserId, rooms: &dyn RoomWork) -> Result<(), Error> {
+        let mut outcome = Ok(());
         for job in record::entries(&*self.store, tenant, user_id, kind::JOB, None).await? {
             if job.value.is_none() {
                 continue;
             }
-            match job.key.as_str() {
-                LISTS => self.tell_lists(tenant, user_id).await?,
-                PROFILE => rooms.profile_changed(tenant, user_id).await?,
-                LEAVE => rooms.leave_rooms(tenant, user_id).await?,
-                other => match other.strip_prefix(DEVICE) {
-                    Some(name) => self.drop_leftovers(tenant, user_id, name).await?,
-                    // A newer version's: it will do it.
-                    None => continue,
-                },
-            }
-            self.job_done(tenant, user_id, &job).await?;
+            // One that can't be done yet keeps no other from being done.
+            let done = self.do_job(tenant, user_id, &job, rooms).await;
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
+    }
+
+    async fn do_job(&self, tenant: TenantId, user_id: &UserId, job: &Entry, rooms: &dyn RoomWork) -> Result<(), Error> {
+        match job.key.as_str() {
+            LISTS => self.tell_lists(tenant, user_id).await?,
+            PROFILE => rooms.profile_changed(tenant, user_id).await?,
+            LEAVE => rooms.leave_rooms(tenant, user_id).await?,
+            LOGOUT => self.end_dead_devices(tenant, user_id).await?,
+            other => match other.strip_prefix(DEVICE) {
+                Some(name) => self.drop_leftovers(tenant, user_id, name).await?,
+                // A newer version's: it will do it.
+                None => return Ok(()),
+            },
+        }
+        self.job_done(tenant, user_id, job).await
     }
 
     /// Takes a job off the record, unless it was given again since: then it is noted again, too.

@@ -9,8 +9,8 @@ use polity_store::schema;
 use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
 
 use crate::{
-    Accounts, Error, Session,
-    devices::{DEVICES, NAME_MAX, Slot, Stored},
+    Accounts, DeviceRef, Error, Session, account,
+    devices::{self, DEVICES, NAME_MAX, Slot, Stored},
     record::kind,
     token::{self, Tokens},
 };
@@ -74,15 +74,21 @@ impl Accounts {
             return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
         }
         // On the account as it is now: a deactivation (or a new password) at the same time comes before this login, or logs it out.
-        let account = self.entry(tenant, user_id, (kind::ACCOUNT, "", "")).await?.ok_or(Error::NoAccount)?;
-        if self.account(Some(&account))?.is_none_or(|account| account.deactivated) {
-            return Err(Error::Deactivated);
-        }
-        let same = account.same((kind::ACCOUNT, "", ""));
+        let account = self.entry(tenant, user_id, account::NAME).await?.ok_or(Error::NoAccount)?;
+        let same = account.same(account::NAME);
+        let account = self.account(Some(&account))?.filter(|account| !account.deactivated).ok_or(Error::Deactivated)?;
         self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), Some(same), |entry| {
-            let Slot { life, device } = Slot::of(entry.as_ref())?;
-            let (stored, logged_in) = self.logged_in(user_id, &device_id, &new, device);
-            Ok((logged_in, vec![Slot { life, device: Some(stored) }.change(&device_id)?]))
+            let Slot { mut life, mut device } = Slot::of(entry.as_ref())?;
+            let mut changes = Vec::new();
+            let before = DeviceRef { tenant, user_id, device_id: &device_id, life };
+            if device.take_if(|stored| !account.keeps(stored.epoch, before)).is_some() {
+                // Logged out with all others, and its entries still there: this one begins with nothing.
+                changes.extend(devices::goes_with(before));
+                life += 1;
+            }
+            let (stored, logged_in) = self.logged_in(user_id, &device_id, &new, device, account.epoch);
+            changes.push(Slot { life, device: Some(stored) }.change(&device_id)?);
+            Ok((logged_in, changes))
         })
         .await
     }
@@ -98,13 +104,14 @@ impl Accounts {
         device_id: &DeviceId,
         new: &NewDevice,
         before: Option<Stored>,
+        epoch: u64,
     ) -> (Stored, LoggedIn) {
         let (current, logged_in) = self.tokens(user_id, device_id, new.refresh);
         let stored = match before {
-            Some(before) => Stored { current, previous: None, ..before },
+            Some(before) => Stored { current, previous: None, epoch, ..before },
             None => {
                 let (display_name, created_ms) = (new.display_name.clone(), self.clock.now_ms());
-                Stored { display_name, created_ms, current, previous: None }
+                Stored { display_name, created_ms, current, previous: None, epoch }
             }
         };
         (stored, logged_in)
@@ -129,10 +136,9 @@ impl Accounts {
     pub async fn resolve(&self, tenant: TenantId, server: &ServerName, access_token: &str) -> Result<Session, Error> {
         let unknown = || Error::UnknownToken(false);
         let (user_id, device_id) = token::parse(server, access_token).ok_or_else(unknown)?;
-        let name = (kind::DEVICE, "", device_id.as_str());
         // Before the read.
         let mark = self.marks.of(&schema::USER_RECORD, tenant, &user_id);
-        let read = async { Slot::of(self.entry(tenant, &user_id, name).await?.as_ref()).map(Arc::new) };
+        let read = async { self.slot(tenant, &user_id, &device_id).await.map(Arc::new) };
         let slot = self.slots.get_or_read(&(tenant, user_id.clone(), device_id.clone()), mark, read).await?;
         let stored = slot.device.as_ref().ok_or_else(unknown)?;
         let hash = token::hash(access_token);
@@ -144,7 +150,7 @@ impl Accounts {
         }
         if current && stored.previous.is_some() {
             // The new tokens arrived: the old ones end (unless the device was logged out or refreshed again since).
-            self.update(tenant, &user_id, name, None, |entry| {
+            self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
                 let now = Slot::of(entry.as_ref())?;
                 let used = now.device.filter(|now| now.previous.is_some() && now.current.has_access(&hash));
                 let slot = |used| Slot { life: now.life, device: Some(Stored { previous: None, ..used }) };
@@ -164,6 +170,10 @@ impl Accounts {
         let unknown = || Error::UnknownToken(false);
         let (user_id, device_id) = token::parse(server, refresh_token).ok_or_else(unknown)?;
         let hash = token::hash(refresh_token);
+        // A logout of all devices that comes between this and the row ends the new tokens, too: the epoch stays.
+        if self.slot(tenant, &user_id, &device_id).await?.device.is_none() {
+            return Err(unknown());
+        }
         let refreshed = self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
             let Slot { life, device } = Slot::of(entry.as_ref())?;
             let stored = device.ok_or_else(unknown)?;

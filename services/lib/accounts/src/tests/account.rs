@@ -56,3 +56,44 @@ async fn a_deactivated_account_is_out_everywhere_and_keeps_its_name() {
     assert!(accounts.settle_all(&rooms).await);
     assert_eq!(*rooms.told.lock(), ["leave @a:b"]);
 }
+
+#[tokio::test]
+async fn who_is_logged_out_with_all_others_is_out_from_that_row_on_though_the_process_dies() {
+    let (world, rooms, server) = (World::new(), FakeRooms::default(), server_name!("b"));
+    let (user, ended) = (user_id!("@a:b"), user_id!("@gone:b"));
+    let named = |id: &str| NewDevice { device_id: Some(id.into()), refresh: true, ..NewDevice::default() };
+    let (kept, other, gone) = {
+        let accounts = world.start(1).await.accounts;
+        let kept = registered(&accounts, user).await;
+        let (other, session) = logged_in(&accounts, TENANT, user, named("OTHER")).await;
+        accounts.set_device_keys(session.device(), b"{}".to_vec()).await.unwrap();
+        new_account(&accounts, TENANT, ended, "password").await;
+        let (gone, _) = logged_in(&accounts, TENANT, ended, named("D")).await;
+        // Nothing of what these owe is done by this process.
+        accounts.set_password(TENANT, user, "new".into(), Some(&kept.device_id)).await.unwrap();
+        accounts.deactivate(TENANT, ended).await.unwrap();
+        (kept, other, gone)
+    };
+    let process = world.start(2).await;
+    process.recover().await;
+    let accounts = &process.accounts;
+    for tokens in [&other, &gone] {
+        assert!(accounts.resolve(TENANT, server, &tokens.access_token).await.is_err());
+        assert!(accounts.refresh(TENANT, server, tokens.refresh_token.as_ref().unwrap()).await.is_err());
+    }
+    assert!(accounts.devices(TENANT, ended).await.unwrap().is_empty());
+    // A device of that id that logs in before the rest is done begins with nothing, and stays.
+    let (_, again) = logged_in(accounts, TENANT, user, named("OTHER")).await;
+    assert_eq!(again.life, 1);
+    assert!(accounts.device_keys(TENANT, user).await.unwrap().is_empty());
+    accounts.set_device_keys(again.device(), b"{}".to_vec()).await.unwrap();
+    let before = accounts.device_lists_position(TENANT).await.unwrap();
+    assert!(accounts.settle_all(&rooms).await);
+    let stands = |user| crate::record::entries(&*accounts.store, TENANT, user, crate::record::kind::DEVICE, None);
+    let entry = &stands(ended).await.unwrap()[0];
+    assert_eq!(crate::devices::life(entry.value.as_deref().unwrap()), None, "its entry says so, too");
+    assert!(accounts.device_lists_after(TENANT, before).await.unwrap().0.contains_key(ended));
+    let ids = accounts.devices(TENANT, user).await.unwrap().into_iter().map(|device| device.device_id);
+    assert_eq!(ids.collect::<std::collections::BTreeSet<_>>(), [kept.device_id, again.device_id].into());
+    assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);
+}
