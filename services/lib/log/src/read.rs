@@ -112,11 +112,10 @@ pub async fn after(
         if (page.more && next > begin) || next.bucket() > begin.bucket() {
             continue;
         }
-        match page.head {
-            Some(head) if head.seq >= next => {}
-            _ => break,
+        if !page.more && page.head.is_none_or(|head| head.seq < next) {
+            break;
         }
-        // The head says that there is more. A row may be seen later than its head, or was trimmed.
+        // There is more, but not what comes next: a row may be seen later than others or than its head, or was trimmed.
         if consistency != Consistency::Serial {
             consistency = Consistency::Serial;
             continue;

@@ -86,6 +86,28 @@ async fn buckets_that_are_full_are_cleared_whole() {
 }
 
 #[tokio::test]
+async fn readers_that_ask_for_less_than_is_left_begin_behind_what_went() {
+    let store = Faulty::new();
+    let (_, logs, _) = process(&store, 1, "a").await;
+    for n in 1..=12 {
+        until_said(&logs, &n.to_string()).await;
+    }
+    until_done(&logs, || trim(4)).await;
+    for consistency in [Consistency::Quorum, Consistency::Serial] {
+        let seqs = async |after: u64, limit: usize| {
+            let rows = read::after(&*store, key(), Seq::new(after), limit, consistency).await.unwrap();
+            rows.iter().map(|row| row.seq.get()).collect::<Vec<_>>()
+        };
+        // One row fewer than all, and hardly any of them.
+        for limit in [7, 2] {
+            for after in [0, 3, 4] {
+                assert_eq!(seqs(after, limit).await, (5..5 + limit as u64).collect::<Vec<_>>(), "{after}, {limit}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_owner_hears_of_a_trim_before_it_writes() {
     let store = Faulty::new();
     let (_, one, _) = process(&store, 1, "a").await;
