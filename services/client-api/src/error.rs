@@ -177,6 +177,7 @@ impl From<polity_accounts::Error> for ApiError {
             E::WrongPassword => Self::forbidden(error.to_string()),
             E::UnknownToken(soft_logout) => Self::unknown_token(*soft_logout),
             E::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", error.to_string()),
+            E::WeakPassword => Self::new(StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD", error.to_string()),
             E::KeyExists(_) | E::Invalid(_) => Self::invalid_param(error.to_string()),
             E::NoMasterKey => Self::missing_param(error.to_string()),
             E::TooLarge(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", error.to_string()),

@@ -66,13 +66,12 @@ async fn login(call: Call) -> Result<Answer, ApiError> {
     let user = user.ok_or_else(|| ApiError::missing_param("identifier.user is missing"))?;
     let password = body.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
     let user_id = user_id_of(tenant, &user).ok_or_else(|| ApiError::forbidden("wrong user name or password"))?;
-    api.accounts.check_password(tenant.id, &user_id, password).await?;
     let device = NewDevice {
         device_id: body.device_id,
         display_name: body.initial_device_display_name,
         refresh: body.refresh_token,
     };
-    let logged_in = api.accounts.log_in(tenant.id, &user_id, device).await?;
+    let logged_in = api.accounts.log_in(tenant.id, &user_id, password, device).await?;
     let mut answer = answer(&user_id, &logged_in);
     answer["well_known"] = json!({"m.homeserver": {"base_url": tenant.public_baseurl}});
     Ok(answer.into())

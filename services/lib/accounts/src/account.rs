@@ -61,7 +61,7 @@ impl Accounts {
     /// Makes an account and logs its first device in, in one row. Of two at once exactly one wins.
     ///
     /// # Errors
-    /// [`Error::UserInUse`], [`Error::TooLarge`], [`Error::Invalid`].
+    /// [`Error::UserInUse`], [`Error::WeakPassword`], [`Error::TooLarge`], [`Error::Invalid`].
     pub async fn register(
         &self,
         tenant: TenantId,
@@ -97,8 +97,11 @@ impl Accounts {
 
     /// The hash of a password that may be set.
     async fn hashed(&self, password: String) -> Result<String, Error> {
+        if password.is_empty() {
+            return Err(Error::WeakPassword);
+        }
         if password.len() > PASSWORD_MAX {
-            return Err(Error::TooLarge(format!("a password has at most {PASSWORD_MAX} bytes")));
+            return Err(Error::Invalid(format!("a password has at most {PASSWORD_MAX} bytes")));
         }
         self.passwords.hash(password).await
     }
@@ -139,21 +142,35 @@ impl Accounts {
     /// # Errors
     /// [`Error::WrongPassword`], [`Error::Deactivated`].
     pub async fn check_password(&self, tenant: TenantId, user_id: &UserId, password: String) -> Result<(), Error> {
-        let account = self.account(self.entry(tenant, user_id, NAME).await?.as_ref())?;
+        self.account_of(tenant, user_id, password).await.map(drop)
+    }
+
+    /// The entry of the account whose password this is.
+    pub(crate) async fn account_of(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        password: String,
+    ) -> Result<Entry, Error> {
+        let entry = self.entry(tenant, user_id, NAME).await?;
+        let account = self.account(entry.as_ref())?;
         let deactivated = account.as_ref().is_some_and(|account| account.deactivated);
-        // A longer one was never set; what is compared then is no password, and takes the same time.
-        let password = if password.len() > PASSWORD_MAX { String::new() } else { password };
-        let right = self.passwords.verify(password, account.and_then(|account| account.password)).await?;
+        // What can't be set is nobody's, and takes the same time: it is held against no hash.
+        let (password, stored) = match account.and_then(|account| account.password) {
+            stored if (1..=PASSWORD_MAX).contains(&password.len()) => (password, stored),
+            _ => (String::new(), None),
+        };
+        let right = self.passwords.verify(password, stored).await?;
         if deactivated {
             return Err(Error::Deactivated);
         }
-        if right { Ok(()) } else { Err(Error::WrongPassword) }
+        entry.filter(|_| right).ok_or(Error::WrongPassword)
     }
 
     /// Sets another password, and logs all devices but one out in the same row if that is asked for.
     ///
     /// # Errors
-    /// [`Error::NoAccount`], [`Error::Deactivated`], [`Error::TooLarge`].
+    /// [`Error::NoAccount`], [`Error::Deactivated`], [`Error::WeakPassword`], [`Error::Invalid`].
     pub async fn set_password(
         &self,
         tenant: TenantId,

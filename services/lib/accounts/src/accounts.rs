@@ -148,7 +148,8 @@ impl Accounts {
     }
 
     /// Changes entries by what one of them is: worked out again when somebody else changed that one in the meantime, so that no
-    /// change is lost and nothing that was removed comes back. No changes: none are made. `also` must hold, too.
+    /// change is lost and nothing that was removed comes back. No changes: none are made. `also` must hold, too: when it doesn't
+    /// any more that is [`Error::Stale`], since nobody works it out again.
     pub(crate) async fn update<T>(
         &self,
         tenant: TenantId,
@@ -159,7 +160,8 @@ impl Accounts {
     ) -> Result<T, Error> {
         for _ in 0..TRIES {
             let entry = self.entry(tenant, user_id, name).await?;
-            let same = Must::Same { name: record::name(name), seen: entry.as_ref().map(|entry| entry.seq) };
+            let named = record::name(name);
+            let same = Must::Same { name: named.clone(), seen: entry.as_ref().map(|entry| entry.seq) };
             let (outcome, changes) = decide(entry)?;
             if changes.is_empty() {
                 return Ok(outcome);
@@ -169,7 +171,8 @@ impl Accounts {
                 Ok(_) => return Ok(outcome),
                 Err(Refused::Exists) => return Err(Error::NoAccount),
                 Err(Refused::Gone) => return Err(Error::NoDevice),
-                Err(Refused::Changed) => {}
+                Err(Refused::Changed(which)) if which == named => {}
+                Err(Refused::Changed(_)) => return Err(Error::Stale),
             }
         }
         Err(LogError::Contended.into())

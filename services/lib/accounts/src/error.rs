@@ -25,6 +25,12 @@ pub enum Error {
     /// The password is wrong, or there is no such account.
     #[error("wrong user name or password")]
     WrongPassword,
+    /// There is none that anybody could guess sooner (`M_WEAK_PASSWORD`).
+    #[error("a password can't be empty")]
+    WeakPassword,
+    /// Something else that a change was worked out from was changed by somebody else at the same time.
+    #[error("changed by somebody else at the same time")]
+    Stale,
     /// There is no such device.
     #[error("there is no such device")]
     NoDevice,
@@ -65,11 +71,11 @@ impl Classified for Error {
         match self {
             Self::Log(error) => error.kind(),
             Self::Store(error) => error.kind(),
-            Self::UserInUse => ErrorKind::Conflict,
+            Self::UserInUse | Self::Stale => ErrorKind::Conflict,
             Self::NoAccount | Self::NoDevice | Self::NotSignable => ErrorKind::NotFound,
             Self::WrongPassword | Self::Deactivated | Self::Unproven => ErrorKind::Forbidden,
             Self::UnknownToken(_) => ErrorKind::Unauthenticated,
-            Self::KeyExists(_) | Self::Invalid(_) | Self::NoMasterKey => ErrorKind::Invalid,
+            Self::KeyExists(_) | Self::Invalid(_) | Self::WeakPassword | Self::NoMasterKey => ErrorKind::Invalid,
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::Unfinished(_) => ErrorKind::Unavailable,
             Self::Busy => ErrorKind::Overloaded,

@@ -9,7 +9,7 @@ use polity_store::schema;
 use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
 
 use crate::{
-    Accounts, DeviceRef, Error, Session, account,
+    Accounts, DeviceRef, Entry, Error, Session, account,
     devices::{self, DEVICES, NAME_MAX, Slot, Stored},
     record::kind,
     token::{self, Tokens},
@@ -60,12 +60,35 @@ impl NewDevice {
 // === impl Accounts ===
 
 impl Accounts {
-    /// Logs a device of an account that exists in. A device with that id keeps its keys, inbox and name (a client that was logged
+    /// Logs a device in, by the account's password. A device with that id keeps its keys, inbox and name (a client that was logged
     /// out softly goes on with them); its earlier tokens end. One that doesn't exist begins with nothing.
     ///
     /// # Errors
-    /// [`Error::NoAccount`], [`Error::Deactivated`], [`Error::TooLarge`].
-    pub async fn log_in(&self, tenant: TenantId, user_id: &UserId, new: NewDevice) -> Result<LoggedIn, Error> {
+    /// [`Error::WrongPassword`], [`Error::Deactivated`], [`Error::TooLarge`].
+    pub async fn log_in(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        password: String,
+        new: NewDevice,
+    ) -> Result<LoggedIn, Error> {
+        let account = self.account_of(tenant, user_id, password).await?;
+        match self.log_in_to(tenant, user_id, &account, new).await {
+            // Another one by now, or the account's end.
+            Err(Error::Stale) => Err(Error::WrongPassword),
+            other => other,
+        }
+    }
+
+    /// Logs a device of the account in, which must be as this entry says it is: a new password (or the account's end) comes after
+    /// this login, and may end it, or this is [`Error::Stale`].
+    pub(crate) async fn log_in_to(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        account: &Entry,
+        new: NewDevice,
+    ) -> Result<LoggedIn, Error> {
         new.check()?;
         let device_id = new.device_id.clone().unwrap_or_else(|| self.new_device_id());
         if self.device(tenant, user_id, &device_id).await?.is_none()
@@ -73,10 +96,8 @@ impl Accounts {
         {
             return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
         }
-        // On the account as it is now: a deactivation (or a new password) at the same time comes before this login, or logs it out.
-        let account = self.entry(tenant, user_id, account::NAME).await?.ok_or(Error::NoAccount)?;
         let same = account.same(account::NAME);
-        let account = self.account(Some(&account))?.filter(|account| !account.deactivated).ok_or(Error::Deactivated)?;
+        let account = self.account(Some(account))?.filter(|account| !account.deactivated).ok_or(Error::Deactivated)?;
         self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), Some(same), |entry| {
             let Slot { mut life, mut device } = Slot::of(entry.as_ref())?;
             let mut changes = Vec::new();

@@ -45,12 +45,12 @@ pub(crate) struct Append {
 }
 
 /// Why a row wasn't appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// There is an account, or none.
     Exists,
-    /// The entry was changed in the meantime.
-    Changed,
+    /// This entry was changed in the meantime.
+    Changed(Name),
     /// The device is gone.
     Gone,
 }
@@ -91,7 +91,7 @@ impl RecordMachine {
         match must {
             Must::BeNew => self.user_id.is_some().then_some(Refused::Exists),
             Must::Exist => self.user_id.is_none().then_some(Refused::Exists),
-            Must::Same { seen, .. } => (held.map(|entry| entry.seq) != *seen).then_some(Refused::Changed),
+            Must::Same { name, seen } => (held.map(|entry| entry.seq) != *seen).then(|| Refused::Changed(name.clone())),
             Must::Alive { life, .. } => {
                 let alive = held.and_then(|entry| devices::life(entry.value.as_deref()?));
                 (alive != Some(*life)).then_some(Refused::Gone)

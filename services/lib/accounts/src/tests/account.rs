@@ -36,8 +36,6 @@ async fn a_new_password_ends_the_other_devices_and_the_old_password() {
     assert!(accounts.resolve(TENANT, server_name!("b"), &other.access_token).await.is_err());
     assert!(matches!(accounts.check_password(TENANT, user, "password".into()).await, Err(Error::WrongPassword)));
     accounts.check_password(TENANT, user, "new".into()).await.unwrap();
-    let long = accounts.set_password(TENANT, user, "x".repeat(513), None).await;
-    assert!(matches!(long, Err(Error::TooLarge(_))));
 }
 
 #[tokio::test]
@@ -50,7 +48,10 @@ async fn a_deactivated_account_is_out_everywhere_and_keeps_its_name() {
     accounts.deactivate(TENANT, user).await.unwrap();
     assert!(accounts.devices(TENANT, user).await.unwrap().is_empty());
     assert!(matches!(accounts.check_password(TENANT, user, "password".into()).await, Err(Error::Deactivated)));
-    assert!(matches!(accounts.log_in(TENANT, user, NewDevice::default()).await, Err(Error::Deactivated)));
+    assert!(matches!(
+        accounts.log_in(TENANT, user, "password".into(), NewDevice::default()).await,
+        Err(Error::Deactivated)
+    ));
     let again = accounts.register(TENANT, user, NewAccount::default()).await;
     assert!(matches!(again, Err(Error::UserInUse)));
     assert!(accounts.settle_all(&rooms).await);
@@ -96,4 +97,39 @@ async fn who_is_logged_out_with_all_others_is_out_from_that_row_on_though_the_pr
     let ids = accounts.devices(TENANT, user).await.unwrap().into_iter().map(|device| device.device_id);
     assert_eq!(ids.collect::<std::collections::BTreeSet<_>>(), [kept.device_id, again.device_id].into());
     assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_old_password_logs_nobody_in_that_comes_to_be_after_the_new_one() {
+    let accounts = accounts().await;
+    let user = user_id!("@a:b");
+    let kept = registered(&accounts, user).await;
+    // The old password was found right, and then it was changed.
+    let account = accounts.account_of(TENANT, user, "password".into()).await.unwrap();
+    accounts.set_password(TENANT, user, "new".into(), Some(&kept.device_id)).await.unwrap();
+    let before = accounts.account_data_now(TENANT, user).await.unwrap().1;
+    let late = accounts.log_in_to(TENANT, user, &account, NewDevice::default()).await;
+    assert!(matches!(late, Err(Error::Stale)), "{late:?}");
+    assert_eq!(accounts.account_data_now(TENANT, user).await.unwrap().1, before, "no row");
+    let late = accounts.log_in(TENANT, user, "password".into(), NewDevice::default()).await;
+    assert!(matches!(late, Err(Error::WrongPassword)), "{late:?}");
+    accounts.log_in(TENANT, user, "new".into(), NewDevice::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_is_neither_empty_nor_endless() {
+    let accounts = accounts().await;
+    let (user, endless) = (user_id!("@a:b"), "x".repeat(513));
+    for (password, weak) in [(String::new(), true), (endless.clone(), false)] {
+        let new = NewAccount { password: Some(password.clone()), ..NewAccount::default() };
+        let refused = accounts.register(TENANT, user, new).await.unwrap_err();
+        assert!(if weak { matches!(refused, Error::WeakPassword) } else { matches!(refused, Error::Invalid(_)) });
+        assert!(!accounts.exists(TENANT, user).await.unwrap());
+    }
+    new_account(&accounts, TENANT, user, "password").await;
+    for password in [String::new(), endless] {
+        assert!(accounts.set_password(TENANT, user, password.clone(), None).await.is_err());
+        let checked = accounts.check_password(TENANT, user, password).await;
+        assert!(matches!(checked, Err(Error::WrongPassword)), "{checked:?}");
+    }
 }

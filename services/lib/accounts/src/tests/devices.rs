@@ -27,7 +27,10 @@ async fn a_refresh_keeps_the_old_tokens_until_a_new_one_is_used() {
     let accounts = accounts().await;
     let (user, server) = (user_id!("@a:b"), server_name!("b"));
     new_account(&accounts, TENANT, user, "password").await;
-    let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
+    let first = accounts
+        .log_in(TENANT, user, "password".into(), NewDevice { refresh: true, ..NewDevice::default() })
+        .await
+        .unwrap();
     let token = first.refresh_token.unwrap();
     accounts.refresh(TENANT, server, &token).await.unwrap();
     // The answer was lost: the client asks again, and still has its old token.
@@ -44,7 +47,10 @@ async fn what_runs_beside_a_logout_does_not_undo_it() {
         let accounts = accounts().await;
         let (user, server) = (user_id!("@a:b"), server_name!("b"));
         new_account(&accounts, TENANT, user, "password").await;
-        let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
+        let first = accounts
+            .log_in(TENANT, user, "password".into(), NewDevice { refresh: true, ..NewDevice::default() })
+            .await
+            .unwrap();
         let token = first.refresh_token.clone().unwrap();
         let second = accounts.refresh(TENANT, server, &token).await.unwrap();
         let device = [first.device_id.clone()];
@@ -76,7 +82,10 @@ async fn a_rename_beside_a_refresh_loses_neither() {
         let accounts = accounts().await;
         let (user, server) = (user_id!("@a:b"), server_name!("b"));
         new_account(&accounts, TENANT, user, "password").await;
-        let first = accounts.log_in(TENANT, user, NewDevice { refresh: true, ..NewDevice::default() }).await.unwrap();
+        let first = accounts
+            .log_in(TENANT, user, "password".into(), NewDevice { refresh: true, ..NewDevice::default() })
+            .await
+            .unwrap();
         let token = first.refresh_token.clone().unwrap();
         let rename = async {
             for _ in 0..round {

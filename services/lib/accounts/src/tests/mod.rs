@@ -112,7 +112,8 @@ async fn registered(accounts: &Accounts, user: &UserId) -> Session {
 }
 
 async fn logged_in(accounts: &Accounts, tenant: TenantId, user: &UserId, new: NewDevice) -> (LoggedIn, Session) {
-    let logged_in = accounts.log_in(tenant, user, new).await.unwrap();
+    let account = accounts.entry(tenant, user, crate::account::NAME).await.unwrap().unwrap();
+    let logged_in = accounts.log_in_to(tenant, user, &account, new).await.unwrap();
     let session = accounts.resolve(tenant, user.server_name(), &logged_in.access_token).await.unwrap();
     (logged_in, session)
 }
