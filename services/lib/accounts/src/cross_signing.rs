@@ -57,7 +57,7 @@ impl Accounts {
             now.push(self.cross_signing_key(tenant, user_id, usage).await?);
         }
         // On the master key as it is: of two first uploads at once the second one is a replacement.
-        self.update(tenant, user_id, MASTER, None, |master| {
+        let changed = self.update(tenant, user_id, MASTER, None, |master| {
             let master: Option<Value> = master.and_then(|entry| serde_json::from_slice(entry.value.as_deref()?).ok());
             let given = keys.iter().find(|key| key.usage == "master").map(|key| &key.key);
             let same = |(given, now): (&CrossSigningKey, &Option<Value>)| {
@@ -66,7 +66,7 @@ impl Accounts {
             let unchanged = keys.iter().zip(&now).all(same);
             let Some(stands) = given.or(master.as_ref()) else { return Err(Error::NoMasterKey) };
             if unchanged && master.is_some() {
-                return Ok(((), Vec::new()));
+                return Ok((false, Vec::new()));
             }
             if master.is_some() && !proven {
                 return Err(Error::Unproven);
@@ -74,10 +74,9 @@ impl Accounts {
             // Written each time, so that whoever worked it out from the one before works it out again.
             let stands = Change::new(kind::CROSS_SIGNING, "", "master", Some(stands.to_string().into_bytes()));
             let others = changes.iter().filter(|change| change.key != "master").cloned();
-            Ok(((), [stands, jobs::owe(jobs::LISTS)].into_iter().chain(others).collect()))
-        })
-        .await?;
-        self.devices_changed(tenant, user_id).await
+            Ok((true, [stands, jobs::owe(jobs::LISTS)].into_iter().chain(others).collect()))
+        });
+        if changed.await? { self.devices_changed(tenant, user_id).await } else { Ok(()) }
     }
 
     /// A cross-signing key, with the signatures added since that `viewer` may see: the owner's and the viewer's own. Whom else
@@ -123,29 +122,30 @@ impl Accounts {
         if signed.len() > SIGNED {
             return Err(Error::TooLarge(format!("more than {SIGNED} signed keys at once")));
         }
-        let (mut failures, count) = (Vec::new(), signed.len());
+        let (mut failures, mut changed) = (Vec::new(), false);
         for (name, object) in signed {
             match self.add_signature(tenant, user_id, signer, (&name, object)).await {
-                Ok(()) => {}
+                Ok(new) => changed |= new,
                 Err(error @ (Error::Invalid(_) | Error::NotSignable | Error::TooLarge(_) | Error::NoAccount)) => {
                     failures.push((name, error))
                 }
                 Err(error) => return Err(error),
             }
         }
-        if failures.len() < count {
+        if changed {
             self.devices_changed(tenant, user_id).await?;
         }
         Ok(failures)
     }
 
+    /// Says whether the signature is a new one.
     async fn add_signature(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         signer: &UserId,
         (name, object): (&str, Value),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let key = self.signable(tenant, user_id, signer, name).await?.ok_or(Error::NotSignable)?;
         if content(key) != content(object.clone()) {
             return Err(Error::Invalid("the signed key is another one".to_owned()));
@@ -158,14 +158,14 @@ impl Accounts {
         }
     }
 
-    /// Adds to the signatures that there are: several devices of one user may sign one key.
+    /// Adds to the signatures that there are: several devices of one user may sign one key. Says whether there was one to add.
     async fn merge_signatures(
         &self,
         tenant: TenantId,
         user_id: &UserId,
         signer: &UserId,
         (name, made): (&str, &Map<String, Value>),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.update(tenant, user_id, (kind::SIGNATURES, signer.as_str(), name), None, |entry| {
             let now =
                 entry.and_then(|entry| serde_json::from_slice::<Map<String, Value>>(entry.value.as_deref()?).ok());
@@ -173,12 +173,12 @@ impl Accounts {
             let mut all = now.clone();
             all.extend(made.clone());
             if all == now {
-                return Ok(((), Vec::new()));
+                return Ok((false, Vec::new()));
             }
             let all = Value::Object(all).to_string().into_bytes();
             check(&all)?;
             let set = Change::new(kind::SIGNATURES, signer.as_str(), name, Some(all));
-            Ok(((), vec![set, jobs::owe(jobs::LISTS)]))
+            Ok((true, vec![set, jobs::owe(jobs::LISTS)]))
         })
         .await
     }

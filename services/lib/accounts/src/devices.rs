@@ -200,14 +200,16 @@ impl Accounts {
         if display_name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(Error::TooLarge(format!("device names have at most {NAME_MAX} bytes")));
         }
-        self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
+        let renamed = self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
             let Slot { life, device } = Slot::of(entry.as_ref())?;
-            let renamed = Stored { display_name: display_name.clone(), ..device.ok_or(Error::NoDevice)? };
-            let slot = Slot { life, device: Some(renamed) };
-            Ok(((), vec![slot.change(device_id)?, jobs::owe(jobs::LISTS)]))
-        })
-        .await?;
-        self.devices_changed(tenant, user_id).await
+            let device = device.ok_or(Error::NoDevice)?;
+            if device.display_name == display_name {
+                return Ok((false, Vec::new()));
+            }
+            let slot = Slot { life, device: Some(Stored { display_name: display_name.clone(), ..device }) };
+            Ok((true, vec![slot.change(device_id)?, jobs::owe(jobs::LISTS)]))
+        });
+        if renamed.await? { self.devices_changed(tenant, user_id).await } else { Ok(()) }
     }
 
     /// Logs devices out: their tokens end, their keys go. Ids that no device has are passed over.
@@ -244,19 +246,18 @@ impl Accounts {
         user_id: &UserId,
         gone: &[(OwnedDeviceId, u64)],
     ) -> Result<(), Error> {
-        if gone.is_empty() {
-            return Ok(());
-        }
+        let mut changed = false;
         for some in gone.chunks(ROW_DEVICES) {
-            if self.end_in_one_row(tenant, user_id, some).await? || some.len() == 1 {
-                continue;
-            }
-            // Somebody else logs some of them out: those that are left, one by one.
-            for one in some.chunks(1) {
-                self.end_in_one_row(tenant, user_id, one).await?;
+            if self.end_in_one_row(tenant, user_id, some).await? {
+                changed = true;
+            } else if some.len() > 1 {
+                // Somebody else logs some of them out: those that are left, one by one.
+                for one in some.chunks(1) {
+                    changed |= self.end_in_one_row(tenant, user_id, one).await?;
+                }
             }
         }
-        self.devices_changed(tenant, user_id).await
+        if changed { self.devices_changed(tenant, user_id).await } else { Ok(()) }
     }
 
     /// Says whether all of them lived, and were ended.

@@ -133,8 +133,13 @@ impl Accounts {
         let key = device.inbox();
         let hint = read::projected_seq(&*self.store, key).await?;
         let found = read::head(&*self.store, key, hint, Consistency::Serial).await?;
-        let Some(last) = found.map(|found| found.bucket) else { return Ok(()) };
-        for bucket in 0..=last.to_i64() {
+        let Some(last) =
+            found.map(|found| found.bucket.max(hint.bucket())).or((hint > Seq::ZERO).then(|| hint.bucket()))
+        else {
+            return Ok(());
+        };
+        // From the last: those before it lead to it, should this end in between.
+        for bucket in (0..=last.to_i64()).rev() {
             self.store.drop_partition(&schema::LOG, values_of![key.tenant, key.log, bucket]).await?;
         }
         Ok(())

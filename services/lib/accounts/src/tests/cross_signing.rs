@@ -99,3 +99,26 @@ async fn the_first_keys_need_no_proof_and_others_do() {
     set(&accounts, a, &[("self_signing", &other)], true).await.unwrap();
     assert_eq!(accounts.cross_signing(TENANT, a, "self_signing", b).await.unwrap(), Some(other));
 }
+
+#[tokio::test]
+async fn what_changes_nothing_is_told_to_nobody() {
+    let accounts = accounts().await;
+    let a = user_id!("@a:b");
+    let session = registered(&accounts, a).await;
+    let device = session.device_id.as_str();
+    let keys = json!({"user_id": a, "device_id": device, "keys": {"ed25519:X": "x"}});
+    let master = cross_key(a, "master", "MASTER");
+    let all = async || {
+        accounts.set_device_keys(session.device(), keys.to_string().into_bytes()).await.unwrap();
+        set(&accounts, a, &[("master", &master)], false).await.unwrap();
+        let signature = (device.to_owned(), signed(keys.clone(), a, "S"));
+        assert!(accounts.add_signatures(TENANT, a, a, vec![signature]).await.unwrap().is_empty());
+        accounts.rename_device(TENANT, a, &session.device_id, Some("name".into())).await.unwrap();
+        let none = [device_id!("NONE").to_owned()];
+        accounts.remove_devices(TENANT, a, &none).await.unwrap();
+        accounts.device_lists_position(TENANT).await.unwrap().get()
+    };
+    let told = all().await;
+    assert_eq!(told, 4, "each once");
+    assert_eq!(all().await, told);
+}

@@ -18,6 +18,7 @@ use super::*;
 mod account;
 mod cross_signing;
 mod devices;
+mod failing;
 mod inbox;
 mod jobs;
 mod keys;
@@ -65,8 +66,13 @@ impl RoomWork for FakeRooms {
 
 impl World {
     fn new() -> Self {
+        Self::on(|store| store)
+    }
+
+    /// On a store that something stands before.
+    fn on(wrapped: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
         let clock = Arc::new(ManualClock::new(1_000_000));
-        let (store, marks) = MarkedStore::over(LocalStore::memory(clock.clone(), &SystemRandom).unwrap());
+        let (store, marks) = MarkedStore::over(wrapped(LocalStore::memory(clock.clone(), &SystemRandom).unwrap()));
         Self { clock, store, marks }
     }
 
