@@ -20,6 +20,8 @@ const REMEMBERED: usize = 100_000;
 pub(crate) enum Counted {
     /// An event, by its sender.
     Message,
+    /// A request that leaves messages in devices' inboxes, by its sender: counted like events, and apart from them.
+    ToDevice,
     /// A room made or joined, by the user.
     Join,
     /// A user invited, by who invites.
@@ -34,6 +36,7 @@ pub(crate) enum Counted {
 #[derive(Debug)]
 pub struct Limits {
     messages: Option<RateLimiter>,
+    to_device: Option<RateLimiter>,
     joins: Option<RateLimiter>,
     invites: Option<RateLimiter>,
     logins: Option<RateLimiter>,
@@ -47,6 +50,7 @@ impl Limits {
         let limiter = |quota: Option<Quota>| quota.map(|quota| RateLimiter::new(quota, REMEMBERED));
         Self {
             messages: limiter(config.messages()),
+            to_device: limiter(config.messages()),
             joins: limiter(config.joins()),
             invites: limiter(config.invites()),
             logins: limiter(config.logins()),
@@ -57,6 +61,7 @@ impl Limits {
     fn of(&self, what: Counted) -> Option<&RateLimiter> {
         match what {
             Counted::Message => self.messages.as_ref(),
+            Counted::ToDevice => self.to_device.as_ref(),
             Counted::Join => self.joins.as_ref(),
             Counted::Invite => self.invites.as_ref(),
             Counted::Login => self.logins.as_ref(),

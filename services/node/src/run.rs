@@ -129,6 +129,7 @@ fn describe_metrics() {
     polity_store::describe_metrics();
     polity_store_local::describe_metrics();
     polity_log::describe_metrics();
+    polity_accounts::describe_metrics();
     polity_sync::describe_metrics();
     polity_bus::describe_metrics();
 }

@@ -14,6 +14,7 @@ use crate::{
     ApiError,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     routes::Routes,
 };
 
@@ -29,6 +30,7 @@ struct ToDevice {
 
 async fn send_to_device(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (ToDevice, _) = (call.json()?, call.context.requester()?);
+    call.context.api.count(requester, Counted::ToDevice)?;
     let (event_type, txn) = (call.param(0)?, call.param(1)?);
     let mut messages = Vec::new();
     for (user_id, devices) in body.messages {

@@ -13,9 +13,9 @@ use crate::{Accounts, Device, DeviceRef, Error};
 
 mod machine;
 
+pub(crate) use machine::{Deliver, InboxMachine, Length, MessageId, Order};
 #[cfg(test)]
-pub(crate) use machine::FULL;
-pub(crate) use machine::{Deliver, InboxMachine, KEPT, MessageId, Order};
+pub(crate) use machine::{FULL, FULL_BYTES, KEPT, KEPT_BYTES};
 
 /// Messages in one answer.
 pub const INBOX_PAGE: usize = 100;
@@ -53,7 +53,7 @@ fn message_id(from: DeviceRef<'_>, txn: &str, to: DeviceRef<'_>) -> MessageId {
 
 impl Accounts {
     /// Puts messages into inboxes. When it returns all of them are durable; the same transaction gives each once. Devices that
-    /// don't exist are passed over.
+    /// don't exist are passed over, and so are those whose inbox is full.
     ///
     /// # Errors
     /// [`Error::TooLarge`]: nothing was sent. Any other: some may have arrived, repeat the transaction.
@@ -64,12 +64,14 @@ impl Accounts {
             let to =
                 DeviceRef { tenant: from.tenant, user_id: &user_id, device_id: &device.device_id, life: device.life };
             let message = Deliver { id: message_id(from, txn, to), at_ms, event };
-            if self.tell_inbox(to, Order::Deliver(message)).await? > KEPT + machine::AT_ONCE {
+            if self.tell_inbox(to, Order::Deliver(message)).await?.is_long() {
                 self.tell_inbox(to, Order::Shrink).await?;
             }
             Ok(())
         });
-        stream::iter(delivered).buffer_unordered(AT_ONCE).try_collect().await
+        // One inbox that can't be written keeps nobody else from theirs.
+        let each = stream::iter(delivered).buffer_unordered(AT_ONCE);
+        each.fold(Ok(()), async |all, one: Result<(), Error>| all.and(one)).await
     }
 
     /// The devices that messages are for, each with its message.
@@ -104,7 +106,7 @@ impl Accounts {
         Ok(targets)
     }
 
-    async fn tell_inbox(&self, device: DeviceRef<'_>, order: Order) -> Result<u64, Error> {
+    async fn tell_inbox(&self, device: DeviceRef<'_>, order: Order) -> Result<Length, Error> {
         Ok(self.uses.inboxes.submit(device.inbox(), order).await??)
     }
 
@@ -124,7 +126,7 @@ impl Accounts {
         {
             tracing::debug!(%error, "an inbox isn't cleared up yet");
         }
-        let events = rows.iter().map(|row| Ok(machine::decode(&row.body)?.2)).collect::<Result<_, Error>>()?;
+        let events = rows.iter().map(|row| Ok(machine::decode(&row.body)?.event)).collect::<Result<_, Error>>()?;
         Ok((events, Position::new(key.life, last)))
     }
 

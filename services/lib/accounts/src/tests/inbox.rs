@@ -1,9 +1,9 @@
 //! Messages to devices.
 
-use polity_log::{Decision, LogError, Machine};
+use polity_log::{Decision, Machine};
 
 use super::*;
-use crate::inbox::{Deliver, FULL, InboxMachine, KEPT, Order};
+use crate::inbox::{Deliver, FULL, FULL_BYTES, InboxMachine, KEPT, KEPT_BYTES, Length, Order};
 
 fn message(user: &UserId, text: &str) -> Message {
     Message { user_id: user.to_owned(), device_id: None, event: text.to_owned().into() }
@@ -118,15 +118,56 @@ async fn an_inbox_that_nobody_reads_keeps_the_newest_and_is_full_at_last() {
     };
     for n in 1..=FULL {
         let decision = machine.decide(&deliver(n, 1_000_000), Seq::new(n));
-        assert!(matches!(decision, Decision::Append { reply: Ok(length), .. } if length == n));
+        assert!(matches!(decision, Decision::Append { reply: Ok(length), .. } if length.rows == n));
     }
     let next = Seq::new(FULL + 1);
     // All of them came within ten minutes: none may go, and no more is taken in.
-    assert!(matches!(machine.decide(&Order::Shrink, next), Decision::Reply(Ok(FULL))));
+    assert!(matches!(machine.decide(&Order::Shrink, next), Decision::Reply(Ok(Length { rows: FULL, .. }))));
     let more = machine.decide(&deliver(FULL + 1, 1_000_000), next);
-    assert!(matches!(more, Decision::Reply(Err(LogError::Overloaded))));
+    assert!(matches!(more, Decision::Reply(Ok(Length { rows: FULL, .. }))), "dropped");
     world.clock.advance(std::time::Duration::from_secs(11 * 60));
     machine.prepare(&[]).await.unwrap();
     let shrunk = machine.decide(&Order::Shrink, next);
-    assert!(matches!(shrunk, Decision::Trim { up_to, reply: Ok(KEPT) } if up_to.get() == FULL - KEPT));
+    assert!(
+        matches!(shrunk, Decision::Trim { up_to, reply: Ok(Length { rows: KEPT, .. }) } if up_to.get() == FULL - KEPT)
+    );
+}
+
+#[tokio::test]
+async fn a_full_inbox_loses_its_own_messages_only() {
+    let world = World::new();
+    let accounts = world.start(1).await.accounts;
+    let sender = registered(&accounts, user_id!("@s:b")).await;
+    let (flooded, user) = (user_id!("@a:b"), user_id!("@c:b"));
+    let sessions = [registered(&accounts, flooded).await, registered(&accounts, user).await];
+    let large = "x".repeat(60 * 1024);
+    let fits = FULL_BYTES / large.len() as u64;
+    let send = async |txn: &str, to: &[&UserId]| {
+        let messages = to.iter().map(|user| message(user, &large)).collect();
+        accounts.send_to_device(sender.device(), txn, messages).await.unwrap();
+    };
+    for n in 0..fits + 3 {
+        send(&n.to_string(), &[flooded]).await;
+    }
+    let log = sessions[0].device().inbox();
+    let shrink = async || accounts.uses.inboxes.submit(log, Order::Shrink).await.unwrap().unwrap();
+    // Nothing of the last ten minutes may go.
+    let length = shrink().await;
+    assert_eq!((length.rows, length.bytes), (fits, fits * large.len() as u64));
+    send("both", &[flooded, user]).await;
+    assert_eq!(shrink().await.rows, fits);
+    assert_eq!(accounts.inbox_after(sessions[1].device(), START).await.unwrap().0.len(), 1);
+    // Later the oldest go by their bytes, also in the next process, and there is room again.
+    world.clock.advance(std::time::Duration::from_secs(11 * 60));
+    let accounts = world.start(2).await.accounts;
+    let shrink = async || accounts.uses.inboxes.submit(log, Order::Shrink).await.unwrap().unwrap();
+    // Many ask at once: no more goes than for one.
+    for length in futures_util::future::join_all((0..20).map(|_| shrink())).await {
+        assert!(length.rows < fits && length.rows >= KEPT_BYTES / large.len() as u64 - 64, "{length:?}");
+    }
+    let length = shrink().await;
+    assert!(length.bytes <= KEPT_BYTES + 64 * large.len() as u64, "{length:?}");
+    assert_eq!(length.bytes, length.rows * large.len() as u64);
+    accounts.send_to_device(sender.device(), "more", vec![message(flooded, &large)]).await.unwrap();
+    assert_eq!(shrink().await.rows, length.rows + 1);
 }
