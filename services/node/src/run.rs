@@ -10,8 +10,8 @@ use axum::Router;
 use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
 use polity_client_api::{Api, Limits, Parts};
-use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom, tasks};
-use polity_log::{Env, Moved, Names, Recover, Registry, recover_all};
+use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom};
+use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
 use polity_platform::{
     config::{Config, StoreKind},
     http::{self, Layers, Server, Tls},
@@ -95,7 +95,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let ready = Ready::default();
     let ops = serve_operators(operators, config, ops::router(ready.clone(), metrics), life.cut());
     let node = build(config, &life).await?;
-    recover(&node, &config.node_name());
+    recover(&node, &config.node_name(), &life);
     sweep(&node, &life);
     work(&node, &life);
     ready.set(true);
@@ -263,17 +263,23 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     Ok(Node { registry, accounts, rooms, engine, api })
 }
 
-/// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first.
-fn recover(node: &Node, name: &str) {
+/// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first. A process that was closed
+/// ends: it can write nothing any more.
+fn recover(node: &Node, name: &str, life: &Lifecycle) {
     let mut uses: Vec<Arc<dyn Recover>> = node.accounts.uses().recover();
     uses.push(node.rooms.recover());
-    let (registry, name) = (Arc::clone(&node.registry), name.to_owned());
-    tasks::spawn(async move {
-        match recover_all(&registry, &name, &uses).await {
+    let (registry, name, stop) = (Arc::clone(&node.registry), name.to_owned(), life.stop());
+    life.essential("recovery", async move {
+        let recovered = tokio::select! {
+            () = stop.cancelled() => return,
+            recovered = recover_until_done(&registry, &name, &uses) => recovered,
+        };
+        match recovered {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "logs of an earlier run were recovered"),
-            Err(error) => tracing::error!(%error, "an earlier run can't be recovered wholly"),
+            Err(error) => return tracing::error!(%error, "an earlier run can't be recovered"),
         }
+        stop.cancelled().await;
     });
 }
 

@@ -31,6 +31,6 @@ pub use logs::{Env, Logs, Moved};
 pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
 pub use metric::describe_metrics;
 pub use names::Names;
-pub use recover::{Recover, recover, recover_all};
+pub use recover::{Recover, recover, recover_all, recover_until_done};
 pub use registry::{Dead, Left, Registry};
 pub use types::{Head, LogError, LogRow, NewRow};

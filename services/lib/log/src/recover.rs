@@ -49,6 +49,23 @@ pub async fn recover_all(registry: &Registry, node: &str, uses: &[Arc<dyn Recove
     Ok(count)
 }
 
+/// [`recover_all`], with pauses until it has succeeded: meanwhile nothing that an earlier run left may be forgotten.
+///
+/// # Errors
+/// [`LogError::Closed`]: this process may write nothing any more.
+pub async fn recover_until_done(registry: &Registry, node: &str, uses: &[Arc<dyn Recover>]) -> Result<usize, LogError> {
+    for attempt in 0.. {
+        match recover_all(registry, node, uses).await {
+            Err(error) if !matches!(error, LogError::Closed) => {
+                tracing::warn!(%error, "earlier runs can't be recovered wholly yet");
+            }
+            outcome => return outcome,
+        }
+        pause(registry.incarnation(), attempt).await;
+    }
+    Err(LogError::Ended)
+}
+
 /// Closes a process, which then can open nothing any more, and finishes what it left; how many logs that were.
 ///
 /// # Errors

@@ -46,12 +46,20 @@ struct Faulty {
     held: Mutex<Option<Held>>,
     /// Fences of the first process find the store unavailable.
     no_fences: AtomicBool,
+    /// So many scans from now on find the store unavailable.
+    no_scans: AtomicU64,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
         let inner = LocalStore::memory(Arc::new(ManualClock::new(0)), &SystemRandom).unwrap();
-        Arc::new(Self { inner, next: Mutex::default(), held: Mutex::default(), no_fences: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            next: Mutex::default(),
+            held: Mutex::default(),
+            no_fences: AtomicBool::new(false),
+            no_scans: AtomicU64::new(0),
+        })
     }
 
     fn fault(&self, fault: Fault) {
@@ -134,6 +142,10 @@ impl Store for Faulty {
         limit: usize,
         consistency: Consistency,
     ) -> Result<Page, StoreError> {
+        let less = self.no_scans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if less.is_ok() {
+            return Err(StoreError::Unavailable("a test's".into()));
+        }
         self.inner.scan(table, partition, bounds, limit, consistency).await
     }
 

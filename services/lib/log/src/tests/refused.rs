@@ -97,3 +97,18 @@ async fn logs_of_an_unknown_use_are_left_to_who_knows_it() {
     assert_eq!(recover_all(&next, "a", &[Arc::new(again.clone())]).await.unwrap(), 1);
     assert_eq!(recover_all(&next, "a", &[Arc::new(again)]).await.unwrap(), 0, "drained");
 }
+
+#[tokio::test]
+async fn recovery_goes_on_once_the_store_can_be_read() {
+    let store = Faulty::new();
+    let (_, logs, _) = process(&store, 1, "a").await;
+    until_said(&logs, "first").await;
+    let (next, again, announced) = process(&store, 2, "a").await;
+    let uses: [Arc<dyn Recover>; 1] = [Arc::new(again)];
+    store.no_scans.store(1, Ordering::Relaxed);
+    assert!(recover_all(&next, "a", &uses).await.is_err(), "who died isn't known");
+    store.no_scans.store(3, Ordering::Relaxed);
+    assert_eq!(recover_until_done(&next, "a", &uses).await.unwrap(), 1);
+    assert_eq!((announced.load(Ordering::Relaxed), store.no_scans.load(Ordering::Relaxed)), (1, 0));
+    assert_eq!(recover_until_done(&next, "a", &uses).await.unwrap(), 0, "drained");
+}
