@@ -119,6 +119,29 @@ async fn a_room_refuses_what_it_cannot_take() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_too_long_is_refused_and_keeps_nobody_out() {
+    let sandbox = Sandbox::start(&[]).await;
+    let alice = account(&sandbox, "alice").await;
+    let room = alice.create_room(json!({"preset": "private_chat"})).await.expect("a room");
+    let (room, long) = (escape(&room), "x".repeat(8_190));
+    let own = |rest: &str| format!("/user/{}/{rest}", escape(&alice.user_id));
+    let keys = json!({"one_time_keys": {format!("{long}:AAAA"): {"key": "a", "signatures": {}}}});
+    let cases = vec![
+        ("PUT", own(&format!("account_data/{long}")), json!({}), 413, "M_TOO_LARGE"),
+        ("PUT", own(&format!("rooms/{room}/account_data/{long}")), json!({}), 413, "M_TOO_LARGE"),
+        ("PUT", format!("/rooms/{room}/send/m.x/{long}"), json!({}), 413, "M_TOO_LARGE"),
+        ("PUT", format!("/rooms/{room}/state/m.x/{long}"), json!({}), 413, "M_TOO_LARGE"),
+        ("PUT", format!("/sendToDevice/m.x/{long}"), json!({"messages": {}}), 413, "M_TOO_LARGE"),
+        ("PUT", format!("/devices/{long}"), json!({}), 413, "M_TOO_LARGE"),
+        ("POST", "/keys/upload".to_owned(), keys, 400, "M_TOO_LARGE"),
+        ("PUT", own(&format!("account_data/{}", "x".repeat(255))), json!({}), 200, ""),
+        ("PUT", own("account_data/org.test"), json!({}), 200, ""),
+        ("PUT", format!("/rooms/{room}/send/m.x/{}", "x".repeat(255)), json!({}), 200, ""),
+    ];
+    check(&alice, cases).await;
+}
+
+#[tokio::test]
 async fn a_room_of_others_and_one_that_is_not_answer_alike() {
     let sandbox = Sandbox::start(&[]).await;
     let (alice, eve) = (account(&sandbox, "alice").await, account(&sandbox, "eve").await);

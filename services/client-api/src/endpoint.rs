@@ -26,6 +26,8 @@ use crate::{Api, ApiError, Tenant, auth::Requester};
 
 /// A call of another tier takes no longer, however long the request might.
 pub(crate) const CALL: Duration = Duration::from_secs(60);
+/// Bytes of a variable of a path: as many as the spec allows names in events and identifiers.
+const PARAM_MAX: usize = 255;
 
 /// Whether an endpoint wants an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +150,8 @@ pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> 
         .await
         .map_err(|_| ApiError::invalid_param("the path is not UTF-8"))?
         .iter()
-        .map(|(_, value)| value.to_owned())
-        .collect();
+        .map(|(_, value)| short(value))
+        .collect::<Result<_, _>>()?;
     let scope = parts.extensions.get::<Scope>().cloned();
     if let Some(scope) = &scope {
         scope.set_tenant(tenant.server_name.as_str());
@@ -161,6 +163,15 @@ pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> 
     let body = read(body, api.max_body_bytes).await?;
     let context = Context { api, tenant, requester, client, scope };
     Ok((context, Whole { parts, body, params }))
+}
+
+/// A variable of the path, which may become part of a key.
+fn short(value: &str) -> Result<String, ApiError> {
+    if value.len() > PARAM_MAX {
+        let message = format!("a part of the path has more than {PARAM_MAX} bytes");
+        return Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", message));
+    }
+    Ok(value.to_owned())
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {

@@ -162,7 +162,7 @@ impl Service {
 fn send(request: SendEventRequest) -> Result<Addressed, RoomError> {
     let SendEventRequest { requester: by, room_id, event_type, content, txn_id } = request;
     let requester = requester(by)?;
-    let dedup = txn_id.map(|txn| requester.transaction(&format!("send/{event_type}"), &txn));
+    let dedup = txn_id.map(|txn| requester.transaction(("send", &event_type), &txn)).transpose()?;
     let event_type = TimelineEventType::from(event_type);
     if event_type == TimelineEventType::RoomRedaction {
         // Sent like any other event, its target stands in the content.
@@ -177,7 +177,7 @@ fn send(request: SendEventRequest) -> Result<Addressed, RoomError> {
 fn redact(request: RedactEventRequest) -> Result<Addressed, RoomError> {
     let RedactEventRequest { requester: by, room_id, event_id: target, reason, txn_id } = request;
     let requester = requester(by)?;
-    let dedup = txn_id.map(|txn| requester.transaction(&format!("redact/{target}"), &txn));
+    let dedup = txn_id.map(|txn| requester.transaction(("redact", &target), &txn)).transpose()?;
     let content: Map<String, Value> = reason.into_iter().map(|reason| ("reason".to_owned(), reason.into())).collect();
     let content = raw(Value::Object(content).to_string().as_bytes())?;
     Ok((requester.tenant, room_id, redaction(requester, event_id(&target)?, content, dedup)))

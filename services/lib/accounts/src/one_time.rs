@@ -28,6 +28,8 @@ pub(crate) const ALGORITHMS: usize = 16;
 const KEY_MAX: usize = 8 * 1024;
 /// The keys of one algorithm in one upload have at most this many bytes.
 const UPLOAD_MAX: usize = 256 * 1024;
+/// Bytes of the name of an algorithm, which becomes part of a key.
+const ALGORITHM_MAX: usize = 255;
 const TRIES: usize = 200;
 
 /// A key that a client uploads.
@@ -266,6 +268,9 @@ pub(crate) fn by_algorithm(keys: Vec<OneTimeKey>) -> Result<BTreeMap<String, Vec
     for key in keys {
         if key.algorithm.len() + key.key_id.len() + key.key.len() > KEY_MAX {
             return Err(Error::TooLarge(format!("a key has at most {KEY_MAX} bytes")));
+        }
+        if key.algorithm.len() > ALGORITHM_MAX {
+            return Err(Error::TooLarge(format!("an algorithm's name has at most {ALGORITHM_MAX} bytes")));
         }
         out.entry(key.algorithm.clone()).or_default().push(key);
     }

@@ -14,8 +14,10 @@ mod set_profile;
 mod set_state;
 mod unban;
 
-use polity_core::{Seq, TenantId};
+use polity_core::{ErrorKind, Seq, TenantId};
 use polity_log::{Dedup, NewRow};
+use polity_proto::Reason;
+use polity_room_engine::build::MAX_KEY_BYTES;
 use ruma_common::{EventId, OwnedDeviceId, OwnedEventId, OwnedUserId, UserId};
 
 use crate::{error::RoomError, stage::Stage};
@@ -105,12 +107,19 @@ pub(crate) struct Done {
 // === impl Requester ===
 
 impl Requester {
-    /// The transaction `txn` of this device on an endpoint, by a name that is unique in the room's log.
+    /// The transaction `txn` of this device on an endpoint and what that is about, by a name that is unique in the room's log.
     ///
     /// Readers take the client's id from what follows the line break: see `StoredRow::transaction_of` in `lib/sync`.
-    pub(crate) fn transaction(&self, endpoint: &str, txn: &str) -> Dedup {
+    ///
+    /// # Errors
+    /// It is longer than the name of anything in an event.
+    pub(crate) fn transaction(&self, (endpoint, about): (&str, &str), txn: &str) -> Result<Dedup, RoomError> {
+        if about.len().max(txn.len()) > MAX_KEY_BYTES {
+            let message = format!("types, ids and transaction ids have at most {MAX_KEY_BYTES} bytes");
+            return Err(RoomError::new(ErrorKind::TooLarge, Reason::TooLarge, message));
+        }
         let device = format!("{}|{}", self.user_id, self.device_id);
-        Dedup { device: device.into(), txn: format!("{endpoint}\n{txn}").into() }
+        Ok(Dedup { device: device.into(), txn: format!("{endpoint}/{about}\n{txn}").into() })
     }
 }
 

@@ -80,6 +80,7 @@ async fn what_is_malformed_or_too_large_has_its_name() {
     for name in [("m.state", &*long), (&*long, "")] {
         assert_eq!(world.put(ALICE, &room, name, "{}").await.unwrap_err().reason, Reason::TooLarge);
     }
+    assert_eq!(world.send(ALICE, &room, &long).await.unwrap_err().reason, Reason::TooLarge, "a transaction id");
     assert_eq!(world.put(ALICE, &room, ("m.state", BOB), "{}").await.unwrap_err().reason, Reason::Forbidden);
     world.put(ALICE, &room, ("m.state", ALICE), "{}").await.unwrap();
     let nowhere = world.send(ALICE, "!nowhere", "1").await.unwrap_err();

@@ -1,5 +1,7 @@
 //! End-to-end keys.
 
+use polity_core::{Classified as _, ErrorKind};
+
 use super::*;
 
 const CURVE: &str = "signed_curve25519";
@@ -33,6 +35,22 @@ async fn each_one_time_key_is_handed_out_once_in_order_and_then_the_fallback() {
         accounts.key_counts(session.device()).await.unwrap().unused_fallback.is_empty(),
         "the fallback key is used"
     );
+}
+
+#[tokio::test]
+async fn a_name_that_no_store_takes_is_refused_and_the_record_goes_on() {
+    let accounts = accounts().await;
+    let user = user_id!("@a:b");
+    let session = registered(&accounts, user).await;
+    let long = OneTimeKey { algorithm: "x".repeat(8_180), ..key(0) };
+    let too_large = |done: Result<(), Error>| assert_eq!(done.unwrap_err().kind(), ErrorKind::TooLarge);
+    too_large(accounts.upload_one_time_keys(session.device(), vec![long.clone()]).await);
+    too_large(accounts.set_fallback_keys(session.device(), vec![long]).await);
+    // Not checked but by the log, which says it before anything is appended.
+    let name = "x".repeat(9_000);
+    too_large(accounts.set_account_data(TENANT, user, ("", &name), b"{}".to_vec()).await);
+    accounts.set_account_data(TENANT, user, ("", "m.direct"), b"{}".to_vec()).await.unwrap();
+    accounts.upload_one_time_keys(session.device(), vec![key(0)]).await.unwrap();
 }
 
 #[tokio::test]
