@@ -141,3 +141,24 @@ async fn changed_keys_are_told_to_who_shares_an_encrypted_room_and_to_oneself() 
         assert_eq!(carol.told().await, (set(&[]), set(&[])), "no encrypted room with him");
     }
 }
+
+#[tokio::test]
+async fn who_was_away_for_thousands_of_changes_is_told_everybody_whose_devices_matter() {
+    let world = world().await;
+    for user in [ADMIN, BOB, CAROL, DAVE] {
+        world.register(user).await;
+    }
+    room(&world, &[BOB, CAROL], true).await;
+    room(&world, &[DAVE], false).await;
+    let mut admin = Follower::new(&world, ADMIN, json!({})).await;
+    let mut dave = Follower::new(&world, DAVE, json!({})).await;
+    // One user's, and no one's business: but nobody reads so many rows to find that out.
+    for n in 0..4000 {
+        let keys = json!({"keys": {"n": n}}).to_string().into_bytes();
+        world.engine.accounts.set_device_keys(world.viewer(CAROL).device(), keys).await.unwrap();
+    }
+    assert_eq!(admin.told().await, (set(&[ADMIN, BOB, CAROL]), set(&[])));
+    assert_eq!(dave.told().await, (set(&[DAVE]), set(&[])), "nobody in a plain room");
+    assert_eq!(admin.told().await, (set(&[]), set(&[])), "once");
+    assert_eq!(dave.told().await, (set(&[]), set(&[])), "once");
+}

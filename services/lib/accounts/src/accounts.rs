@@ -202,6 +202,7 @@ impl Accounts {
     }
 
     /// Whose devices changed after a position of the tenant's log, each with the newest row that says so; and the position then.
+    /// `None`: some thousand changes or more, perhaps everybody's.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -209,7 +210,7 @@ impl Accounts {
         &self,
         tenant: TenantId,
         after: Seq,
-    ) -> Result<(BTreeMap<OwnedUserId, Seq>, Seq), Error> {
+    ) -> Result<Option<(BTreeMap<OwnedUserId, Seq>, Seq)>, Error> {
         lists::after(&*self.store, tenant, after).await
     }
 

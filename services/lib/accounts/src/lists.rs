@@ -18,6 +18,8 @@ use crate::Error;
 
 const FORMAT: u8 = 1;
 const KEY_NONE: u8 = 0;
+/// Whoever is further behind than so many rows isn't told of each.
+const FAR: usize = 3000;
 
 /// The machine of the log.
 pub(crate) struct ListMachine {
@@ -97,23 +99,25 @@ impl Machine for ListMachine {
     }
 }
 
-/// Whose devices changed after a row, each with the newest row that says so, and the log's last row.
+/// Whose devices changed after a row, each with the newest row that says so, and the log's last row; `None`: those are more rows
+/// than anybody should look at one by one.
 pub(crate) async fn after(
     store: &dyn Store,
     tenant: TenantId,
     after: Seq,
-) -> Result<(BTreeMap<OwnedUserId, Seq>, Seq), Error> {
+) -> Result<Option<(BTreeMap<OwnedUserId, Seq>, Seq)>, Error> {
     const PAGE: usize = 1000;
     let (mut at, mut users) = (after, BTreeMap::new());
-    loop {
+    for _ in 0..FAR / PAGE {
         let rows = read::after(store, log(tenant), at, PAGE, Consistency::Quorum).await?;
         let full = rows.len() == PAGE;
         at = rows.last().map_or(at, |row| row.seq);
         users.extend(rows.iter().filter_map(|row| Some((decode(&row.body)?, row.seq))));
         if !full {
-            return Ok((users, at));
+            return Ok(Some((users, at)));
         }
     }
+    Ok(None)
 }
 
 pub(crate) async fn position(store: &dyn Store, tenant: TenantId) -> Result<Seq, Error> {

@@ -93,7 +93,7 @@ async fn who_is_logged_out_with_all_others_is_out_from_that_row_on_though_the_pr
     let stands = |user| crate::record::entries(&*accounts.store, TENANT, user, crate::record::kind::DEVICE, None);
     let entry = &stands(ended).await.unwrap()[0];
     assert_eq!(crate::devices::life(entry.value.as_deref().unwrap()), None, "its entry says so, too");
-    assert!(accounts.device_lists_after(TENANT, before).await.unwrap().0.contains_key(ended));
+    assert!(accounts.device_lists_after(TENANT, before).await.unwrap().unwrap().0.contains_key(ended));
     let ids = accounts.devices(TENANT, user).await.unwrap().into_iter().map(|device| device.device_id);
     assert_eq!(ids.collect::<std::collections::BTreeSet<_>>(), [kept.device_id, again.device_id].into());
     assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);

@@ -59,7 +59,7 @@ async fn a_change_of_devices_is_told_though_the_process_dies_before() {
     let process = world.start(2).await;
     process.recover().await;
     assert!(process.accounts.settle_all(&FakeRooms::default()).await);
-    let (users, _) = process.accounts.device_lists_after(TENANT, before).await.unwrap();
+    let (users, _) = process.accounts.device_lists_after(TENANT, before).await.unwrap().unwrap();
     assert_eq!(users.into_keys().collect::<Vec<_>>(), [user]);
 }
 

@@ -138,7 +138,7 @@ async fn account_data_and_device_lists_are_told_by_position() {
     assert_eq!(accounts.account_data_now(TENANT, user).await.unwrap().1, at);
     let lists = accounts.device_lists_position(TENANT).await.unwrap();
     accounts.set_device_keys(session.device(), b"{}".to_vec()).await.unwrap();
-    let (users, at) = accounts.device_lists_after(TENANT, lists).await.unwrap();
+    let (users, at) = accounts.device_lists_after(TENANT, lists).await.unwrap().unwrap();
     assert_eq!((users, at > lists), ([(user.to_owned(), at)].into(), true));
     assert!(matches!(accounts.profile(TENANT, user_id!("@x:b")).await, Err(Error::NoAccount)));
     assert_eq!(accounts.profile(TENANT, user).await.unwrap().get("displayname").map(String::as_str), Some("a"));

@@ -114,12 +114,23 @@ impl Engine {
         let mut changed: BTreeSet<OwnedUserId> = sharing.came;
         let mine = Mine::new(self, look.request, rows).await?;
         if moved {
-            let (users, at) = self.accounts.device_lists_after(viewer.tenant, after).await?;
-            for (user_id, changed_at) in users {
-                if user_id == viewer.user_id || mine.has_changed_user(&user_id, changed_at).await? {
-                    changed.insert(user_id);
+            let at = match self.accounts.device_lists_after(viewer.tenant, after).await? {
+                Some((users, at)) => {
+                    for (user_id, changed_at) in users {
+                        if user_id == viewer.user_id || mine.has_changed_user(&user_id, changed_at).await? {
+                            changed.insert(user_id);
+                        }
+                    }
+                    at
                 }
-            }
+                // Away for so long that the client had better look everybody up again. The position first: what changes
+                // meanwhile is told next time.
+                None => {
+                    let at = self.accounts.device_lists_position(viewer.tenant).await?;
+                    changed.extend(mine.everybody().await?);
+                    at
+                }
+            };
             progress.at.device_lists = at;
             self.heads.moved(viewer.tenant, log, at);
         }

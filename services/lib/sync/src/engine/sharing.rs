@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use polity_core::{Seq, TenantId};
+use polity_core::{LogKey, Seq, TenantId};
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
@@ -108,20 +108,14 @@ impl RoomPass<'_> {
 
     /// Everybody else who is in the room.
     async fn members(&self, state: &StateView) -> Result<BTreeSet<OwnedUserId>, SyncError> {
-        let mut members = BTreeSet::new();
-        let entries = self.engine.rooms.entries(self.key, self.head.room.generation, state, Part::Members).await?;
-        for ((_, user), event_id) in entries {
-            if user != self.request.viewer.user_id.as_str() && self.joins(Some(&*event_id)).await? {
-                members.extend(OwnedUserId::try_from(user));
-            }
-        }
+        let mut members = self.engine.everybody_in(self.key, self.head.room.generation, state).await?;
+        members.remove(&self.request.viewer.user_id);
         Ok(members)
     }
 
     async fn joins(&self, event_id: Option<&EventId>) -> Result<bool, SyncError> {
         let Some(event_id) = event_id else { return Ok(false) };
-        let row = self.engine.rooms.event(self.key.tenant, event_id).await?;
-        Ok(row.as_deref().and_then(membership_of).is_some_and(|(membership, _)| membership == "join"))
+        self.engine.is_join(self.key.tenant, event_id).await
     }
 }
 
@@ -164,6 +158,25 @@ impl<'a> Mine<'a> {
         self.has(user_id, &theirs).await
     }
 
+    /// Everybody whose devices the user follows, and the user.
+    pub(crate) async fn everybody(&self) -> Result<BTreeSet<OwnedUserId>, SyncError> {
+        let (engine, viewer) = (self.engine, &self.request.viewer);
+        let mut all = BTreeSet::from([viewer.user_id.clone()]);
+        for room_id in &self.rooms {
+            let Some(key) = engine.rooms.key(viewer.tenant, room_id).await? else { continue };
+            let Some(head) = engine.rooms.head(key).await? else { continue };
+            if head.room.summary.encryption.is_some() {
+                let (generation, state) = (head.room.generation, StateView::at_roots(head.room.roots));
+                let members = engine.everybody_in(key, generation, &state).await?;
+                // By its own state: the user's row may be late.
+                if members.contains(&viewer.user_id) {
+                    all.extend(members);
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether somebody is in one of them.
     pub(crate) async fn has_user(&self, user_id: &UserId) -> Result<bool, SyncError> {
         let theirs = joined_rooms(self.engine, self.request.viewer.tenant, user_id).await?;
@@ -186,6 +199,27 @@ async fn joined_rooms(engine: &Engine, tenant: TenantId, user_id: &UserId) -> Re
 }
 
 impl Engine {
+    /// Everybody who is in a room.
+    async fn everybody_in(
+        &self,
+        key: LogKey,
+        generation: u32,
+        state: &StateView,
+    ) -> Result<BTreeSet<OwnedUserId>, SyncError> {
+        let mut members = BTreeSet::new();
+        for ((_, user), event_id) in self.rooms.entries(key, generation, state, Part::Members).await? {
+            if self.is_join(key.tenant, &event_id).await? {
+                members.extend(OwnedUserId::try_from(user));
+            }
+        }
+        Ok(members)
+    }
+
+    async fn is_join(&self, tenant: TenantId, event_id: &EventId) -> Result<bool, SyncError> {
+        let row = self.rooms.event(tenant, event_id).await?;
+        Ok(row.as_deref().and_then(membership_of).is_some_and(|(membership, _)| membership == "join"))
+    }
+
     /// Whether a room is encrypted and both the request's user and another are in it, by its state at the head.
     async fn shares(&self, request: &SyncRequest, other: &UserId, room_id: &RoomId) -> Result<bool, SyncError> {
         let viewer = &request.viewer;
