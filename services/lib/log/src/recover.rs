@@ -13,6 +13,8 @@ use crate::{Left, LogError, Registry, pause::pause};
 
 /// Logs recovered at once: they shouldn't crowd out those that somebody waits for.
 const AT_ONCE: usize = 16;
+/// A log whose task has died this often while it was recovered is set aside: what it finds there is what kills it.
+const DEATHS: u32 = 5;
 
 /// Finishes what dead processes left: implemented by [`crate::Logs`] of every use.
 #[async_trait]
@@ -99,13 +101,16 @@ async fn recover_log(log: Left, uses: &[Arc<dyn Recover>]) -> Result<bool, LogEr
         tracing::error!(log = %log.key, usage = log.usage, "a log of an unknown use is left unfinished");
         return Ok(false);
     };
+    let mut deaths = 0;
     for attempt in 0.. {
-        match logs.recover(log.key).await {
+        let outcome = logs.recover(log.key).await;
+        deaths += u32::from(matches!(outcome, Err(LogError::Ended)));
+        match outcome {
             // A purged log is nobody's any more.
             Ok(()) | Err(LogError::Sealed) => return Ok(true),
             // Whoever closed this process finishes what this one doesn't.
             Err(LogError::Closed) => return Err(LogError::Closed),
-            Err(error) if error.is_permanent() => {
+            Err(error) if error.is_permanent() || deaths >= DEATHS => {
                 tracing::error!(%error, log = %log.key, "a log can't be recovered: it is left unfinished");
                 return Ok(false);
             }
