@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use js_int::UInt;
-use polity_core::{ErrorKind, TenantId};
+use polity_core::{ErrorKind, LogKey, TenantId};
 use polity_proto::{
     Reason,
     room_state::{CreateRoomRequest, Invitee, Preset as ProtoPreset},
@@ -35,38 +35,42 @@ impl Service {
     pub(crate) async fn found(&self, request: CreateRoomRequest) -> Result<OwnedRoomId, RoomError> {
         let create = self.plan(request)?;
         let (by, room_id) = (create.requester.clone(), create.create.room_id().to_owned());
-        let alias = create.canonical_alias.clone();
+        let (alias, is_direct) = (create.canonical_alias.clone(), create.is_direct);
+        let late = create.late_invitations().to_vec();
         let reserved = match &alias {
             Some(alias) => Some((alias, self.reserve(by.tenant, alias, &room_id, &by.user_id).await?)),
             None => None,
         };
         let made = self.make(&room_id, create).await;
-        let Some((alias, reserved)) = reserved else { return made.map(|()| room_id) };
-        let store = &*self.deps.store;
-        let settled = match &made {
-            Ok(()) => rooms::settle_alias(store, by.tenant, alias, &reserved).await,
-            // Nothing was written. After a failure of the store the room may be there, and the alias with it.
-            Err(error) if error.is_refusal() => rooms::release_alias(store, by.tenant, alias, &reserved).await,
-            Err(_) => Ok(true),
-        };
-        if let Err(error) = settled {
-            // It stays reserved, which counts for as much as the room does.
-            tracing::warn!(%error, "a reserved alias was neither settled nor released");
+        if let Some((alias, reserved)) = reserved {
+            let store = &*self.deps.store;
+            let settled = match &made {
+                Ok(_) => rooms::settle_alias(store, by.tenant, alias, &reserved).await,
+                // Nothing was written. After a failure of the store the room may be there, and the alias with it.
+                Err(error) if error.is_refusal() => rooms::release_alias(store, by.tenant, alias, &reserved).await,
+                Err(_) => Ok(true),
+            };
+            if let Err(error) = settled {
+                // It stays reserved, which counts for as much as the room does.
+                tracing::warn!(%error, "a reserved alias was neither settled nor released");
+            }
         }
-        made.map(|()| room_id)
-    }
-
-    /// Writes the room, and invites who didn't find a place in its first append.
-    async fn make(&self, room_id: &OwnedRoomId, create: Create) -> Result<(), RoomError> {
-        let (by, is_direct) = (create.requester.clone(), create.is_direct);
-        let late = create.late_invitations().to_vec();
-        let key = self.deps.names.find_or_make(by.tenant, room_id.as_str()).await?;
-        self.submit(key, Command::Create(Box::new(create))).await?;
+        let key = made?;
         for (target, profile) in late {
             let invite = Invite { requester: by.clone(), target, reason: None, profile, is_direct };
-            self.submit(key, invite.into()).await?;
+            // The room is there, whoever can't be invited to it: an error would say that it isn't.
+            if let Err(error) = self.submit(key, invite.into()).await {
+                tracing::warn!(%error, log = %key, "an invitation to a new room was refused");
+            }
         }
-        Ok(())
+        Ok(room_id)
+    }
+
+    /// Writes the room; its log. Refused, it has written nothing.
+    async fn make(&self, room_id: &OwnedRoomId, create: Create) -> Result<LogKey, RoomError> {
+        let key = self.deps.names.find_or_make(create.requester.tenant, room_id.as_str()).await?;
+        self.submit(key, Command::Create(Box::new(create))).await?;
+        Ok(key)
     }
 
     /// Reserves an alias for a room that is about to be made.

@@ -147,3 +147,25 @@ async fn what_cannot_be_is_refused_and_leaves_nothing() {
     let rooms = rooms::memberships(&*world.store, TenantId::new(TENANT), alice).await.unwrap();
     assert_eq!(rooms, [], "no half of a room");
 }
+
+#[tokio::test]
+async fn a_late_invitation_that_is_refused_takes_nothing_from_the_room() {
+    let mut world = world().await;
+    let state = |event_type: &str, state_key: &str, content: &str| InitialState {
+        event_type: event_type.into(),
+        state_key: state_key.into(),
+        content: content.to_owned().into(),
+    };
+    // So many that not all invitations find a place beside them.
+    let mut initial_state: Vec<_> = (0..49).map(|at| state("test", &at.to_string(), "{}")).collect();
+    let (banned, last) = ("@u98:t7.test", "@u99:t7.test");
+    initial_state.push(state("m.room.member", banned, r#"{"membership":"ban"}"#));
+    let invite = (0..100).map(|at| invitee(&format!("@u{at}:t7.test"))).collect();
+    let request = CreateRoomRequest { initial_state, invite, alias: Some("#a:t7.test".into()), ..wanted("12") };
+    let room = world.found(request).await.unwrap();
+    assert_eq!(world.membership(banned, &room).await.unwrap().0, "ban");
+    assert_eq!(world.membership(last, &room).await.unwrap().0, "invite", "those after it are invited");
+    let alias = rooms::alias(&*world.store, TenantId::new(TENANT), "#a:t7.test".try_into().unwrap()).await.unwrap();
+    let alias = alias.unwrap();
+    assert_eq!((alias.room_id.as_str(), alias.usage), (room.as_str(), rooms::AliasUse::InUse));
+}
