@@ -27,6 +27,8 @@ pub(crate) struct StateEvent {
     pub(crate) pdu: Pdu,
     /// For a member event: where this stretch began.
     pub(crate) since: Seq,
+    /// Whether it was redacted, and `pdu` is what that left.
+    pub(crate) redacted: bool,
 }
 
 /// The target of a redaction.
@@ -97,8 +99,10 @@ impl Hot {
                     let missing = || LogError::Corrupt(format!("the state's event {id} is not to be found"));
                     let place = place.ok_or_else(missing)?;
                     let (row, pdu) = self.load_event(deps, &id, place).await?;
-                    let pdu = if self.is_redacted(deps, place).await? { self.redacted(&pdu)? } else { pdu };
-                    Some(StateEvent { pdu, since: row.meta.membership.map_or(Seq::ZERO, |change| change.since) })
+                    let redacted = self.is_redacted(deps, place).await?;
+                    let pdu = if redacted { self.redacted(&pdu)? } else { pdu };
+                    let since = row.meta.membership.map_or(Seq::ZERO, |change| change.since);
+                    Some(StateEvent { pdu, since, redacted })
                 }
                 None => None,
             };
@@ -135,9 +139,9 @@ impl Hot {
     pub(crate) fn redact_state(&mut self, target: &EventId) -> Result<Option<Pdu>, LogError> {
         let Some(name) = self.key_of_target(target) else { return Ok(None) };
         let current = self.known.get(&name).and_then(Option::as_ref).filter(|event| *event.pdu.event_id() == *target);
-        let Some(StateEvent { pdu, since }) = current else { return Ok(None) };
+        let Some(StateEvent { pdu, since, .. }) = current else { return Ok(None) };
         let (pdu, since) = (self.redacted(pdu)?, *since);
-        self.known.insert(name, Some(StateEvent { pdu: pdu.clone(), since }));
+        self.known.insert(name, Some(StateEvent { pdu: pdu.clone(), since, redacted: true }));
         Ok(Some(pdu))
     }
 
@@ -182,7 +186,7 @@ impl Hot {
         let (event_type, state_key) =
             (event.event_type().to_string(), event.state_key().unwrap_or_default().to_owned());
         let name = (event_type.clone(), state_key.clone());
-        let before = self.known.insert(name, Some(StateEvent { pdu: event.clone(), since })).flatten();
+        let before = self.known.insert(name, Some(StateEvent { pdu: event.clone(), since, redacted: false })).flatten();
         let put = |event_type: &str| Put {
             event_type: event_type.into(),
             state_key: state_key.as_str().into(),

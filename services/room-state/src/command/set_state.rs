@@ -30,6 +30,8 @@ impl Change for SetState {
         }
         if let Some(now) = stage.hot.state(&event_type.to_string(), &self.state_key)
             && now.pdu.sender() == sender
+            // Whoever sets again what was redacted wants an event that isn't.
+            && !now.redacted
             && same_json(now.pdu.content(), &self.content)
         {
             // Nothing would change: the event that stands there is the answer.

@@ -105,3 +105,23 @@ async fn what_decides_is_what_redaction_left() {
     let mut third = process(first.store.clone(), 3).await;
     third.member(BOB, &room, "@dan:t7.test", "invite").await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_redacted_is_set_anew() {
+    let mut first = world().await;
+    let room = first.create("12", Preset::PublicChat).await;
+    // Of a rule for joining redaction takes nothing: only that it was redacted tells the two apart.
+    for (name, content) in [("m.room.topic", r#"{"topic":"T"}"#), ("m.room.join_rules", r#"{"join_rule":"invite"}"#)] {
+        let set = first.put(ALICE, &room, (name, ""), content).await.unwrap();
+        assert_eq!(first.put(ALICE, &room, (name, ""), content).await.unwrap(), set, "nothing would change");
+        first.redact(ALICE, &room, &set).await.unwrap();
+        let again = first.put(ALICE, &room, (name, ""), content).await.unwrap();
+        assert_ne!(again, set, "{name}");
+        first.redact(ALICE, &room, &again).await.unwrap();
+        // Somebody else knows only what is stored.
+        let mut second = process(first.store.clone(), 2).await;
+        let thrice = second.put(ALICE, &room, (name, ""), content).await.unwrap();
+        assert_ne!(thrice, again, "{name}");
+        first = second;
+    }
+}
