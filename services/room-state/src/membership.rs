@@ -2,27 +2,21 @@
 
 use polity_core::Seq;
 use polity_room_engine::pdu::Pdu;
-use ruma_common::{OwnedUserId, UserId};
+use ruma_common::UserId;
 use ruma_events::{TimelineEventType, room::member::MembershipState};
 use serde_json::{Map, Value};
 
-use crate::{command::Outcome, error::RoomError, stage::Stage};
+use crate::{
+    command::{Outcome, Requester},
+    error::RoomError,
+    stage::Stage,
+};
 
 /// A user's profile, as member events have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub(crate) displayname: Option<String>,
     pub(crate) avatar_url: Option<String>,
-}
-
-/// A member event to be.
-pub(crate) struct NewMember {
-    /// Who sends it.
-    pub(crate) sender: OwnedUserId,
-    /// Whose membership it is.
-    pub(crate) target: OwnedUserId,
-    /// The rest of its content: see [`content`].
-    pub(crate) content: Map<String, Value>,
 }
 
 /// The content of a member event.
@@ -53,11 +47,20 @@ impl Stage<'_> {
     pub(crate) fn membership(&self, user_id: &UserId) -> Option<MembershipState> {
         self.member_event(user_id).and_then(Pdu::membership)
     }
+}
 
-    /// Takes a member event into the room, if its rules allow it.
-    pub(crate) fn put_member(&mut self, member: NewMember, next: Seq) -> Result<Outcome, RoomError> {
-        let NewMember { sender, target, content } = member;
-        let draft = self.draft(TimelineEventType::RoomMember, Some(target.into()), Value::Object(content), sender)?;
-        self.append(draft, next, None)
+impl Requester {
+    /// Takes a member event of `target` that this user sends into the room as the row `next`, if the rules allow it. Its content: see
+    /// [`content`].
+    pub(crate) fn put_member(
+        &self,
+        stage: &mut Stage<'_>,
+        target: &UserId,
+        content: Map<String, Value>,
+        next: Seq,
+    ) -> Result<Outcome, RoomError> {
+        let (state_key, sender) = (Some(target.to_string()), self.user_id.clone());
+        let draft = stage.draft(TimelineEventType::RoomMember, state_key, Value::Object(content), sender)?;
+        stage.append(draft, next, None)
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Change, Outcome, Requester, member_key};
 use crate::{
     error::RoomError,
-    membership::{NewMember, Profile, content},
+    membership::{Profile, content},
     stage::Stage,
 };
 
@@ -34,9 +34,6 @@ impl Change for Invite {
         if self.is_direct {
             content.insert("is_direct".to_owned(), Value::Bool(true));
         }
-        stage.put_member(
-            NewMember { sender: self.requester.user_id.clone(), target: self.target.clone(), content },
-            next,
-        )
+        self.requester.put_member(stage, &self.target, content, next)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Change, Done, Outcome, Requester, member_key};
 use crate::{
     error::RoomError,
-    membership::{NewMember, Profile, content},
+    membership::{Profile, content},
     stage::Stage,
 };
 
@@ -90,8 +90,7 @@ impl Change for Join {
                 None => return Ok(Outcome::Ask(Conditions { rooms, vouchers: Vec::new(), any_member: true })),
             }
         }
-        let sender = self.requester.user_id.clone();
-        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+        self.requester.put_member(stage, user_id, content, next)
     }
 }
 

@@ -8,7 +8,7 @@ use ruma_events::room::member::MembershipState;
 use super::{Change, Outcome, Requester, member_key};
 use crate::{
     error::RoomError,
-    membership::{NewMember, Profile, content},
+    membership::{Profile, content},
     stage::Stage,
 };
 
@@ -30,7 +30,6 @@ impl Change for Knock {
 
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
         let content = content(MembershipState::Knock, Some(&self.profile), self.reason.as_deref());
-        let sender = self.requester.user_id.clone();
-        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+        self.requester.put_member(stage, &self.requester.user_id, content, next)
     }
 }

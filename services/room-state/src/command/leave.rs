@@ -6,11 +6,7 @@ use polity_core::Seq;
 use ruma_events::room::member::MembershipState;
 
 use super::{Change, Done, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{NewMember, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, stage::Stage};
 
 /// See the module.
 pub(crate) struct Leave {
@@ -24,8 +20,8 @@ impl Change for Leave {
     }
 
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
-        let sender = self.requester.user_id.clone();
-        match (stage.membership(&sender), stage.member_event(&sender)) {
+        let sender = &self.requester.user_id;
+        match (stage.membership(sender), stage.member_event(sender)) {
             (Some(MembershipState::Join | MembershipState::Invite | MembershipState::Knock), _) => {}
             // A repeated request: the leave stands already.
             (Some(MembershipState::Leave), Some(leave)) if leave.sender() == sender => {
@@ -34,6 +30,6 @@ impl Change for Leave {
             _ => return Err(RoomError::forbidden("you are not in this room")),
         }
         let content = content(MembershipState::Leave, None, self.reason.as_deref());
-        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+        self.requester.put_member(stage, sender, content, next)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Change, Done, Outcome, Requester, member_key};
 use crate::{
     error::RoomError,
-    membership::{NewMember, Profile, content},
+    membership::{Profile, content},
     stage::Stage,
 };
 
@@ -25,14 +25,14 @@ impl Change for SetProfile {
     }
 
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
-        let sender = self.requester.user_id.clone();
-        stage.expect_joined(&sender)?;
+        let sender = &self.requester.user_id;
+        stage.expect_joined(sender)?;
         let content = content(MembershipState::Join, Some(&self.profile), None);
-        if let Some(now) = stage.member_event(&sender)
+        if let Some(now) = stage.member_event(sender)
             && serde_json::from_str::<Map<String, Value>>(now.content().get()).is_ok_and(|now| now == content)
         {
             return Ok(Outcome::Stands(Done::before(now.event_id())));
         }
-        stage.put_member(NewMember { target: sender.clone(), sender, content }, next)
+        self.requester.put_member(stage, sender, content, next)
     }
 }

@@ -7,11 +7,7 @@ use ruma_common::OwnedUserId;
 use ruma_events::room::member::MembershipState;
 
 use super::{Change, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{NewMember, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, stage::Stage};
 
 /// See the module.
 pub(crate) struct Unban {
@@ -31,9 +27,6 @@ impl Change for Unban {
             return Err(RoomError::forbidden("the user is not banned"));
         }
         let content = content(MembershipState::Leave, None, self.reason.as_deref());
-        stage.put_member(
-            NewMember { sender: self.requester.user_id.clone(), target: self.target.clone(), content },
-            next,
-        )
+        self.requester.put_member(stage, &self.target, content, next)
     }
 }
