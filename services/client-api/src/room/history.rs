@@ -76,7 +76,7 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
     } else {
         forward(&reader, start, to, limit, &filter).await?
     };
-    let events = reader.render(&rows).await?.into_iter().flatten();
+    let (rows, events) = visible(&reader, rows).await?;
     let mut body = [b"{\"chunk\":", &array(events)[..]].concat();
     body.extend_from_slice(format!(",\"start\":\"{start}\"").as_bytes());
     if let Some(end) = end {
@@ -90,7 +90,14 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
     Ok(Answer::Bytes(body.into()))
 }
 
-/// With lazily loaded members: those who sent what is on the page, as they were at its newest row.
+/// Those of some rows that the user may see, and their events.
+async fn visible(reader: &Reader, rows: Vec<Arc<StoredRow>>) -> Result<(Vec<Arc<StoredRow>>, Vec<Bytes>), ApiError> {
+    let rendered = reader.render(&rows).await?;
+    Ok(rows.into_iter().zip(rendered).filter_map(|(row, event)| Some((row, event?))).unzip())
+}
+
+/// With lazily loaded members: those who sent what is on the page, as they were at its newest row. `rows` are only those that are
+/// shown: who sent a hidden one is hidden with it.
 async fn lazy_members(
     reader: &Reader,
     filter: &RoomEventFilter,
@@ -99,7 +106,7 @@ async fn lazy_members(
 ) -> Result<Option<Vec<Bytes>>, ApiError> {
     let newest = if backward { rows.first() } else { rows.last() };
     let (true, Some(newest)) = (!filter.lazy_load_options.is_disabled(), newest) else { return Ok(None) };
-    let state = reader.api.engine.state_after(reader.key, newest.seq).await?;
+    let state = reader.state_after(newest.seq).await?;
     let senders: BTreeSet<_> = rows.iter().filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
     let members = reader.members_among(&state, senders).await?;
     reader.render_state(&members).await.map(Some)
@@ -200,9 +207,8 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
     let filter = filter(&call)?;
     let (before, start) = back(&reader, PageToken::before(row.seq), None, limit / 2, &filter).await?;
     let (after, end) = forward(&reader, PageToken::after(row.seq), None, limit.div_ceil(2), &filter).await?;
-    let rendered =
-        async |rows: &[Arc<StoredRow>]| Ok::<_, ApiError>(array(reader.render(rows).await?.into_iter().flatten()));
-    let (shown_before, shown_after) = (rendered(&before).await?, rendered(&after).await?);
+    let ((before, shown_before), (after, shown_after)) =
+        (visible(&reader, before).await?, visible(&reader, after).await?);
     let start = start.unwrap_or(PageToken::before(Seq::new(1)));
     let end = end.unwrap_or(PageToken::after(reader.until));
     let newest = after.last().map_or(row.seq, |last| last.seq);
@@ -213,9 +219,9 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
         b",\"event\":",
         &event,
         b",\"events_before\":",
-        &shown_before,
+        &array(shown_before),
         b",\"events_after\":",
-        &shown_after,
+        &array(shown_after),
         b",\"state\":",
         &state,
         b"}",
@@ -223,14 +229,14 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
     Ok(Answer::Bytes(body.concat().into()))
 }
 
-/// The state at the newest event; with lazily loaded members only those who sent the events.
+/// The state at the newest of the events that are shown; with lazily loaded members only those who sent them.
 async fn context_state(
     reader: &Reader,
     filter: &RoomEventFilter,
     newest: Seq,
     rows: impl Iterator<Item = &Arc<StoredRow>>,
 ) -> Result<Vec<u8>, ApiError> {
-    let state = reader.api.engine.state_after(reader.key, newest).await?;
+    let state = reader.state_after(newest).await?;
     let (mut out, wanted) = (Array::default(), |row: &StoredRow| shown(filter, row));
     reader.write_state(&mut out, (&state, Part::Entries), wanted).await?;
     if !filter.lazy_load_options.is_disabled() {

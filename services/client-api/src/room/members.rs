@@ -32,7 +32,7 @@ async fn members(call: Call) -> Result<Answer, ApiError> {
         None => None,
     };
     let state = match at.map(|at| at.last_before().unwrap_or(Seq::new(1))).filter(|seq| *seq < reader.until) {
-        Some(seq) => reader.api.engine.state_after(reader.key, seq).await?,
+        Some(seq) => reader.state_after(seq).await?,
         None => reader.state().await?,
     };
     let is_asked_for = |row: &StoredRow| {

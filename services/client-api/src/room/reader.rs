@@ -133,7 +133,14 @@ impl Reader {
         if self.until == self.head.seq {
             return Ok(StateView::at_roots(self.head.room.roots));
         }
-        Ok(self.api.engine.state_after(self.key, self.until).await?)
+        self.state_after(self.until).await
+    }
+
+    /// The state after a row. Refused to who may not see that row: who was there then is part of what is hidden, and any number makes
+    /// a place.
+    pub(crate) async fn state_after(&self, seq: Seq) -> Result<StateView, ApiError> {
+        let state = self.api.engine.state_seen_after(&self.viewer, self.key, seq, self.is_member).await?;
+        state.ok_or_else(|| ApiError::forbidden("you may not see this room as it was then"))
     }
 
     /// A user's membership at the head.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use polity_core::LogKey;
+use polity_core::{LogKey, Seq};
 use polity_store::{rooms, users};
 use ruma_common::{RoomId, UserId};
 
 use super::{Engine, SyncError, pass::Redactions};
 use crate::{
     ephemeral::Receipt,
-    read::{ReadError, RoomState, StoredRow, Unsigned, render},
+    read::{ReadError, RoomState, StateView, StoredRow, Unsigned, render},
 };
 
 impl Engine {
@@ -101,12 +101,24 @@ impl Engine {
 }
 
 impl Engine {
-    /// The state after a row.
+    /// The state after a row, which is for those who may see the row; `None` for who may not. `is_member`: as for
+    /// [`Self::render_rows`].
     ///
     /// # Errors
-    /// When it can't be read.
-    pub async fn state_after(&self, key: LogKey, seq: polity_core::Seq) -> Result<crate::read::StateView, SyncError> {
-        super::window::state_after(&self.rooms, key, seq).await
+    /// When something can't be read.
+    pub async fn state_seen_after(
+        &self,
+        viewer: &super::Viewer,
+        key: LogKey,
+        seq: Seq,
+        is_member: bool,
+    ) -> Result<Option<StateView>, SyncError> {
+        let row = self.rooms.back(key, seq, 1).await?.pop().filter(|row| row.seq == seq);
+        let Some(row) = row else { return Ok(Some(StateView::default())) };
+        let start = super::window::state_before(&self.rooms, key, &row).await?;
+        let rows = [Arc::clone(&row)];
+        let seen = super::visibility::decide(&self.rooms, key, &viewer.user_id, &start, &rows, is_member).await?;
+        Ok(seen.iter().all(|row| row.visible).then(|| start.after(&row)))
     }
 
     /// Rows as a user may see them, each with the room's id; `None` for one that the user may not see. `is_member`: the user is in the
