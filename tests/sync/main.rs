@@ -144,7 +144,7 @@ impl History {
             _ => {
                 request.timeout = Duration::from_millis(3);
                 let engine = std::sync::Arc::clone(&self.world.engine);
-                let waits = async move { engine.sync(&request).await.unwrap() };
+                let waits = async move { engine.sync(&request, || ()).await.unwrap() };
                 let (answer, ()) = futures_util::join!(waits, self.act());
                 serde_json::from_slice(&polity_sync::v3::encode(&answer)).unwrap()
             }

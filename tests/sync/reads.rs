@@ -1,6 +1,12 @@
 //! What a sync reads of the store: nothing for what hasn't moved (design, section 12).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -59,7 +65,7 @@ async fn a_waiting_sync_is_woken_without_a_read() {
         let mut request = world.request(BOB, Some(since), json!({}), false);
         request.timeout = Duration::from_secs(10);
         let engine = Arc::clone(&world.engine);
-        let waiting = polity_core::tasks::spawn(async move { engine.sync(&request).await.unwrap() });
+        let waiting = polity_core::tasks::spawn(async move { engine.sync(&request, || ()).await.unwrap() });
         tokio::time::sleep(Duration::from_millis(50)).await;
         world.reads.reads();
         say(&world, &room, &format!("wake up, {n}")).await;
@@ -69,6 +75,59 @@ async fn a_waiting_sync_is_woken_without_a_read() {
         assert_eq!(answer["rooms"]["join"][&room]["unread_notifications"]["notification_count"], 4 + n);
         since = token(&answer);
     }
+}
+
+/// Counts the guards that a sync has taken and those that it holds.
+#[derive(Clone, Default)]
+struct Parked(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Parked {
+    fn park(&self) -> Guard {
+        self.0.0.fetch_add(1, Ordering::SeqCst);
+        self.0.1.fetch_add(1, Ordering::SeqCst);
+        Guard(self.clone())
+    }
+
+    /// How often it waited, and whether it does.
+    fn seen(&self) -> (usize, usize) {
+        (self.0.0.load(Ordering::SeqCst), self.0.1.load(Ordering::SeqCst))
+    }
+}
+
+struct Guard(Parked);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_sync_is_parked_while_it_waits_and_only_then() {
+    let world = world().await;
+    let (room, since) = warm(&world).await;
+    let parked = Parked::default();
+    // What has an answer at once never waits.
+    let mut request = world.request(BOB, None, json!({}), false);
+    request.timeout = Duration::from_secs(10);
+    world.engine.sync(&request, || parked.park()).await.unwrap();
+    assert_eq!(parked.seen(), (0, 0));
+    request.since = Some(since);
+    let (engine, watched) = (Arc::clone(&world.engine), parked.clone());
+    let waiting =
+        polity_core::tasks::spawn(
+            async move { engine.sync(&request, || watched.park()).await.map(|_| watched.seen()) },
+        );
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(parked.seen(), (1, 1));
+    say(&world, &room, "wake up").await;
+    assert_eq!(waiting.await.unwrap().unwrap(), (1, 0), "not while it answers");
+    // One that ends at the time-out gives it back, too.
+    let now = world.sync(&world.request(BOB, None, json!({}), false)).await;
+    let mut request = world.request(BOB, Some(token(&now)), json!({}), false);
+    request.timeout = Duration::from_millis(10);
+    world.engine.sync(&request, || parked.park()).await.unwrap();
+    assert_eq!(parked.seen(), (2, 0));
 }
 
 #[tokio::test]
@@ -126,7 +185,7 @@ async fn a_storm_reads_each_room_once_and_a_bounded_number_for_each_user() {
     reads.reads();
     let mut each = Vec::new();
     for (user, since) in users.iter().zip(tokens) {
-        let answer = engine.sync(&world.request(user, Some(since), json!({}), false)).await.unwrap();
+        let answer = engine.sync(&world.request(user, Some(since), json!({}), false), || ()).await.unwrap();
         assert_eq!(answer.joined.len(), ROOMS);
         each.push(reads.reads());
     }

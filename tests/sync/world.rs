@@ -268,7 +268,7 @@ impl World {
 
     /// What the engine answers, as a client gets it.
     pub(crate) async fn sync(&self, request: &SyncRequest) -> Value {
-        let answer = self.engine.sync(request).await.unwrap();
+        let answer = self.engine.sync(request, || ()).await.unwrap();
         serde_json::from_slice(&polity_sync::v3::encode(&answer)).unwrap()
     }
 }

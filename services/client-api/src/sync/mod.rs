@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::routing::MethodFilter;
+use polity_platform::http::Scope;
 use polity_sync::{
     engine::{SyncRequest, Viewer},
     v3,
@@ -48,13 +49,11 @@ async fn sync(call: Call) -> Result<Answer, ApiError> {
         state_after: flag("use_state_after") || flag("org.matrix.msc4222.use_state_after"),
         timeout: Duration::from_millis(call.query_as("timeout")?.unwrap_or(0)),
     };
-    let api = Arc::clone(&call.context.api);
-    if let Some(scope) = &call.context.scope {
-        // A sync that waits is none under way.
-        scope.park();
-    }
+    let (api, scope) = (Arc::clone(&call.context.api), call.context.scope.clone());
     // While it waits, only what it needs is kept.
     drop(call);
-    let answer = Box::pin(api.engine.sync(&request)).await?;
+    // A sync that waits is none under way.
+    let park = || scope.as_ref().map(Scope::park);
+    let answer = Box::pin(api.engine.sync(&request, park)).await?;
     Ok(Answer::Bytes(v3::encode(&answer)))
 }

@@ -10,7 +10,7 @@ mod server;
 mod tls;
 
 pub use address::ClientAddress;
-pub use layers::{Errcode, Layers, Scope, describe_metrics};
+pub use layers::{Errcode, Layers, Parked, Scope, describe_metrics};
 pub use server::{BindError, Server, bind};
 pub use tls::{Tls, TlsError};
 

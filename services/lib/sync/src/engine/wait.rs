@@ -26,10 +26,11 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
 impl Engine {
     /// Answers a sync: at once if the client knows nothing yet or something is new, else when something is, or empty at the time-out.
+    /// What `park` gives is held while it waits, and only then: not while anything is read.
     ///
     /// # Errors
     /// For a token that isn't this device's, and when something can't be read.
-    pub async fn sync(&self, request: &SyncRequest) -> Result<Answer, SyncError> {
+    pub async fn sync<G: Send>(&self, request: &SyncRequest, park: impl Fn() -> G + Sync) -> Result<Answer, SyncError> {
         let deadline = Instant::now() + request.timeout.min(TIMEOUT_MAX);
         let mut progress = self.begin(request).await?;
         let session = Session::new();
@@ -38,11 +39,13 @@ impl Engine {
         let mut answer = self.collect(request, &mut progress, &memberships).await?;
         drop(memberships);
         while answer.is_empty() && progress.knows == Knows::Token && !request.full_state {
+            let parked = park();
             let (ephemeral, dirty) = tokio::select! {
                 news = session.woken(|| self.ephemeral.position()) => news,
                 () = tokio::time::sleep_until(deadline) => break,
                 () = self.stop.cancelled() => break,
             };
+            drop(parked);
             answer = self.look_again(request, &mut progress, &mut watch, (&dirty, ephemeral)).await?;
         }
         drop(watch);

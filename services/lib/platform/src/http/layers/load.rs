@@ -24,6 +24,11 @@ impl Load {
         false
     }
 
+    /// Takes a place even if there is none.
+    pub(super) fn come_back(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives a place back.
     pub(super) fn leave(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use tower::Layer;
 
 pub use line::Errcode;
 pub use metric::describe as describe_metrics;
-pub use scope::Scope;
+pub use scope::{Parked, Scope};
 
 use crate::config::Limits;
 use edge::Edge;

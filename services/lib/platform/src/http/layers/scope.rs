@@ -31,6 +31,10 @@ struct Inner {
     user: OnceLock<Box<str>>,
 }
 
+/// A request that waits: see [`Scope::park`]. Empty for one that was parked already.
+#[derive(Debug)]
+pub struct Parked(Option<Scope>);
+
 /// Why a body wasn't read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyFault {
@@ -67,11 +71,15 @@ impl Scope {
         self.0.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// From now on the request only waits (a sync for news): it no longer counts among the requests under way.
-    pub fn park(&self) {
-        if self.0.placed.swap(false, Ordering::Relaxed) {
+    /// As long as the guard lives the request only waits (a sync for news) and doesn't count among those under way. Then it does
+    /// again, whether there is a place or not: not who has waited is sent away, but who comes now.
+    #[must_use]
+    pub fn park(&self) -> Parked {
+        let had_place = self.0.placed.swap(false, Ordering::Relaxed);
+        if had_place {
             self.0.load.leave();
         }
+        Parked(had_place.then(|| self.clone()))
     }
 
     /// Whose server was asked, for the log line. The first word counts.
@@ -117,6 +125,15 @@ impl Scope {
             1 => Some(BodyFault::TooLarge),
             2 => Some(BodyFault::TooSlow),
             _ => None,
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        if let Some(Scope(scope)) = &self.0 {
+            scope.load.come_back();
+            scope.placed.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -37,8 +37,9 @@ fn routes(gate: &Arc<Notify>) -> Router {
         .route(
             "/park",
             get(async move |Extension(scope): Extension<Scope>| {
-                scope.park();
-                scope.park();
+                let both = (scope.park(), scope.park());
+                parked.notified().await;
+                drop(both);
                 parked.notified().await;
             }),
         )
@@ -132,13 +133,22 @@ async fn who_comes_when_too_many_are_there_is_told_so_at_once_and_who_waits_does
     // One whose client hangs up gives its place back.
     drop(two);
     assert_eq!(ask(&router, Method::GET, "/ok/a", Body::empty()).await.0.status, StatusCode::OK);
-    let parked = [poll("/park").await, poll("/park").await, poll("/park").await];
+    let mut parked = [poll("/park").await, poll("/park").await, poll("/park").await];
     assert_eq!(ask(&router, Method::GET, "/ok/a", Body::empty()).await.0.status, StatusCode::OK);
     gate.notify_waiters();
     assert_eq!(one.await, StatusCode::OK);
+    // Woken, they have work again, and count: all three, though there are two places.
+    for parked in &mut parked {
+        assert!(futures_util::poll!(parked).is_pending());
+    }
+    for _ in 0..2 {
+        assert_eq!(ask(&router, Method::GET, "/ok/a", Body::empty()).await.0.status, StatusCode::TOO_MANY_REQUESTS);
+    }
+    gate.notify_waiters();
     for parked in parked {
         assert_eq!(parked.await, StatusCode::OK);
     }
+    assert_eq!(ask(&router, Method::GET, "/ok/a", Body::empty()).await.0.status, StatusCode::OK);
 }
 
 /// A log in memory.
