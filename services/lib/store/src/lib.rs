@@ -16,6 +16,7 @@ mod marks;
 mod observe;
 pub mod once;
 pub mod packed;
+mod pages;
 pub mod rooms;
 pub mod schema;
 mod store;

@@ -4,10 +4,12 @@ use polity_core::{Position, Stamp, TenantId};
 use ruma_common::{EventId, OwnedEventId, RoomId, UserId};
 
 use crate::{
-    Bounds, Consistency, Durability, Row, Store, StoreError, Value, Write, WriteKind, codec, schema, values_of,
+    Bounds, Consistency, Durability, Row, Store, StoreError, Value, Write, WriteKind, codec, pages, schema, values_of,
 };
 
 const VERSION: u8 = 1;
+/// A user's own receipts in one room that are read. Whoever reads chooses the threads: there may be any number.
+const RECEIPTS: usize = 10_000;
 
 /// How far a user has read a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub async fn put_own_receipt(
     store.put(vec![write], Durability::Acknowledged).await
 }
 
-/// A user's own receipts in a room.
+/// A user's own receipts in a room: those about everything and about the main timeline, and those of 10,000 threads or so.
 ///
 /// # Errors
 /// When the store can't be read.
@@ -56,7 +58,14 @@ pub async fn own_receipts(
 ) -> Result<Vec<OwnReceipt>, StoreError> {
     let partition = values_of![tenant, user_id.as_str()];
     let bounds = Bounds::prefix(values_of![room_id.as_str()]);
-    let page = store.scan(&schema::OWN_RECEIPTS, partition, bounds, 1000, Consistency::Quorum).await?;
+    let rows = async |bounds| pages::rows(store, &schema::OWN_RECEIPTS, partition.clone(), bounds, RECEIPTS).await;
+    let mut found = rows(bounds).await?;
+    if found.len() == RECEIPTS {
+        // Cut off in the order of threads, where everything (an empty name) comes first and the main timeline after the roots: that
+        // one is read by its name, for no number of threads may hide it.
+        found.retain(|row| row.key.get(1).and_then(Value::as_text) != Some("main"));
+        found.extend(rows(Bounds::prefix(values_of![room_id.as_str(), "main"])).await?);
+    }
     let read = |row: &Row| {
         let text = |at: usize| row.key.get(at).and_then(Value::as_text).map(str::to_owned);
         let event_id = row.columns.first().and_then(Option::as_ref).and_then(Value::as_text);
@@ -68,7 +77,7 @@ pub async fn own_receipts(
         })
     };
     let corrupt = || StoreError::corrupt(schema::OWN_RECEIPTS.name, "a receipt");
-    page.rows.iter().map(|row| read(row).ok_or_else(corrupt)).collect()
+    found.iter().map(|row| read(row).ok_or_else(corrupt)).collect()
 }
 
 /// Somebody's receipt, for display.

@@ -10,14 +10,14 @@ use ruma_common::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, UserId};
 
 use crate::{
     Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Row, Store, StoreError, Value, Values, Write,
-    WriteKind, schema, values_of,
+    WriteKind, pages, schema, values_of,
 };
 
 const FORMAT: u8 = 1;
 /// Not encrypted.
 const KEY_NONE: u8 = 0;
-/// Aliases of one room that are read.
-const PAGE: usize = 1000;
+/// Aliases of one room that are told at most: whoever asks looks at each.
+const ALIASES: usize = 10_000;
 
 /// What an alias is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,9 +183,9 @@ pub async fn aliases_of(
     room_id: &RoomId,
 ) -> Result<Vec<OwnedRoomAliasId>, StoreError> {
     let partition = values_of![tenant, room_id.as_str()];
-    let page = store.scan(&schema::ROOM_ALIASES, partition, Bounds::all(), PAGE, Consistency::Quorum).await?;
+    let rows = pages::rows(store, &schema::ROOM_ALIASES, partition, Bounds::all(), ALIASES).await?;
     let name = |row: &Row| row.key.first()?.as_text().and_then(|alias| RoomAliasId::parse(alias).ok());
-    Ok(page.rows.iter().filter_map(name).collect())
+    Ok(rows.iter().filter_map(name).collect())
 }
 
 fn partition(tenant: TenantId, alias: &RoomAliasId) -> Values {

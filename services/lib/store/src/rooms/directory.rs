@@ -3,13 +3,11 @@
 use polity_core::{Position, Stamp, TenantId};
 use ruma_common::{OwnedRoomId, RoomId};
 
-use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, schema, values_of};
+use crate::{Bounds, Row, Store, StoreError, Value, Write, WriteKind, pages, schema, values_of};
 
 /// How many shards there are.
 pub const DIRECTORY_SHARDS: i64 = 16;
 const VERSION: u8 = 1;
-/// Rooms read of one shard at most.
-const PAGE: usize = 5000;
 
 fn shard(room_id: &RoomId) -> i64 {
     // Any spread does; this one never changes.
@@ -30,7 +28,7 @@ pub fn put_listing(tenant: TenantId, room_id: &RoomId, listed: bool, at: Positio
     }
 }
 
-/// The listed rooms of a tenant, in no order, and whether one room is among them is one of them.
+/// All listed rooms of a tenant, in no order.
 ///
 /// # Errors
 /// When the store can't be read.
@@ -38,8 +36,9 @@ pub async fn listed_rooms(store: &dyn Store, tenant: TenantId) -> Result<Vec<Own
     let mut rooms = Vec::new();
     for shard in 0..DIRECTORY_SHARDS {
         let partition = values_of![tenant, shard];
-        let page = store.scan(&schema::PUBLIC_ROOMS, partition, Bounds::all(), PAGE, Consistency::Quorum).await?;
-        let listed = page.rows.iter().filter(|row| row.columns.first() == Some(&Some(Value::Int(1))));
+        // With them stand those that were listed once.
+        let rows_of_shard = pages::rows(store, &schema::PUBLIC_ROOMS, partition, Bounds::all(), usize::MAX).await?;
+        let listed = rows_of_shard.iter().filter(|row| row.columns.first() == Some(&Some(Value::Int(1))));
         rooms.extend(listed.filter_map(|row| OwnedRoomId::try_from(row.key.first()?.as_text()?).ok()));
     }
     Ok(rooms)
