@@ -19,6 +19,27 @@ async fn two() -> Sandbox {
     sandbox
 }
 
+#[tokio::test]
+async fn a_tenant_needs_an_address_and_a_name_of_its_own() {
+    let sandbox = Sandbox::new(&[]);
+    for (name, url) in [
+        ("x.test", "x.test"),
+        ("x.test", "https://"),
+        ("x.test", "ftp://x.test"),
+        ("X.test", "https://x.test"),
+        ("Polity.test", "https://x.test"),
+        (A, "https://x.test"),
+        ("x/test", "https://x.test"),
+    ] {
+        let made = sandbox.run(&["tenant", "create", name, "--public-baseurl", url]).await;
+        assert_eq!(made.status.code(), Some(64), "{name} {url}: {made:?}");
+    }
+    let made = sandbox.run(&["tenant", "create", "x.test", "--public-baseurl", "https://x.test/matrix"]).await;
+    assert!(made.status.success(), "{made:?}");
+    let again = sandbox.run(&["tenant", "create", "x.test"]).await;
+    assert_eq!(again.status.code(), Some(64), "{again:?}");
+}
+
 /// The same user on both, with the same password and device.
 async fn alice(sandbox: &Sandbox) -> (Client, Client) {
     let mut both = Vec::new();

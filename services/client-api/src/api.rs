@@ -91,9 +91,13 @@ impl Tenants {
             all.push(tenant);
         }
         for tenant in &all {
-            let authority = tenant.public_baseurl.split("://").nth(1).and_then(|rest| rest.split('/').next());
-            let authority = authority.unwrap_or_default().to_ascii_lowercase();
-            by_host.entry(authority).or_insert_with(|| Arc::clone(tenant));
+            let url = tenant.public_baseurl.parse::<http::Uri>().ok();
+            // An address without authority is nobody's: by an empty one whoever names no host would be served.
+            if let Some(authority) = url.as_ref().and_then(http::Uri::authority).filter(|name| !name.host().is_empty())
+            {
+                let authority = authority.as_str().to_ascii_lowercase();
+                by_host.entry(authority).or_insert_with(|| Arc::clone(tenant));
+            }
         }
         let only = if let [only] = &all[..] { Some(Arc::clone(only)) } else { None };
         Self { by_host, only }
@@ -189,6 +193,11 @@ mod tests {
             assert_eq!(found(&two, "/", Some(host)).as_deref(), name, "{host}");
         }
         assert_eq!(found(&two, "/", None), None);
+        for url in ["c.test", "", "https://", "/_matrix"] {
+            let three = Tenants::new(tenants.iter().cloned().chain([tenant("c.test", url)]));
+            assert_eq!((found(&three, "/", None), found(&three, "/", Some(""))), (None, None), "{url}");
+            assert_eq!(found(&three, "/", Some("c.test")).as_deref(), Some("c.test"));
+        }
         assert_eq!(found(&two, "http://b.test/", Some("a.test")).as_deref(), Some("b.test"));
         let one = Tenants::new(tenants.into_iter().take(1));
         assert_eq!(found(&one, "/", Some("c.test")).as_deref(), Some("a.test"));

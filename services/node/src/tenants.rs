@@ -12,7 +12,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use polity_client_api as client_api;
 use polity_core::{LogId, Random, TenantId, sync_token::TokenKey};
-use polity_platform::{config::Config, lifecycle::exit};
+use polity_platform::{
+    config::{Config, is_base_url},
+    lifecycle::exit,
+};
 use polity_room_engine::build::SigningIdentity;
 use polity_room_state as room_state;
 use polity_store::{
@@ -90,11 +93,18 @@ impl Tenants {
     ) -> Result<(), Failure> {
         let server_name = OwnedServerName::try_from(name)
             .map_err(|error| Failure::new(exit::USAGE, format!("{name:?} is no server name: {error}")))?;
+        // Hosts are the same in both cases, so there must be one way only to write a name that the store keeps.
+        if name.chars().any(|c| c.is_ascii_uppercase()) {
+            return Err(Failure::new(exit::USAGE, format!("{name:?}: a server's name is written in lower case")));
+        }
         let taken = || Failure::new(exit::USAGE, format!("there is a tenant {name} already"));
-        if name == config.server_name {
+        if name.eq_ignore_ascii_case(&config.server_name) {
             return Err(taken());
         }
         let public_baseurl = public_baseurl.map_or_else(|| format!("https://{name}"), str::to_owned);
+        if !is_base_url(&public_baseurl) {
+            return Err(Failure::new(exit::USAGE, format!("{public_baseurl:?} is no http or https address")));
+        }
         let key = StoredKey { version: random.alphanumeric(6), seed: random.bytes() };
         let id = TenantId::new(u64::from_le_bytes(random.bytes()));
         let tenant = StoredTenant { id, server_name, public_baseurl, key };

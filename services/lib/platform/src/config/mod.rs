@@ -100,6 +100,15 @@ impl Config {
     }
 }
 
+/// Whether clients could find a server at an address: http or https, and a host.
+#[must_use]
+pub fn is_base_url(url: &str) -> bool {
+    let Ok(url) = url.parse::<http::Uri>() else { return false };
+    let has_host = url.host().is_some_and(|host| !host.is_empty());
+    let is_plain = url.query().is_none() && url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    matches!(url.scheme_str(), Some("http" | "https")) && has_host && is_plain
+}
+
 impl Check for Config {
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -110,7 +119,7 @@ impl Check for Config {
             faults.push(("server_name", format!("{name:?} is no server name")));
         }
         let url = &self.public_baseurl;
-        if !url.is_empty() && !url.starts_with("https://") && !url.starts_with("http://") {
+        if !url.is_empty() && !is_base_url(url) {
             faults.push(("public_baseurl", format!("{url:?} is no http or https address")));
         }
         if self.data_dir.as_os_str().is_empty() {
