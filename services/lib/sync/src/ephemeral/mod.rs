@@ -20,8 +20,10 @@ pub use render::{receipts_event, typing_event};
 const RECEIPTS: usize = 64;
 /// Typing users per room; more would tell nobody anything.
 const TYPING: usize = 64;
-/// Rooms with typing or recent receipts; the ones without typing go first.
+/// Rooms with typing or recent receipts.
 const ROOMS: usize = 20_000;
+/// So many are dropped at once when they get too many.
+const DROPPED: usize = ROOMS / 16;
 
 /// Typing and recent receipts of the rooms that this process hears of.
 pub struct Ephemeral {
@@ -33,6 +35,8 @@ pub struct Ephemeral {
 struct State {
     counter: u64,
     rooms: HashMap<(TenantId, LogId), Room>,
+    /// Rooms whose last change was up to this counter may have been dropped: who knows less has perhaps missed what they told.
+    dropped: u64,
 }
 
 #[derive(Default)]
@@ -79,7 +83,10 @@ impl Ephemeral {
         state.make_place(room);
         state.counter += 1;
         let counter = state.counter;
-        let entry = state.rooms.entry(room).or_insert_with(|| Room { receipts_from: counter - 1, ..Room::default() });
+        let dropped = state.dropped;
+        // It may be one that was dropped: with its receipts, and with whoever typed there.
+        let new = || Room { typing_at: dropped, receipts_from: counter - 1, ..Room::default() };
+        let entry = state.rooms.entry(room).or_insert_with(new);
         let changed = match event {
             EphemeralEvent::Typing { user_id, timeout_ms } => entry.typing(user_id, timeout_ms, now, counter),
             // Applied at once where it was made, it comes by the bus again.
@@ -110,13 +117,13 @@ impl Ephemeral {
     /// A receipt of just before it is told with the room's next event.
     #[must_use]
     pub fn moved(&self, room: (TenantId, LogId), position: EphemeralPosition) -> bool {
-        let after = if self.is_own(position) { position.counter } else { 0 };
+        let own = self.is_own(position);
+        let after = if own { position.counter } else { 0 };
         let state = self.state.lock();
-        state.counter != after
-            && state.rooms.get(&room).is_some_and(|entry| {
-                let newest = entry.receipts.back().map_or(entry.receipts_from, |(at, _)| *at);
-                newest.max(entry.typing_at) > after
-            })
+        match state.rooms.get(&room) {
+            Some(entry) => entry.changed_at() > after,
+            None => own && after < state.dropped,
+        }
     }
 
     /// What changed in a room since `position`.
@@ -126,7 +133,9 @@ impl Ephemeral {
         let after = if foreign { 0 } else { position.counter };
         let state = self.state.lock();
         let Some(entry) = state.rooms.get(&room) else {
-            return Changes { receipts_incomplete: foreign, ..Changes::default() };
+            let missed = !foreign && after < state.dropped;
+            let typing = missed.then(Vec::new);
+            return Changes { typing, receipts: Vec::new(), receipts_incomplete: foreign || missed };
         };
         let typing_changed = entry.typing_at > after && !(foreign && entry.typing.is_empty());
         Changes {
@@ -139,7 +148,7 @@ impl Ephemeral {
     /// Ends what has timed out; `wake` is called for the rooms where that changed something, as [`Ephemeral::apply`] does.
     pub fn expire(&self, now: Duration, mut wake: impl FnMut((TenantId, LogId))) {
         let mut state = self.state.lock();
-        let State { counter, rooms } = &mut *state;
+        let State { counter, rooms, .. } = &mut *state;
         for (key, room) in rooms {
             let before = room.typing.len();
             room.typing.retain(|_, until| *until > now);
@@ -161,20 +170,37 @@ impl Ephemeral {
 // === impl State ===
 
 impl State {
-    /// Keeps the number of rooms bounded.
+    /// Keeps the number of rooms bounded: those that changed longest ago go, the ones without typing first.
     fn make_place(&mut self, room: (TenantId, LogId)) {
-        if self.rooms.len() >= ROOMS && !self.rooms.contains_key(&room) {
-            self.rooms.retain(|_, room| !room.typing.is_empty());
-            if self.rooms.len() >= ROOMS {
-                self.rooms.clear();
-            }
+        if self.rooms.len() < ROOMS || self.rooms.contains_key(&room) {
+            return;
         }
+        let mut ages: Vec<_> = self.rooms.values().map(Room::age).collect();
+        let (_, youngest, _) = ages.select_nth_unstable(DROPPED - 1);
+        let youngest = *youngest;
+        self.rooms.retain(|_, room| room.age() > youngest);
+        let (typing, changed_at) = youngest;
+        if typing {
+            // Nobody will be told that it ended: everybody has missed that.
+            self.counter += 1;
+        }
+        self.dropped = self.dropped.max(if typing { self.counter } else { changed_at });
     }
 }
 
 // === impl Room ===
 
 impl Room {
+    /// The counter when anything changed last.
+    fn changed_at(&self) -> u64 {
+        self.receipts.back().map_or(self.receipts_from, |(at, _)| *at).max(self.typing_at)
+    }
+
+    /// What is greater is dropped later.
+    fn age(&self) -> (bool, u64) {
+        (!self.typing.is_empty(), self.changed_at())
+    }
+
     fn typing(&mut self, user_id: OwnedUserId, timeout_ms: u32, now: Duration, counter: u64) -> bool {
         let changed = if timeout_ms == 0 {
             self.typing.remove(&user_id).is_some()

@@ -67,6 +67,59 @@ fn who_was_away_too_long_or_elsewhere_is_sent_to_the_store() {
     assert!(ephemeral.since((TenantId::new(2), room().1), elsewhere).receipts.is_empty());
 }
 
+fn numbered(n: usize) -> (TenantId, LogId) {
+    (TenantId::new(1), LogId::derived(TenantId::new(1), "room", &n.to_string()))
+}
+
+#[test]
+fn what_was_dropped_is_told_to_who_may_have_missed_it() {
+    let ephemeral = Ephemeral::new(7);
+    let read = || EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false));
+    ephemeral.apply(numbered(0), typing(30_000), SECOND, || {});
+    let typed = ephemeral.position();
+    for n in 1..=ROOMS {
+        ephemeral.apply(numbered(n), read(), SECOND, || {});
+    }
+    let now = ephemeral.position();
+    // The oldest without typing are gone, the others not.
+    assert_eq!(
+        ephemeral.since(numbered(0), EphemeralPosition { counter: 0, ..now }).typing,
+        Some(vec![owned_user_id!("@a:b")])
+    );
+    let (gone, kept) = (numbered(1), numbered(DROPPED + 1));
+    let missed = Changes { typing: Some(vec![]), receipts: vec![], receipts_incomplete: true };
+    assert!(ephemeral.moved(gone, typed));
+    assert_eq!(ephemeral.since(gone, typed), missed);
+    assert_eq!(ephemeral.since(kept, typed).receipts.len(), 1);
+    // Whoever knew all of that has missed nothing.
+    assert!(!ephemeral.moved(gone, now));
+    assert_eq!(ephemeral.since(gone, now), Changes::default());
+    // Nor does a restart make everybody read everything.
+    let elsewhere = EphemeralPosition { instance: 8, counter: 1 };
+    assert!(!ephemeral.moved(gone, elsewhere));
+    // Heard of again, it is still known to have been dropped.
+    ephemeral.apply(gone, read(), SECOND, || {});
+    assert_eq!(ephemeral.since(gone, typed).typing, Some(vec![]));
+    assert!(ephemeral.since(gone, typed).receipts_incomplete);
+    assert_eq!(ephemeral.since(gone, now).typing, None);
+}
+
+#[test]
+fn where_everybody_types_the_ones_who_typed_first_go() {
+    let ephemeral = Ephemeral::new(7);
+    for n in 0..ROOMS {
+        ephemeral.apply(numbered(n), typing(30_000), SECOND, || {});
+    }
+    let now = ephemeral.position();
+    ephemeral.apply(numbered(ROOMS), typing(30_000), SECOND, || {});
+    // Told of typing that nobody will end.
+    assert!(ephemeral.moved(numbered(0), now));
+    assert_eq!(ephemeral.since(numbered(0), now).typing, Some(vec![]));
+    assert!(!ephemeral.moved(numbered(DROPPED), now));
+    let told = ephemeral.position();
+    assert!(!ephemeral.moved(numbered(0), told));
+}
+
 #[test]
 fn receipts_are_rendered_for_who_may_see_them() {
     let receipts = [receipt(owned_user_id!("@a:b"), true), receipt(owned_user_id!("@c:d"), false)];
