@@ -78,8 +78,28 @@ pub(super) struct Counted {
     pub unread: ByThread,
 }
 
+/// Bytes of a count without threads, about, and of each of its threads.
+const COUNT: u64 = 300;
+const THREAD: u64 = 200;
+/// Threads of a count that is kept. Who writes chooses how many there are (a root need not even exist); a count with more is made
+/// anew from the tallies.
+const THREADS: usize = 300;
+
+impl Counted {
+    /// Threads that it knows anything of.
+    fn threads(&self) -> usize {
+        self.read.threads.len() + self.unread.len()
+    }
+}
+
 #[derive(Clone)]
 struct BySize;
+
+impl Weighter<(LogKey, OwnedUserId), Arc<Counted>> for BySize {
+    fn weight(&self, _name: &(LogKey, OwnedUserId), counted: &Arc<Counted>) -> u64 {
+        COUNT + THREAD * counted.threads() as u64
+    }
+}
 
 impl Weighter<(LogKey, Bucket), Arc<Tally>> for BySize {
     fn weight(&self, _bucket: &(LogKey, Bucket), tally: &Arc<Tally>) -> u64 {
@@ -89,20 +109,22 @@ impl Weighter<(LogKey, Bucket), Arc<Tally>> for BySize {
 
 /// The newest count of each user and room, for as many as fit, and the tallies of whole buckets. Nothing is lost with one that falls out.
 pub struct UnreadCounts {
-    counts: Cache<(LogKey, OwnedUserId), Arc<Counted>>,
+    counts: Cache<(LogKey, OwnedUserId), Arc<Counted>, BySize>,
     tallies: Cache<(LogKey, Bucket), Arc<Tally>, BySize>,
 }
 
 impl UnreadCounts {
-    /// Counts of `capacity` users in rooms, at some 300 bytes each, and `bytes` of tallies.
+    /// Counts of `capacity` users in rooms, at some 300 bytes each (fewer where there are threads), and `bytes` of tallies.
     #[must_use]
     pub fn new(capacity: usize, bytes: u64) -> Self {
         let tallies = usize::try_from(bytes / 8192).unwrap_or(1024);
-        Self { counts: Cache::new(capacity), tallies: Cache::with_weighter(tallies, bytes, BySize) }
+        let counts = Cache::with_weighter(capacity, COUNT * capacity as u64, BySize);
+        Self { counts, tallies: Cache::with_weighter(tallies, bytes, BySize) }
     }
 
     pub(in crate::engine) fn tell_sizes(&self) {
         metric::entries("unread_counts", self.counts.len());
+        metric::bytes("unread_counts", self.counts.weight());
         metric::bytes("unread_tallies", self.tallies.weight());
     }
 
@@ -111,7 +133,11 @@ impl UnreadCounts {
     }
 
     pub(super) fn set(&self, name: (LogKey, OwnedUserId), counted: Counted) {
-        self.counts.insert(name, Arc::new(counted));
+        if counted.threads() <= THREADS {
+            self.counts.insert(name, Arc::new(counted));
+        } else {
+            self.counts.remove(&name);
+        }
     }
 
     pub(super) fn tally(&self, name: &(LogKey, Bucket)) -> Option<Arc<Tally>> {

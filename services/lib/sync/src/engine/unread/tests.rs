@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use polity_core::Seq;
+use polity_core::{Life, LogId, LogKey, Seq, TenantId};
 use polity_room_engine::record::{RoomRow, RowMeta};
 use ruma_common::{OwnedEventId, OwnedUserId};
 use serde_json::json;
 
-use super::{counted::ByThread, counts::unread_of, tally::Tally, *};
+use super::{
+    counted::{ByThread, Counted, Read},
+    counts::unread_of,
+    tally::Tally,
+    *,
+};
 use crate::engine::settings::Settings;
 
 const USERS: [&str; 4] = ["@me:b", "@one:b", "@two:b", "@three:b"];
@@ -79,4 +84,32 @@ fn a_tally_counts_what_its_rows_count_for_every_user() {
             assert_eq!(by_tally, by_rows, "for {name}, who ignores {:?}", settings.ignored);
         }
     }
+}
+
+#[test]
+fn kept_counts_are_bounded_in_bytes() {
+    let key = |n: u64| LogKey {
+        tenant: TenantId::new(1),
+        log: LogId::derived(TenantId::new(1), "room", &n.to_string()),
+        life: Life::FIRST,
+    };
+    let user_id = OwnedUserId::try_from("@me:b").unwrap();
+    let counted = |threads: usize| Counted {
+        read: Read::default(),
+        settings: Arc::new(Settings::default()),
+        up_to: Seq::new(9),
+        unread: (0..threads).map(|n| (OwnedEventId::try_from(format!("$root{n}")).ok(), Unread::default())).collect(),
+    };
+    let counts = UnreadCounts::new(10_000, 1 << 20);
+    for n in 0..1000 {
+        counts.set((key(n), user_id.clone()), counted(300));
+    }
+    let kept = (0..1000).filter(|n| counts.get(&(key(*n), user_id.clone())).is_some()).count();
+    // All of them would fit without threads.
+    assert!((1..=50).contains(&kept), "{kept} of 60 kB each in 3 MB");
+    let name = (key(5000), user_id);
+    counts.set(name.clone(), counted(1));
+    assert!(counts.get(&name).is_some());
+    counts.set(name.clone(), counted(301));
+    assert!(counts.get(&name).is_none(), "neither that one nor an older one");
 }
