@@ -44,6 +44,9 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
     let path = |rest: &str| format!("/rooms/{}/{rest}", escape(&room));
     let message = |n| (Method::PUT, path(&format!("send/m.room.message/{n}")), json!({"body": "a"}));
     assert_eq!(until_limited(&client, 20, message).await, 5);
+    // Counted as messages are, and for themselves.
+    let to_device = |n| (Method::PUT, format!("/sendToDevice/m.test/{n}"), json!({"messages": {}}));
+    assert_eq!(until_limited(&client, 20, to_device).await, 5);
     let invite = |n| (Method::POST, path("invite"), json!({"user_id": format!("@user{n}:polity.test")}));
     assert_eq!(until_limited(&client, 20, invite).await, 5);
     // One was taken by the room.
