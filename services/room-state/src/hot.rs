@@ -169,11 +169,16 @@ impl Hot {
 
     /// Begins a group: forgets what only the last one needed, and all events if there are too many. Nothing may be decided and not sealed.
     pub(crate) fn begin(&mut self) {
-        self.pinned.clear();
-        self.targets.clear();
+        self.let_go();
         if self.known.len() > KNOWN {
             self.known.clear();
         }
+    }
+
+    /// Gives back what only one group needs: rooms that wait are many.
+    fn let_go(&mut self) {
+        self.pinned = Pinned::default();
+        self.targets = HashMap::new();
     }
 
     /// The group's first row and the state before it, given the number of the next row.
@@ -222,6 +227,7 @@ impl Hot {
             new.extend(updated.nodes);
         }
         self.group = None;
+        self.let_go();
         Ok(new)
     }
 }

@@ -89,9 +89,3 @@ impl Nodes for Pinned {
         self.0.get(hash).cloned()
     }
 }
-
-impl Pinned {
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
