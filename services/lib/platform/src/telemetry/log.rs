@@ -11,6 +11,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -25,6 +27,8 @@ use crate::config::{self, LogFormat};
 
 /// Lines that wait to be written, at most.
 const LINES: usize = 16_384;
+/// How long the writer rests after it has written: woken for every line, it would cost more than making the lines does.
+const REST: Duration = Duration::from_millis(5);
 
 /// The running log.
 #[derive(Debug)]
@@ -111,6 +115,9 @@ impl Write for Output {
         match self {
             Self::Error(error) => error.flush(),
             Self::File { file, .. } => file.flush(),
-        }
+        }?;
+        // Asked for whenever no line waits: those that come meanwhile are written at once, then.
+        thread::sleep(REST);
+        Ok(())
     }
 }
