@@ -1,6 +1,6 @@
 //! A request as the endpoints see it that read it themselves: path, query and body, each checked where it is used.
 
-use std::{collections::HashMap, str::FromStr};
+use std::str::FromStr;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,7 +18,8 @@ use crate::{
 pub(crate) struct Call {
     pub(crate) context: Context,
     params: Vec<String>,
-    query: HashMap<String, String>,
+    /// Few: looked through faster than hashed.
+    query: Vec<(String, String)>,
     pub(crate) body: Bytes,
 }
 
@@ -61,7 +62,8 @@ impl Call {
 
     /// A value of the query.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
+        // Of several the last one counts.
+        self.query.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// A value of the query that must be of a type, if it is there.
@@ -116,6 +118,9 @@ impl From<Value> for Answer {
 
 /// Undoes percent-encoding; what isn't UTF-8 then stays as it was.
 pub(crate) fn decode(text: &str) -> String {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return text.to_owned();
+    }
     let plus = text.replace('+', " ");
     let (bytes, mut out, mut at) = (plus.as_bytes(), Vec::with_capacity(plus.len()), 0);
     while at < bytes.len() {

@@ -1,7 +1,8 @@
 //! What was read of users' partitions, kept for as long as it is exact.
 
-use std::{future::Future, hash::Hash};
+use std::{future::Future, hash::Hash, sync::OnceLock};
 
+use metrics::Counter;
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::Mark;
@@ -16,6 +17,8 @@ const OVERHEAD: u64 = 64;
 pub struct Kept<K, V> {
     name: &'static str,
     cache: Cache<K, (Mark, V), ByWeight<K, V>>,
+    /// Looked up once: a hit costs little more than it.
+    hits: OnceLock<Counter>,
 }
 
 struct ByWeight<K, V>(fn(&K, &V) -> u64);
@@ -44,7 +47,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Kept<K, V> {
     #[must_use]
     pub fn new(name: &'static str, bytes: u64, weigh: fn(&K, &V) -> u64) -> Self {
         let items = usize::try_from(bytes / 256).unwrap_or(1024);
-        Self { name, cache: Cache::with_weighter(items, bytes, ByWeight(weigh)) }
+        Self { name, cache: Cache::with_weighter(items, bytes, ByWeight(weigh)), hits: OnceLock::new() }
     }
 
     /// What is kept, if it is as good as a read; else what `read` gives, kept from now on. `mark` is that of all that `read` reads.
@@ -55,7 +58,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Kept<K, V> {
         if let Some((at, value)) = self.cache.get(key)
             && at == mark
         {
-            metrics::counter!(HITS, "cache" => self.name).increment(1);
+            self.hits.get_or_init(|| metrics::counter!(HITS, "cache" => self.name)).increment(1);
             return Ok(value);
         }
         let value = read.await?;

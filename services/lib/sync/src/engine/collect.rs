@@ -189,12 +189,8 @@ impl Engine {
 }
 
 /// The names that stand more than once.
-pub(crate) fn repeated<T: std::hash::Hash + Eq + Clone>(names: impl Iterator<Item = T>) -> HashSet<T> {
-    let (mut once, mut twice) = (HashSet::new(), HashSet::new());
-    for name in names {
-        if !once.insert(name.clone()) {
-            twice.insert(name);
-        }
-    }
-    twice
+pub(crate) fn repeated<T: std::hash::Hash + Ord + Clone>(names: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut names: Vec<T> = names.collect();
+    names.sort_unstable();
+    names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect()
 }

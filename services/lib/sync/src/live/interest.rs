@@ -27,7 +27,8 @@ struct Watched<R> {
 }
 
 struct Watchers<R> {
-    sessions: Vec<(u64, Arc<Session>)>,
+    /// By the number of their watch: one of very many ends without a search.
+    sessions: HashMap<u64, Arc<Session>>,
     /// Rows of a room that came while it was watched.
     ring: Ring<R>,
     /// The sweep that found it without sessions.
@@ -80,7 +81,7 @@ impl<R> Interest<R> {
     pub fn wake_device_lists(&self, rooms: impl IntoIterator<Item = Subject>) {
         let watched = self.watched.lock();
         for watchers in rooms.into_iter().filter_map(|room| watched.subjects.get(&room)) {
-            for (_, session) in &watchers.sessions {
+            for session in watchers.sessions.values() {
                 session.wake(|dirty| dirty.device_lists = true);
             }
         }
@@ -90,7 +91,7 @@ impl<R> Interest<R> {
     pub fn lost(&self) {
         for watchers in self.watched.lock().subjects.values_mut() {
             watchers.ring = Ring::default();
-            for (_, session) in &watchers.sessions {
+            for session in watchers.sessions.values() {
                 session.wake(|dirty| dirty.all = true);
             }
         }
@@ -133,7 +134,7 @@ impl<R> Interest<R> {
 }
 
 fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
-    for (_, session) in &watchers.sessions {
+    for session in watchers.sessions.values() {
         session.wake(|dirty| match subject.kind {
             SubjectKind::Room => dirty.room(subject.id),
             SubjectKind::RoomEphemeral => dirty.ephemeral(subject.id),
@@ -155,9 +156,9 @@ impl<R> Watch<R> {
         let mut watched = self.interest.watched.lock();
         let watchers = watched.subjects.entry(subject).or_insert_with(|| {
             self.interest.subscriptions.subscribe(subject);
-            Watchers { sessions: Vec::new(), ring: Ring::default(), idle_since: None }
+            Watchers { sessions: HashMap::new(), ring: Ring::default(), idle_since: None }
         });
-        watchers.sessions.push((self.id, Arc::clone(&self.session)));
+        watchers.sessions.insert(self.id, Arc::clone(&self.session));
     }
 }
 
@@ -165,10 +166,8 @@ impl<R> Drop for Watch<R> {
     fn drop(&mut self) {
         let mut watched = self.interest.watched.lock();
         for subject in &self.subjects {
-            if let Some(watchers) = watched.subjects.get_mut(subject)
-                && let Some(at) = watchers.sessions.iter().position(|(id, _)| *id == self.id)
-            {
-                watchers.sessions.swap_remove(at);
+            if let Some(watchers) = watched.subjects.get_mut(subject) {
+                watchers.sessions.remove(&self.id);
             }
         }
     }
