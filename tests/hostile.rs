@@ -110,6 +110,43 @@ async fn bodies_that_are_no_good_get_the_specs_error() {
     assert_well(&sandbox).await;
 }
 
+/// JSON within JSON within JSON, each a text under the parser's own name for such texts, so that every layer begins a new count of depth.
+fn nested_by_the_parsers_name(layers: usize) -> String {
+    let name = "$serde_json::private::RawValue";
+    let mut inner = "1".to_owned();
+    for _ in 0..layers {
+        let arrays = ["[".repeat(100), inner, "]".repeat(100)].concat();
+        let text = arrays.replace('\\', "\\u005c").replace('"', "\\u0022");
+        inner = format!("{{\"{name}\":\"{text}\"}}");
+    }
+    format!("{{\"auth\":{{\"type\":\"x\",\"x\":{inner}}},\"a\":{inner},\"messages\":{{\"@a:b\":{{\"c\":{inner}}}}}}}")
+}
+
+#[tokio::test]
+async fn the_parsers_own_names_do_not_nest_without_end() {
+    let sandbox = Sandbox::start(&[]).await;
+    let client = account(&sandbox, "hostile").await;
+    let room = client.create_room(json!({})).await.expect("a room");
+    let (room, user) = (escape(&room), escape(&client.user_id));
+    let plain = nested_by_the_parsers_name(30);
+    let escaped = plain.replacen("\"$serde", "\"\\u0024serde", 9);
+    for body in [plain, escaped, nested_by_the_parsers_name(1)] {
+        for (method, path) in [
+            ("POST", "/register".to_owned()),
+            ("POST", "/login".to_owned()),
+            ("POST", "/keys/upload".to_owned()),
+            ("PUT", format!("/user/{user}/account_data/org.test")),
+            ("PUT", format!("/rooms/{room}/send/m.room.message/t")),
+            ("PUT", format!("/rooms/{room}/state/m.room.topic")),
+            ("PUT", "/sendToDevice/m.test/t".to_owned()),
+        ] {
+            let asked = request(method, &format!("{V3}{path}"), client.token.as_deref(), body.as_bytes());
+            assert_eq!(ask(&sandbox, &asked).await, (400, "M_BAD_JSON".to_owned()), "{method} {path}");
+        }
+    }
+    assert_well(&sandbox).await;
+}
+
 #[tokio::test]
 async fn events_that_cannot_be_are_refused_and_leave_nothing() {
     let sandbox = Sandbox::start(&[]).await;

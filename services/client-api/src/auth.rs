@@ -12,7 +12,9 @@ pub(crate) type Requester = polity_accounts::Session;
 /// The token of a request: in the header, or (as older clients have it) in the query.
 fn token(parts: &Parts) -> Option<String> {
     if let Some(header) = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        return header.strip_prefix("Bearer ").map(|token| token.trim().to_owned());
+        // The scheme's name has no case (RFC 9110, section 11.1).
+        let (scheme, token) = header.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim().to_owned());
     }
     let query = parts.uri.query()?;
     query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(decode)

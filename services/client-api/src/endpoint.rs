@@ -22,7 +22,7 @@ use ruma_common::api::{
     path_builder::PathBuilder,
 };
 
-use crate::{Api, ApiError, Tenant, auth::Requester};
+use crate::{Api, ApiError, Tenant, auth::Requester, parser_names};
 
 /// A call of another tier takes no longer, however long the request might.
 pub(crate) const CALL: Duration = Duration::from_secs(60);
@@ -176,7 +176,11 @@ fn short(value: &str) -> Result<String, ApiError> {
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => {
+            let body = body.to_bytes();
+            parser_names::check(&body)?;
+            Ok(body)
+        }
         Err(error) if error.is::<LengthLimitError>() => {
             Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the body is too large"))
         }

@@ -10,8 +10,10 @@ mod discovery;
 mod endpoint;
 mod error;
 mod interactive;
+
 mod keys;
 mod limits;
+mod parser_names;
 mod room;
 mod room_client;
 mod routes;

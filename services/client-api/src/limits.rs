@@ -22,6 +22,8 @@ pub(crate) enum Counted {
     Message,
     /// A request that leaves messages in devices' inboxes, by its sender: counted like events, and apart from them.
     ToDevice,
+    /// A value of one's own account data, by the user: counted like events, and apart from them.
+    AccountData,
     /// A room made or joined, by the user.
     Join,
     /// A user invited, by who invites.
@@ -37,6 +39,7 @@ pub(crate) enum Counted {
 pub struct Limits {
     messages: Option<RateLimiter>,
     to_device: Option<RateLimiter>,
+    account_data: Option<RateLimiter>,
     joins: Option<RateLimiter>,
     invites: Option<RateLimiter>,
     logins: Option<RateLimiter>,
@@ -51,6 +54,7 @@ impl Limits {
         Self {
             messages: limiter(config.messages()),
             to_device: limiter(config.messages()),
+            account_data: limiter(config.messages()),
             joins: limiter(config.joins()),
             invites: limiter(config.invites()),
             logins: limiter(config.logins()),
@@ -62,6 +66,7 @@ impl Limits {
         match what {
             Counted::Message => self.messages.as_ref(),
             Counted::ToDevice => self.to_device.as_ref(),
+            Counted::AccountData => self.account_data.as_ref(),
             Counted::Join => self.joins.as_ref(),
             Counted::Invite => self.invites.as_ref(),
             Counted::Login => self.logins.as_ref(),

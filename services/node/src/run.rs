@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -171,7 +172,11 @@ pub(crate) async fn create_tenant(config: &Config, name: &str, public_baseurl: O
 }
 
 fn make_data_dir(config: &Config) -> Result<(), Failure> {
-    fs::create_dir_all(&config.data_dir)
+    // Of this user alone: signing keys and everybody's messages are in it.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .map_err(|error| Failure::new(exit::CANT_CREATE, format!("{}: {error}", config.data_dir.display())))
 }
 

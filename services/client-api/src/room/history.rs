@@ -23,6 +23,7 @@ use crate::{
     ApiError,
     call::{Answer, Call},
     endpoint::Token,
+    parser_names,
     routes::Routes,
 };
 
@@ -39,8 +40,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 fn filter(call: &Call) -> Result<RoomEventFilter, ApiError> {
-    let parse = |text: &str| serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")));
-    call.query("filter").map_or_else(|| Ok(RoomEventFilter::default()), parse)
+    let Some(text) = call.query("filter") else { return Ok(RoomEventFilter::default()) };
+    parser_names::check(text.as_bytes())?;
+    serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")))
 }
 
 fn shown(filter: &RoomEventFilter, row: &StoredRow) -> bool {

@@ -16,6 +16,7 @@ use crate::{
     Api, ApiError,
     call::{Answer, Call},
     endpoint::Token,
+    parser_names,
     routes::Routes,
     user,
 };
@@ -30,6 +31,7 @@ async fn filter(call: &Call, viewer: &Viewer) -> Result<Arc<FilterDefinition>, A
         return Ok(Arc::default());
     };
     if text.starts_with('{') {
+        parser_names::check(text.as_bytes())?;
         let parsed = serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")))?;
         return Ok(Arc::new(parsed));
     }

@@ -17,6 +17,7 @@ use crate::{
     auth::Requester,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     routes::Routes,
 };
 
@@ -103,6 +104,7 @@ async fn set(call: &Call, scope: &str, kind: &str) -> Result<Answer, ApiError> {
     let requester = oneself(call)?;
     check_type(kind)?;
     let value = call.object()?;
+    call.context.api.count(&requester, Counted::AccountData)?;
     call.context.api.accounts.set_account_data(requester.tenant, &requester.user_id, (scope, kind), value).await?;
     Ok(json!({}).into())
 }
