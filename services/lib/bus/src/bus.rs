@@ -5,9 +5,9 @@ use bytes::Bytes;
 use polity_core::{LogId, TenantId};
 
 /// Messages that a receiver lost because it was slow, by what lost them.
-pub(crate) const MESSAGES_LOST: &str = "polity_bus_messages_lost_total";
+pub const MESSAGES_LOST: &str = "polity_bus_messages_lost_total";
 /// Messages published.
-pub(crate) const MESSAGES_PUBLISHED: &str = "polity_bus_messages_published_total";
+pub const MESSAGES_PUBLISHED: &str = "polity_bus_messages_published_total";
 
 /// Describes this crate's metrics to the recorder.
 pub fn describe_metrics() {
@@ -80,9 +80,14 @@ pub trait Bus: Send + Sync + 'static {
 }
 
 /// Which subjects a receiver gets. Dropping it ends them all, and with them the receiver.
+#[async_trait]
 pub trait Subscriptions: Send + Sync + 'static {
-    /// Begins to receive a subject's messages: all that are published after this returns. Does nothing if it does already.
+    /// Begins to receive a subject's messages, soon: [`Subscriptions::settled`] says when. Does nothing if it does already.
     fn subscribe(&self, subject: Subject);
+
+    /// Waits until all subscriptions made before are in effect, so that whoever reads the store after it misses nothing. Gives up
+    /// after a moment when the bus doesn't answer: then news may be late.
+    async fn settled(&self);
 
     /// Ends it. Messages that were received already may still be handed out.
     fn unsubscribe(&self, subject: Subject);

@@ -10,5 +10,8 @@ mod local;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-pub use bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Subscriptions, describe_metrics};
+pub use bus::{
+    Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, SubjectKind, Subscriptions,
+    describe_metrics,
+};
 pub use local::LocalBus;

@@ -92,12 +92,15 @@ impl Sink {
 
 // === impl LocalSubscriptions ===
 
+#[async_trait]
 impl Subscriptions for LocalSubscriptions {
     fn subscribe(&self, subject: Subject) {
         if self.subscribed.lock().insert(subject) {
             self.shared.subjects.write().entry(subject).or_default().push(Arc::clone(&self.sink));
         }
     }
+
+    async fn settled(&self) {}
 
     fn unsubscribe(&self, subject: Subject) {
         if self.subscribed.lock().remove(&subject) {
@@ -151,13 +154,9 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn bus() -> Arc<dyn Bus> {
-        Arc::new(LocalBus::new())
-    }
-
     #[tokio::test]
     async fn the_local_bus_keeps_the_contract() {
-        crate::suite::all(bus).await;
+        crate::suite::all(Arc::new(LocalBus::new())).await;
     }
 
     #[tokio::test]

@@ -17,12 +17,13 @@ pub fn subject(n: u8) -> Subject {
     Subject::new(SubjectKind::Room, TenantId::new(7), LogId::new([n; 16]))
 }
 
-/// Runs everything, each on a bus of its own.
-pub async fn all(make: fn() -> Arc<dyn Bus>) {
-    in_order_to_subscribers_only(&*make()).await;
-    tenants_and_kinds_are_apart(&*make()).await;
-    nothing_after_unsubscribe(&*make()).await;
-    a_slow_receiver_is_told_that_it_lost(&*make()).await;
+/// Runs everything, one after another.
+pub async fn all(bus: Arc<dyn Bus>) {
+    in_order_to_subscribers_only(&*bus).await;
+    tenants_and_kinds_are_apart(&*bus).await;
+    nothing_after_unsubscribe(&*bus).await;
+    a_slow_receiver_is_told_that_it_lost(&*bus).await;
+    a_dropped_receiver_ends(&*bus).await;
 }
 
 async fn next(receiver: &mut Box<dyn Receiver>) -> News {
@@ -46,6 +47,7 @@ pub async fn in_order_to_subscribers_only(bus: &dyn Bus) {
     first_subjects.subscribe(subject(1));
     second_subjects.subscribe(subject(1));
     other_subjects.subscribe(subject(2));
+    tokio::join!(first_subjects.settled(), second_subjects.settled(), other_subjects.settled());
     for n in 0..20 {
         bus.publish(subject(1), Bytes::copy_from_slice(&[n]));
     }
@@ -61,6 +63,7 @@ pub async fn in_order_to_subscribers_only(bus: &dyn Bus) {
 pub async fn tenants_and_kinds_are_apart(bus: &dyn Bus) {
     let (subjects, mut receiver) = bus.receiver(8);
     subjects.subscribe(subject(1));
+    subjects.settled().await;
     bus.publish(Subject { tenant: TenantId::new(8), ..subject(1) }, Bytes::from_static(b"tenant"));
     bus.publish(Subject { kind: SubjectKind::User, ..subject(1) }, Bytes::from_static(b"kind"));
     assert_quiet(&mut receiver).await;
@@ -72,6 +75,7 @@ pub async fn nothing_after_unsubscribe(bus: &dyn Bus) {
     subjects.subscribe(subject(1));
     subjects.unsubscribe(subject(1));
     subjects.unsubscribe(subject(2));
+    subjects.settled().await;
     bus.publish(subject(1), Bytes::new());
     assert_quiet(&mut receiver).await;
 }
@@ -80,9 +84,12 @@ pub async fn nothing_after_unsubscribe(bus: &dyn Bus) {
 pub async fn a_slow_receiver_is_told_that_it_lost(bus: &dyn Bus) {
     let (subjects, mut receiver) = bus.receiver(2);
     subjects.subscribe(subject(1));
+    subjects.settled().await;
     for n in 0..10 {
         bus.publish(subject(1), Bytes::copy_from_slice(&[n]));
     }
+    // All of them have been on their way before the first is taken.
+    tokio::time::sleep(A_WHILE).await;
     let mut lost = 0;
     let mut got = 0;
     while let Ok(Some(news)) = timeout(A_WHILE, receiver.next()).await {
@@ -94,4 +101,13 @@ pub async fn a_slow_receiver_is_told_that_it_lost(bus: &dyn Bus) {
     assert!(lost >= 1 && (1..10).contains(&got), "lost {lost}, got {got}");
     bus.publish(subject(1), Bytes::from_static(b"again"));
     assert_eq!(next(&mut receiver).await, message(subject(1), b"again"));
+}
+
+/// A receiver whose subscriptions were dropped ends, after what it had received.
+pub async fn a_dropped_receiver_ends(bus: &dyn Bus) {
+    let (subjects, mut receiver) = bus.receiver(2);
+    subjects.subscribe(subject(1));
+    subjects.settled().await;
+    drop(subjects);
+    assert_eq!(timeout(SOON, receiver.next()).await, Ok(None));
 }

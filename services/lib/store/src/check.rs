@@ -14,8 +14,8 @@ pub const ROW_MAX: usize = 1024 * 1024;
 pub const WRITE_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a partition key, and of a clustering key. (CQL's limit is 64 KiB for each.)
 pub const KEY_MAX: usize = 8 * 1024;
-/// The longest time to live, in seconds: what CQL takes.
-pub const TTL_MAX_S: u32 = 20 * 365 * 86_400;
+/// The longest time to live, in seconds. (CQL takes 20 years, but Apache Cassandra none that ends after January 2038.)
+pub const TTL_MAX_S: u32 = 366 * 86_400;
 
 /// Checks a conditional write.
 ///
@@ -72,7 +72,7 @@ pub fn write(write: &Write) -> Result<(), StoreError> {
         return key(table, &written.key);
     }
     let lasting = !matches!(kind, WriteKind::Plain { ttl_s } if *ttl_s > TTL_MAX_S);
-    require(table, lasting, "a time to live of over 20 years")?;
+    require(table, lasting, "a time to live of over a year")?;
     row(table, written)
 }
 

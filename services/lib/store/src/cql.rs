@@ -8,7 +8,7 @@
 //! projection     INSERT INTO memberships (..) VALUES (..) USING TIMESTAMP ?      (the stamp; `value` is the packed row)
 //! plain          INSERT INTO filters (..) VALUES (..) USING TTL ?                DELETE FROM filters WHERE ..
 //! get            SELECT .. WHERE partition AND key                               (WRITETIME(value) is the stamp)
-//! scan           SELECT .. WHERE partition AND (c1, c2) >= (?, ?) AND (c1) <= (?) ORDER BY c1 .. LIMIT ?
+//! scan           SELECT .. WHERE partition AND (c1, c2) >= (?, ?) AND (c1) <= (?) ORDER BY c1 .., by pages
 //! drop_partition DELETE FROM state_nodes WHERE partition
 //! ```
 

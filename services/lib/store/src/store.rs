@@ -75,7 +75,8 @@ pub enum Expect {
 /// that the same write deletes: all changes of a write bear one timestamp, under which a deletion wins.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Writes the row whole: columns and guards that it doesn't have become null.
+    /// Writes the row whole: columns and guards that it doesn't have become null. A row without guards is written once (or again with the
+    /// same columns): a store may leave alone the columns that it doesn't have.
     Put(Row),
     /// Deletes the rows with `first <= key <= last` (by the first clustering column, in ascending sense).
     DeleteRange {

@@ -23,11 +23,17 @@ pub async fn all_or_nothing(on: Subject) {
     let rows = scan_all(store, &schema::LOG, &log, Bounds::all(), 100).await;
     let wanted: Vec<Row> = group("b").into_iter().chain([head(64, 1, "b")]).collect();
     assert_eq!(rows, wanted);
-    // A row is written whole: what it doesn't have any more is null.
-    let bare = Row::new(values_of![64_i64], bytes::Bytes::new());
-    let applied = append(store, &log, Expect::Guards(64, 1), head(64, 2, "d"), vec![bare.clone()]).await;
-    assert_eq!(applied.expect("an answer"), Cas::Applied);
-    assert_eq!(get(store, &schema::LOG, &log, values_of![64_i64]).await, Some(bare));
+    // A row with guards is written whole: what it doesn't have any more is null.
+    let named = |columns| Row::new(Values::new(), bytes::Bytes::new()).guarded(1, 0).with_columns(columns);
+    let name: Values = values_of![on.tenant, "room", "whole"];
+    for (expect, columns) in [(Expect::Absent, vec![Some(Value::from(on.log(1)))]), (Expect::Guards(1, 0), Vec::new())]
+    {
+        let condition = Condition { row: Values::new(), expect };
+        let change = vec![Change::Put(named(columns.clone()))];
+        let applied = store.cas(&schema::LOG_NAMES, name.clone(), condition, change).await;
+        assert_eq!(applied.expect("an answer"), Cas::Applied);
+        assert_eq!(get(store, &schema::LOG_NAMES, &name, Values::new()).await, Some(named(columns)));
+    }
 }
 
 /// Who is refused learns what stands there: nothing, or the row whole.

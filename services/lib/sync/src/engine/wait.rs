@@ -94,6 +94,7 @@ impl Engine {
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
         // Also if it is empty: a key must be told before the message that needs it.
         watch.add(Subject::new(SubjectKind::Device, viewer.tenant, progress.inbox.log));
+        watch.settled().await;
         let memberships = self.watch_rooms(request, &mut watch).await?;
         Ok((watch, memberships))
     }
@@ -114,6 +115,7 @@ impl Engine {
                 watch.add(Subject::new(SubjectKind::RoomEphemeral, viewer.tenant, key.log));
             }
         }
+        watch.settled().await;
         Ok(rows)
     }
 

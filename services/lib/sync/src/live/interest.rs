@@ -148,7 +148,7 @@ fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
 // === impl Watch ===
 
 impl<R> Watch<R> {
-    /// Watches a subject, too. Whatever is published from now on wakes the session; look at the store afterwards.
+    /// Watches a subject, too. Whatever is published once it is [`Watch::settled`] wakes the session; look at the store afterwards.
     pub fn add(&mut self, subject: Subject) {
         if !self.subjects.insert(subject) {
             return;
@@ -159,6 +159,11 @@ impl<R> Watch<R> {
             Watchers { sessions: HashMap::new(), ring: Ring::default(), idle_since: None }
         });
         watchers.sessions.insert(self.id, Arc::clone(&self.session));
+    }
+
+    /// Waits until the bus has heard of all subjects that are watched.
+    pub async fn settled(&self) {
+        self.interest.subscriptions.settled().await;
     }
 }
 

@@ -1,0 +1,135 @@
+//! The connection, which async-nats makes again when it is lost, and what its loss means to receivers.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectOptions, Event};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use polity_bus::{Bus, Receiver, Subject, Subscriptions};
+
+use crate::{
+    config::{Credentials, NatsConfig},
+    metric,
+    publisher::Publisher,
+    receiver::{self, Sink},
+};
+
+/// The longest pause between two attempts to connect again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Messages that wait for one receiver's task, per subject, before NATS's client drops them.
+const SUBSCRIPTION_CAPACITY: usize = 4096;
+
+/// NATS can't be reached as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No server answers, or it refuses this process.
+    #[error("NATS can't be reached: {0}")]
+    Connect(#[from] async_nats::ConnectError),
+    /// The credentials file can't be used.
+    #[error("the NATS credentials can't be read: {0}")]
+    Credentials(#[source] std::io::Error),
+}
+
+/// The bus on NATS.
+pub struct NatsBus {
+    client: Client,
+    prefix: Arc<str>,
+    publisher: Publisher,
+    sinks: Arc<Sinks>,
+}
+
+/// The receivers of this process.
+#[derive(Default)]
+pub(crate) struct Sinks(Mutex<Vec<Weak<Sink>>>);
+
+// === impl NatsBus ===
+
+impl NatsBus {
+    /// Connects once; from then on the connection is kept, and made again with pauses of up to 2 s for as long as it takes.
+    ///
+    /// # Errors
+    /// When no server can be reached now: the caller waits and tries again.
+    pub async fn connect(config: &NatsConfig) -> Result<Self, ConnectError> {
+        let sinks = Arc::new(Sinks::default());
+        let told = Arc::clone(&sinks);
+        let mut options = ConnectOptions::new()
+            .name(&config.name)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .reconnect_delay_callback(pause)
+            .event_callback(move |event| {
+                heard(&event, &told);
+                std::future::ready(())
+            })
+            .require_tls(config.tls.required);
+        options = match &config.credentials {
+            Credentials::None => options,
+            Credentials::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
+            Credentials::Token(token) => options.token(token.clone()),
+            Credentials::File(path) => options.credentials_file(path).await.map_err(ConnectError::Credentials)?,
+        };
+        if let Some(ca) = &config.tls.ca_file {
+            options = options.add_root_certificates(ca.clone());
+        }
+        if let Some((certificate, key)) = &config.tls.client {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        let client = options.connect(config.urls.clone()).await?;
+        metrics::gauge!(metric::CONNECTED).set(1.0);
+        let prefix: Arc<str> = config.prefix.as_str().into();
+        Ok(Self { publisher: Publisher::start(client.clone(), Arc::clone(&prefix)), client, prefix, sinks })
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish(&self, subject: Subject, payload: Bytes) {
+        self.publisher.publish(subject, payload);
+    }
+
+    fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>) {
+        let (subscriptions, receiver, sink) = receiver::make(self.client.clone(), Arc::clone(&self.prefix), capacity);
+        self.sinks.add(&sink);
+        (Box::new(subscriptions), Box::new(receiver))
+    }
+}
+
+// === impl Sinks ===
+
+impl Sinks {
+    fn add(&self, sink: &Arc<Sink>) {
+        let mut sinks = self.0.lock();
+        sinks.retain(|sink| sink.strong_count() > 0);
+        sinks.push(Arc::downgrade(sink));
+    }
+
+    /// Tells every receiver that it may have lost something.
+    fn lost(&self) {
+        self.0.lock().iter().filter_map(Weak::upgrade).for_each(|sink| sink.lost());
+    }
+}
+
+fn heard(event: &Event, sinks: &Sinks) {
+    match event {
+        Event::Connected => {
+            metrics::gauge!(metric::CONNECTED).set(1.0);
+            metrics::counter!(metric::RECONNECTS).increment(1);
+            tracing::info!("connected to NATS");
+            // Whatever was published in between is lost.
+            sinks.lost();
+        }
+        Event::Disconnected => {
+            metrics::gauge!(metric::CONNECTED).set(0.0);
+            tracing::warn!("the connection to NATS is lost; it is made again");
+        }
+        Event::SlowConsumer(_) => sinks.lost(),
+        other => tracing::debug!(event = %other, "NATS"),
+    }
+}
+
+/// How long to wait before the next attempt to connect: doubling from 50 ms.
+fn pause(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(10);
+    LONGEST_PAUSE.min(Duration::from_millis(50) * 2_u32.pow(doublings))
+}
