@@ -90,8 +90,8 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
         tracing::warn!(%error, "the number of connections stays as the system limits it");
     }
     // Ports first: nothing is touched by a process that can't serve.
-    let clients = http::bind(config.listeners.client.bind).await?;
-    let operators = http::bind(config.listeners.ops.bind).await?;
+    let clients = http::bind(config.listeners.client.bind)?;
+    let operators = http::bind(config.listeners.ops.bind)?;
     let tls = tls(config)?;
     let certificate = tls.clone();
     life.listen(move || reload(certificate.as_deref())).map_err(Failure::software)?;

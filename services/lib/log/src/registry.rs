@@ -1,7 +1,7 @@
 //! Who has which logs open, so that those of a dead process are found, fenced and projected, busy or idle.
 //!
 //! An activation is: read the head, **then** insert the log into one's slot if that is open, then fence or append with the
-//! epoch read. Every load is one. Nothing is deleted from a slot. Each shortcut loses a row for ever (see `ARCHITECTURE.md`).
+//! epoch read. Every load is one. Nothing is deleted from a slot. Each shortcut loses a row for ever (`tests/ordered.rs` plays them).
 
 use std::sync::{Arc, Weak};
 

@@ -43,7 +43,7 @@ fn contains(all: &[u8], part: &[u8]) -> bool {
 async fn a_span_reaches_the_collector_in_the_trace_of_its_client() {
     let received = Received::default();
     let collector = Router::new().route(EXPORT, post(export)).with_state(Arc::clone(&received));
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let server = Server::new(listener, &Limits::default());
     let (address, stop) = (server.local_addr().unwrap(), CancellationToken::new());
     polity_core::tasks::spawn(server.serve(collector, stop.clone(), Duration::from_secs(1)));

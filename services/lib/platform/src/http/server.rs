@@ -12,7 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use polity_core::tasks;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ const STREAMS: u32 = 128;
 /// How long after the end has begun requests are still taken. What a client sent before it knew may be on its way yet, in the
 /// listener's queue or in a connection's: closed at once, it would be cut.
 const LINGER: Duration = Duration::from_millis(100);
+/// Connections that may wait to be accepted (as far as the system allows): when all clients come back at once, those that don't fit
+/// try again only a second later.
+const BACKLOG: u32 = 4096;
 /// What one who comes when all places are taken is told, in full.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
     access-control-allow-origin: *\r\nconnection: close\r\ncontent-length: 85\r\n\r\n\
@@ -46,8 +49,15 @@ pub struct BindError {
 ///
 /// # Errors
 /// When it is in use, or isn't one of this machine's.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| BindError { address, error })
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A port that this process's predecessor had may be taken at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| BindError { address, error })
 }
 
 /// A listener with what it needs to serve.

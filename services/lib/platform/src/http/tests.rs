@@ -53,7 +53,7 @@ async fn start(limits: Limits, tls: Option<Arc<Tls>>, drain: Duration) -> Runnin
             }),
         );
     let router = Layers::new(&limits).around(routes);
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let server = Server::new(listener, &limits).with_tls(tls);
     let address = server.local_addr().unwrap();
     let ended = polity_core::tasks::spawn(server.serve(router, stop.clone(), drain));
@@ -247,7 +247,7 @@ async fn certificates_are_read_again_and_bad_ones_change_nothing() {
 #[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it() {
     let server = plain().await;
-    let error = bind(server.address).await.unwrap_err();
+    let error = bind(server.address).unwrap_err();
     assert_eq!(error.error.kind(), std::io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&server.address.to_string()));
 }
