@@ -64,6 +64,24 @@ async fn plain() -> Running {
     start(Limits::default(), None, Duration::from_secs(10)).await
 }
 
+#[tokio::test]
+async fn clients_that_come_all_at_once_find_a_place_in_the_queue() {
+    let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let clients = longest.trim().parse::<usize>().unwrap().min(400) / 2;
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody accepts yet. One who found the queue full would try again after a second, and wait on.
+    let all = futures_util::future::join_all((0..clients).map(|_| TcpStream::connect(address)));
+    let connected = tokio::time::timeout(Duration::from_secs(20), all).await.expect("none waits for a place");
+    let mut connected: Vec<TcpStream> = connected.into_iter().collect::<Result<_, _>>().unwrap();
+    for client in &mut connected {
+        client.write_all(b"x").await.unwrap();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut byte = [0];
+        accepted.read_exact(&mut byte).await.unwrap();
+    }
+}
+
 /// Sends text, reads until the server closes or nothing comes for a second.
 async fn talk(stream: &mut TcpStream, text: &str) -> String {
     stream.write_all(text.as_bytes()).await.unwrap();
