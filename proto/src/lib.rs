@@ -12,6 +12,12 @@ pub use error_proto::Reason;
 pub use tonic::{Request as Call, Status};
 pub use transport::{Transport, local, with_deadline};
 
+/// What every process answers the others.
+pub mod cluster {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto file has the documentation")]
+    include!("generated/polity.cluster.v1.rs");
+}
+
 /// Commands on rooms.
 pub mod room_state {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto file has the documentation")]

@@ -7,7 +7,8 @@ fn the_generated_code_is_up_to_date() {
     // Asked when the test runs: checkouts that share what they build share this program, too.
     let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
     let root = Path::new(&root);
-    let files = ["polity/room_state/v1/room_state.proto", "polity/error/v1/error.proto"];
+    let files =
+        ["polity/cluster/v1/cluster.proto", "polity/room_state/v1/room_state.proto", "polity/error/v1/error.proto"];
     let descriptors = protox::compile(files.map(|file| root.join(file)), [root]).expect("valid .proto files");
     let out = tempfile::tempdir().expect("a folder");
     tonic_prost_build::configure()

@@ -7,7 +7,7 @@ use polity_bus::{Bus, LocalBus};
 use polity_core::{
     Clock, IncarnationId, Life, LogKey, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
 };
-use polity_log::{Env, Moved, Names, Registry, read};
+use polity_log::{Env, Member, Moved, Names, Registry, read};
 use polity_proto::{
     Transport,
     room_state::{
@@ -92,7 +92,8 @@ pub(crate) async fn world() -> World {
     let (marked, marks) = MarkedStore::over(LocalStore::memory(Arc::clone(&clock), &SystemRandom).unwrap());
     let late = LateStore::new(marked, Arc::clone(&marks));
     let store: Arc<dyn Store> = Arc::clone(&late) as _;
-    let registry = Registry::join(Arc::clone(&store), IncarnationId::new([1; 16]), "test", "1").await.unwrap();
+    let this = Member::new(IncarnationId::new([1; 16]), "test", "1", "");
+    let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
     let heads = Arc::new(HeadMap::new(10_000));
     let moved = Arc::new(ToHeads(Arc::clone(&heads)));
     let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock) };

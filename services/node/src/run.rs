@@ -11,6 +11,7 @@ use axum::Router;
 use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
 use polity_client_api::{Api, Limits, Parts};
+use polity_cluster::{Member, kind};
 use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom};
 use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
 use polity_platform::{
@@ -205,8 +206,8 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
     let (store, marks) = MarkedStore::over(watch(open_store(config, &clock)?, life));
     let tenants = Arc::new(Tenants::load(config, &*store, &*random).await?);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
-    let incarnation = IncarnationId::new(random.bytes());
-    let registry = Registry::join(Arc::clone(&store), incarnation, "polity", &config.node_name()).await?;
+    let this = Member::new(IncarnationId::new(random.bytes()), kind::POLITY, &config.node_name(), "");
+    let registry = Registry::join(Arc::clone(&store), &this).await?;
     let heads = Arc::new(HeadMap::new(HEADS));
     let env = Env {
         store: Arc::clone(&store),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use polity_bus::LocalBus;
 use polity_core::{IncarnationId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
-use polity_log::{Env, Moved, Names, Registry, read};
+use polity_log::{Env, Member, Moved, Names, Registry, read};
 use polity_proto::{
     Detail, Reason, Transport,
     room_state::{
@@ -67,7 +67,8 @@ async fn world() -> World {
 async fn process(store: Arc<dyn Store>, number: u8) -> World {
     let clock = Arc::new(ManualClock::new(1_000_000));
     let incarnation = IncarnationId::new([number; 16]);
-    let registry = Registry::join(Arc::clone(&store), incarnation, "test", &number.to_string()).await.unwrap();
+    let this = Member::new(incarnation, "test", &number.to_string(), "");
+    let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
     let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
     let tenants = [TENANT, TENANT + 1].map(|id| {
         let name = OwnedServerName::try_from(format!("t{id}.test")).unwrap();

@@ -13,21 +13,22 @@ use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Value, Values, schema, values_of,
 };
 
-use crate::{LogError, pause::pause, recover::Holds};
+use crate::{
+    LogError,
+    members::{self, CLUSTER, Member, MemberState},
+    pause::pause,
+    recover::Holds,
+};
 
-/// All processes that share a store.
-const CLUSTER: &str = "polity";
 /// Logs that a slot takes beside those that were carried into it, before the next one is opened.
 const SLOT_LOGS: u64 = if cfg!(test) { 3 } else { 4096 };
 /// Logs that are carried at once.
 const CARRIED: usize = 32;
-const OPEN: i64 = 0;
-const CLOSED: i64 = 1;
-const DRAINED: i64 = 2;
+const OPEN: i64 = MemberState::Open.guard();
+const CLOSED: i64 = MemberState::Closed.guard();
+const DRAINED: i64 = MemberState::Drained.guard();
 /// The entry that says whether a slot is open.
 const SENTINEL: &str = "";
-/// The column of `members` with the first slot that may have logs.
-const FIRST_SLOT: usize = 3;
 
 /// This process in the registry.
 pub struct Registry {
@@ -71,21 +72,12 @@ impl Registry {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub async fn join(
-        store: Arc<dyn Store>,
-        incarnation: IncarnationId,
-        kind: &str,
-        node: &str,
-    ) -> Result<Arc<Self>, LogError> {
+    pub async fn join(store: Arc<dyn Store>, this: &Member) -> Result<Arc<Self>, LogError> {
+        let incarnation = this.incarnation;
         let slot = Slot { number: 1, inserted: 0, capacity: SLOT_LOGS, rolling: false };
         let registry = Self { store, incarnation, slot: Mutex::new(slot), holders: Mutex::default() };
         // Its number is raised before a slot is made: whoever closes this process finds every slot.
-        let row = member(incarnation).guarded(OPEN, 1).with_columns(vec![
-            Some(kind.into()),
-            Some(node.into()),
-            Some(Value::Int(1)),
-            Some(Value::Int(1)),
-        ]);
+        let row = this.to_row(1);
         registry.cas(&schema::MEMBERS, values_of![CLUSTER], condition(row.key.clone(), Expect::Absent), row).await?;
         registry.make_slot(1).await?;
         Ok(Arc::new(registry))
@@ -197,11 +189,9 @@ impl Registry {
 
     /// Raises the number of slots, then makes the slot after `old`. Those before `old` were dropped.
     async fn open_slot(&self, old: i64) -> Result<(), LogError> {
-        let (partition, key) = (values_of![CLUSTER], member(self.incarnation).key);
+        let (partition, key) = (values_of![CLUSTER], members::key(self.incarnation));
         let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
-        let mut raised = current.ok_or(LogError::Closed)?.guarded(OPEN, old + 1);
-        raised.columns.resize(FIRST_SLOT + 1, None);
-        raised.columns[FIRST_SLOT] = Some(Value::Int(old));
+        let raised = members::with_first_slot(current.ok_or(LogError::Closed)?.guarded(OPEN, old + 1), old);
         self.cas(&schema::MEMBERS, partition, condition(key, Expect::Guards(OPEN, old)), raised).await?;
         self.make_slot(old + 1).await
     }
@@ -217,24 +207,19 @@ impl Registry {
     /// # Errors
     /// When the store can't be read.
     pub async fn predecessors(&self, node: &str) -> Result<Vec<IncarnationId>, LogError> {
-        let mut dead = Vec::new();
-        let mut bounds = Bounds::all();
-        loop {
-            let page =
-                self.store.scan(&schema::MEMBERS, values_of![CLUSTER], bounds, 1000, Consistency::Serial).await?;
-            for row in &page.rows {
-                let same_node = row.columns.get(1).and_then(Option::as_ref).and_then(Value::as_text) == Some(node);
-                let finished = row.guards.is_none_or(|(state, _)| state == DRAINED);
-                let id = row.key.first().and_then(Value::as_blob).and_then(|id| IncarnationId::from_slice(id).ok());
-                dead.extend(id.filter(|id| same_node && !finished && *id != self.incarnation));
-            }
-            match page.rows.last() {
-                Some(last) if page.more => {
-                    bounds = Bounds { from: std::ops::Bound::Excluded(last.key.clone()), ..Bounds::all() };
-                }
-                _ => return Ok(dead),
-            }
-        }
+        let earlier = |member: &Member| {
+            &*member.node == node && member.state != MemberState::Drained && member.incarnation != self.incarnation
+        };
+        let members = self.members().await?;
+        Ok(members.into_iter().filter(earlier).map(|member| member.incarnation).collect())
+    }
+
+    /// Every process that is in the registry, also those that ended long ago.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn members(&self) -> Result<Vec<Member>, LogError> {
+        members::all(&*self.store, Consistency::Serial).await
     }
 
     /// Closes a dead process: it can open nothing any more, also if it isn't dead after all. What it had open is found then by
@@ -243,12 +228,12 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn close(&self, incarnation: IncarnationId) -> Result<Dead, LogError> {
-        let (partition, key) = (values_of![CLUSTER], member(incarnation).key);
+        let (partition, key) = (values_of![CLUSTER], members::key(incarnation));
         let slots = loop {
             let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
             let Some(row) = current else { return Ok(Dead { incarnation, slots: (1, 0) }) };
             let (state, last) = row.guards.unwrap_or((OPEN, 0));
-            let first = row.columns.get(FIRST_SLOT).and_then(Option::as_ref).and_then(Value::as_int).unwrap_or(1);
+            let first = members::first_slot(&row);
             if state != OPEN {
                 break (first, last);
             }
@@ -308,7 +293,7 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn drained(&self, dead: Dead) -> Result<(), LogError> {
-        let (partition, key) = (values_of![CLUSTER], member(dead.incarnation).key);
+        let (partition, key) = (values_of![CLUSTER], members::key(dead.incarnation));
         let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
         let Some(row) = current else { return Ok(()) };
         let closed = condition(key, Expect::Guards(CLOSED, dead.slots.1));
@@ -359,10 +344,6 @@ impl Registry {
         }
         Err(StoreError::Unavailable("the registry could not be written".to_owned()).into())
     }
-}
-
-fn member(incarnation: IncarnationId) -> Row {
-    Row::new(values_of![Bytes::copy_from_slice(incarnation.as_bytes())], Bytes::new())
 }
 
 fn condition(row: Values, expect: Expect) -> Condition {

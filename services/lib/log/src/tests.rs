@@ -246,8 +246,8 @@ async fn process<S: Store>(
     node: &str,
 ) -> (Arc<Registry>, Logs<Counter>, Arc<AtomicU64>) {
     let store: Arc<dyn Store> = Arc::clone(store) as _;
-    let registry =
-        Registry::join(Arc::clone(&store), IncarnationId::new([incarnation; 16]), "test", node).await.unwrap();
+    let this = Member::new(IncarnationId::new([incarnation; 16]), "test", node, "");
+    let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
     let env =
         Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock: Arc::new(ManualClock::new(0)) };
     let announced = Arc::new(AtomicU64::new(0));

@@ -43,8 +43,8 @@ pub static MEMBERS: Table = Table {
     clustering: &[blob("incarnation")],
     direction: Ascending,
     guards: Some(["state", "slots"]),
-    columns: &[text("kind"), text("node"), int("version"), int("first_slot")],
-    doc: "Every process that ever wrote: open, closed or drained; the first of its slots that may have logs.",
+    columns: &[text("kind"), text("node"), int("version"), int("first_slot"), text("address")],
+    doc: "Every process that ever wrote: open, closed or drained; the first of its slots that may have logs; where it answers.",
 };
 
 /// What an incarnation has active. Guards of the sentinel row: open (1 or 0), 0. The sentinel's entry is the empty text.

@@ -8,7 +8,7 @@ use std::sync::{
 use parking_lot::Mutex;
 use polity_bus::{Bus, LocalBus};
 use polity_core::{IncarnationId, Life, LogKey, ManualClock, Position, Seq, SystemRandom, TenantId};
-use polity_log::{Env, Moved, Registry, recover_all};
+use polity_log::{Env, Member, Moved, Registry, recover_all};
 use polity_store::{Consistency, MarkedStore, Marks, Store};
 use polity_store_local::LocalStore;
 use ruma_common::{UserId, device_id, server_name, user_id};
@@ -79,7 +79,8 @@ impl World {
     /// A process of node `a`: the earlier ones are dead to it.
     async fn start(&self, incarnation: u8) -> Process {
         let id = IncarnationId::new([incarnation; 16]);
-        let registry = Registry::join(Arc::clone(&self.store), id, "test", "a").await.unwrap();
+        let this = Member::new(id, "test", "a", "");
+        let registry = Registry::join(Arc::clone(&self.store), &this).await.unwrap();
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock };
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());

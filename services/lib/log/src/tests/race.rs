@@ -36,7 +36,7 @@ impl Process {
         let view = world.view(mortal);
         let store: Arc<dyn Store> = Arc::clone(&view) as _;
         let registry = loop {
-            if let Ok(registry) = Registry::join(Arc::clone(&store), incarnation, "test", "n").await {
+            if let Ok(registry) = Registry::join(Arc::clone(&store), &Member::new(incarnation, "test", "n", "")).await {
                 break registry;
             }
         };

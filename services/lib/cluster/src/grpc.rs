@@ -1,0 +1,74 @@
+//! What every process answers the others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use polity_core::IncarnationId;
+use polity_proto::{
+    Transport,
+    cluster::{
+        PingRequest, PingResponse,
+        cluster_client::ClusterClient,
+        cluster_server::{Cluster, ClusterServer},
+    },
+    local, with_deadline,
+};
+use tonic::{Request, Response, Status};
+
+/// How long a process may take for an answer that needs neither the store nor anybody else.
+pub const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// A process's answers to the others.
+#[derive(Debug, Clone)]
+pub struct ClusterService {
+    incarnation: IncarnationId,
+}
+
+impl ClusterService {
+    /// The answers of this incarnation.
+    #[must_use]
+    pub fn new(incarnation: IncarnationId) -> Self {
+        Self { incarnation }
+    }
+
+    /// The service, for a server.
+    #[must_use]
+    pub fn server(self) -> ClusterServer<Self> {
+        ClusterServer::new(self)
+    }
+
+    /// The service for callers in this process.
+    #[must_use]
+    pub fn transport(self) -> Transport {
+        local(self.server())
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn ping(&self, _request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        let incarnation = Bytes::copy_from_slice(self.incarnation.as_bytes());
+        Ok(Response::new(PingResponse { incarnation }))
+    }
+}
+
+/// Whether `incarnation` is what answers there.
+pub async fn ping(transport: Transport, incarnation: IncarnationId) -> bool {
+    let mut client = ClusterClient::new(transport);
+    // Whatever stands in the way may not know of deadlines.
+    let answer = tokio::time::timeout(CALL_LIMIT, client.ping(with_deadline(PingRequest {}, CALL_LIMIT))).await;
+    answer.is_ok_and(|answer| answer.is_ok_and(|answer| *answer.get_ref().incarnation == incarnation.as_bytes()[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ping_tells_a_run_from_its_successor() {
+        let (first, second) = (IncarnationId::new([1; 16]), IncarnationId::new([2; 16]));
+        let transport = ClusterService::new(first).transport();
+        assert!(ping(transport.clone(), first).await);
+        assert!(!ping(transport, second).await);
+    }
+}
