@@ -179,6 +179,7 @@ impl From<polity_accounts::Error> for ApiError {
             E::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", error.to_string()),
             E::WeakPassword => Self::new(StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD", error.to_string()),
             E::KeyExists(_) | E::Invalid(_) => Self::invalid_param(error.to_string()),
+            E::InvalidSignature(_) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", error.to_string()),
             E::NoMasterKey => Self::missing_param(error.to_string()),
             E::TooLarge(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", error.to_string()),
             _ => Self::from_classified(&error),

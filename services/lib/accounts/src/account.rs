@@ -5,10 +5,9 @@ use ruma_common::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, Device, DeviceRef, Entry, Error, LoggedIn, NewDevice,
-    devices::{NamedSlot, Slot},
-    jobs,
+    Accounts, Change, Device, DeviceRef, Entry, Error, LoggedIn, NewDevice, jobs,
     record::{Must, kind},
+    shelf::{self, Living, Shelf},
 };
 
 /// A password has at most this many bytes.
@@ -88,7 +87,9 @@ impl Accounts {
             device.check()?;
             let device_id = device.device_id.clone().unwrap_or_else(|| self.new_device_id());
             let (stored, answer) = self.logged_in(user_id, &device_id, &device, None, 0);
-            changes.push(Slot { life: 0, device: Some(stored) }.change(&device_id)?);
+            let mut shelf = Shelf::default();
+            shelf.set(&device_id, stored);
+            changes.push(shelf.change(&shelf::key(&device_id))?);
             logged_in = Some(answer);
         }
         let made = self.append(tenant, user_id, changes, vec![Must::BeNew]).await?;
@@ -118,22 +119,21 @@ impl Accounts {
         Ok(entry.map(Entry::decode).transpose()?.flatten())
     }
 
-    /// A slot without its device, if the account logged that one out. Read the slot first: a login is never newer than the account
-    /// that it is held against.
-    pub(crate) async fn living(
+    /// Without the devices that the account logged out. Read the devices first: a login is never newer than the account that it is
+    /// held against.
+    pub(crate) async fn keep_logged_in(
         &self,
         tenant: TenantId,
         user_id: &UserId,
-        slots: &mut [NamedSlot],
+        devices: &mut Vec<Living>,
     ) -> Result<(), Error> {
-        if slots.iter().all(|(_, slot)| slot.device.is_none()) {
+        if devices.is_empty() {
             return Ok(());
         }
         let account = self.account(self.entry(tenant, user_id, NAME).await?.as_ref())?.ok_or(Error::NoAccount)?;
-        for (device_id, slot) in slots {
-            let device = DeviceRef { tenant, user_id, device_id, life: slot.life };
-            slot.device.take_if(|stored| !account.keeps(stored.epoch, device));
-        }
+        devices.retain(|Living { device_id, life, stored }| {
+            account.keeps(stored.epoch, DeviceRef { tenant, user_id, device_id, life: *life })
+        });
         Ok(())
     }
 

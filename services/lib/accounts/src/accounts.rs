@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::{
     Change, DeviceRef, Entry, Error, RoomWork,
-    devices::Slot,
     inbox::InboxMachine,
     jobs::Pending,
     lists::{self, ListMachine},
     password::Passwords,
     record::{self, Append, Must, RecordMachine, Refused},
+    shelf::Living,
 };
 
 /// How often a change that depends on what an entry is now is worked out again.
@@ -41,7 +41,7 @@ pub struct Accounts {
     pub(crate) passwords: Passwords,
     pub(crate) marks: Arc<Marks>,
     /// Devices whose tokens were used lately.
-    pub(crate) slots: Kept<(TenantId, OwnedUserId, OwnedDeviceId), Arc<Slot>>,
+    pub(crate) used: Kept<(TenantId, OwnedUserId, OwnedDeviceId), Option<Arc<Living>>>,
 }
 
 // === impl Uses ===
@@ -109,7 +109,7 @@ impl Accounts {
             pending,
             passwords: Passwords::new(cheap_passwords)?,
             marks,
-            slots: Kept::new("devices", DEVICES_KEPT, |_, _| 512),
+            used: Kept::new("devices", DEVICES_KEPT, |_, _| 512),
         })
     }
 

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 
 use polity_core::TenantId;
-use ruma_common::{OwnedUserId, UserId};
+use polity_room_engine::signed_json::SignedBytes;
+use ruma_common::{DeviceId, UserId};
 use serde_json::{Map, Value};
 
 use crate::{
-    Accounts, Change, Error, jobs,
-    keys::check,
-    record::{self, kind},
+    Accounts, Change, Device, DeviceRef, Error, jobs,
+    keys::{Signatures, add, check},
+    record::kind,
 };
 
 /// Keys that one upload signs.
@@ -34,7 +35,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Unproven`], [`Error::TooLarge`], [`Error::Invalid`] for what is no such key of this user,
-    /// [`Error::NoMasterKey`] for others without one.
+    /// [`Error::NoMasterKey`] for others without one, [`Error::InvalidSignature`] for those that it didn't sign.
     pub async fn set_cross_signing(
         &self,
         tenant: TenantId,
@@ -49,7 +50,7 @@ impl Accounts {
                 return Err(Error::Invalid(format!("that is no {usage} key of {user_id}")));
             }
             let bytes = key.to_string().into_bytes();
-            check(&bytes)?;
+            check(bytes.len())?;
             changes.push(Change::new(kind::CROSS_SIGNING, "", usage, Some(bytes)));
         }
         let mut now = Vec::with_capacity(keys.len());
@@ -67,6 +68,10 @@ impl Accounts {
             let Some(stands) = given.or(master.as_ref()) else { return Err(Error::NoMasterKey) };
             if unchanged && master.is_some() {
                 return Ok((false, Vec::new()));
+            }
+            let signed = |key: &CrossSigningKey| key.usage == "master" || is_signed_by(&key.key, user_id, stands);
+            if let Some(key) = keys.iter().find(|key| !signed(key)) {
+                return Err(Error::InvalidSignature(format!("the {} key isn't signed by the master key", key.usage)));
             }
             if master.is_some() && !proven {
                 return Err(Error::Unproven);
@@ -92,11 +97,17 @@ impl Accounts {
         viewer: &UserId,
     ) -> Result<Option<Value>, Error> {
         let Some(mut key) = self.cross_signing_key(tenant, user_id, usage).await? else { return Ok(None) };
-        if let Some(name) = public_key(&key).map(str::to_owned)
+        if let Some(name) = public_key(&key).map(|(_, public)| public.to_owned())
             && let Some(key) = key.as_object_mut()
         {
-            let signatures = self.signatures(tenant, user_id, viewer).await?;
-            add_signatures(key, &signatures, &name);
+            for signer in BTreeSet::from([user_id, viewer]) {
+                let entry = self.entry(tenant, user_id, (kind::SIGNATURES, signer.as_str(), &name)).await?;
+                add_signatures(
+                    key,
+                    signer,
+                    entry.map(|entry| entry.decode()).transpose()?.flatten().unwrap_or_default(),
+                );
+            }
         }
         Ok(Some(key))
     }
@@ -108,7 +119,8 @@ impl Accounts {
 
     /// Adds signatures that `signer` made on keys of `user_id`: by the signed key's name (a device id or a public key). One's own
     /// devices and master key can be signed, and others' master keys. Those that can't be taken are given back, each with why:
-    /// [`Error::Invalid`] when it is no signature by `signer` of a key as it is here, [`Error::NotSignable`], [`Error::TooLarge`].
+    /// [`Error::Invalid`] when it is another key than the one here, [`Error::InvalidSignature`], [`Error::NotSignable`],
+    /// [`Error::TooLarge`].
     ///
     /// # Errors
     /// [`Error::TooLarge`] for too many, and when the store can't be read or written.
@@ -126,9 +138,14 @@ impl Accounts {
         for (name, object) in signed {
             match self.add_signature(tenant, user_id, signer, (&name, object)).await {
                 Ok(new) => changed |= new,
-                Err(error @ (Error::Invalid(_) | Error::NotSignable | Error::TooLarge(_) | Error::NoAccount)) => {
-                    failures.push((name, error))
-                }
+                Err(
+                    error @ (Error::Invalid(_)
+                    | Error::InvalidSignature(_)
+                    | Error::NotSignable
+                    | Error::NoDevice
+                    | Error::TooLarge(_)
+                    | Error::NoAccount),
+                ) => failures.push((name, error)),
                 Err(error) => return Err(error),
             }
         }
@@ -146,85 +163,88 @@ impl Accounts {
         signer: &UserId,
         (name, object): (&str, Value),
     ) -> Result<bool, Error> {
-        let key = self.signable(tenant, user_id, signer, name).await?.ok_or(Error::NotSignable)?;
-        if content(key) != content(object.clone()) {
-            return Err(Error::Invalid("the signed key is another one".to_owned()));
-        }
-        match &object["signatures"][signer.as_str()] {
-            Value::Object(made) if !made.is_empty() && made.values().all(Value::is_string) => {
-                self.merge_signatures(tenant, user_id, signer, (name, made)).await
+        let device = self.device(tenant, user_id, <&DeviceId>::from(name)).await?.filter(|_| signer == user_id);
+        if let Some(Device { device_id, life, .. }) = &device {
+            let device = DeviceRef { tenant, user_id, device_id, life: *life };
+            if let Some(keys) = self.keys_of_device(device).await? {
+                let key: Value = serde_json::from_slice(&keys).map_err(|_| Error::NotSignable)?;
+                let made = self.made_by(tenant, signer, (&key, &object), &["self_signing"]).await?;
+                return self.sign_device(device, &keys, &made).await;
             }
-            _ => Err(Error::Invalid("there is no signature of yours".to_owned())),
         }
-    }
-
-    /// Adds to the signatures that there are: several devices of one user may sign one key. Says whether there was one to add.
-    async fn merge_signatures(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        signer: &UserId,
-        (name, made): (&str, &Map<String, Value>),
-    ) -> Result<bool, Error> {
+        let master = self.cross_signing_key(tenant, user_id, "master").await?;
+        let master = master.filter(|master| public_key(master).is_some_and(|(_, public)| public == name));
+        let master = master.ok_or(Error::NotSignable)?;
+        // One's own by one's devices, others' by the key for that.
+        let by: &[_] = if signer == user_id { &[] } else { &["user_signing"] };
+        let made = self.made_by(tenant, signer, (&master, &object), by).await?;
         self.update(tenant, user_id, (kind::SIGNATURES, signer.as_str(), name), None, |entry| {
-            let now =
-                entry.and_then(|entry| serde_json::from_slice::<Map<String, Value>>(entry.value.as_deref()?).ok());
-            let now = now.unwrap_or_default();
-            let mut all = now.clone();
-            all.extend(made.clone());
-            if all == now {
+            let mut all: Signatures = entry.map(|entry| entry.decode()).transpose()?.flatten().unwrap_or_default();
+            if !add(&mut all, &made)? {
                 return Ok((false, Vec::new()));
             }
-            let all = Value::Object(all).to_string().into_bytes();
-            check(&all)?;
-            let set = Change::new(kind::SIGNATURES, signer.as_str(), name, Some(all));
-            Ok((true, vec![set, jobs::owe(jobs::LISTS)]))
+            Ok((true, vec![Change::set(kind::SIGNATURES, signer.as_str(), name, &all)?, jobs::owe(jobs::LISTS)]))
         })
         .await
     }
 
-    /// The key of that name that `signer` may sign.
-    async fn signable(
+    /// The signatures that `signer` made on `key` with cross-signing keys of these usages; without any, with devices' keys. Those by
+    /// other keys are passed over: who signs a device repeats its own signature.
+    async fn made_by(
         &self,
         tenant: TenantId,
-        user_id: &UserId,
         signer: &UserId,
-        name: &str,
-    ) -> Result<Option<Value>, Error> {
-        if signer == user_id {
-            let device = self.entry(tenant, user_id, (kind::DEVICE_KEYS, "", name)).await?;
-            let device = device.and_then(|entry| serde_json::from_slice(entry.value.as_deref()?).ok());
-            if device.is_some() {
-                return Ok(device);
+        (key, signed): (&Value, &Value),
+        usages: &[&str],
+    ) -> Result<Signatures, Error> {
+        if content(key.clone()) != content(signed.clone()) {
+            return Err(Error::Invalid("the signed key is another one".to_owned()));
+        }
+        let mut known = Signatures::new();
+        for usage in usages {
+            let key = self.cross_signing_key(tenant, signer, usage).await?;
+            known.extend(key.as_ref().and_then(public_key).map(|(id, public)| (id.to_owned(), public.to_owned())));
+        }
+        if usages.is_empty() {
+            for (device_id, keys) in self.device_keys(tenant, signer).await? {
+                let id = format!("ed25519:{device_id}");
+                let public = keys.get("keys").and_then(|keys| keys[&id].as_str()).map(str::to_owned);
+                known.extend(public.map(|public| (id, public)));
             }
         }
-        let master = self.cross_signing_key(tenant, user_id, "master").await?;
-        Ok(master.filter(|master| public_key(master) == Some(name)))
-    }
-
-    /// Signatures on a user's keys that `viewer` may see: signer, name of the key, signatures by key id.
-    pub(crate) async fn signatures(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        viewer: &UserId,
-    ) -> Result<Vec<(OwnedUserId, String, Value)>, Error> {
-        let mut out = Vec::new();
-        for signer in BTreeSet::from([user_id, viewer]) {
-            let scope = Some(signer.as_str());
-            for entry in record::entries(&*self.store, tenant, user_id, kind::SIGNATURES, scope).await? {
-                let made = entry.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
-                out.extend(made.map(|made| (signer.to_owned(), entry.key, made)));
-            }
+        let bytes = SignedBytes::of(signed).ok_or_else(|| Error::Invalid("that is no canonical JSON".to_owned()))?;
+        let mut made = Signatures::new();
+        for (id, signature) in signed["signatures"][signer.as_str()].as_object().into_iter().flatten() {
+            let Some(public) = known.get(id) else { continue };
+            let signature = signature.as_str().filter(|signature| bytes.are_signed(public, signature));
+            let signature =
+                signature.ok_or_else(|| Error::InvalidSignature(format!("the signature by {id} is wrong")))?;
+            made.insert(id.clone(), signature.to_owned());
         }
-        Ok(out)
+        if made.is_empty() {
+            return Err(Error::InvalidSignature(format!(
+                "there is no signature by a key of {signer} that may sign it"
+            )));
+        }
+        Ok(made)
     }
 }
 
-/// The public key of a cross-signing key: it has one.
-fn public_key(key: &Value) -> Option<&str> {
+/// The id and the public key of a cross-signing key: it has one.
+fn public_key(key: &Value) -> Option<(&str, &str)> {
     let keys = key["keys"].as_object()?;
-    keys.values().next().filter(|_| keys.len() == 1)?.as_str()
+    let (id, public) = keys.iter().next().filter(|_| keys.len() == 1)?;
+    Some((id, public.as_str()?))
+}
+
+/// Whether a user's key is signed by the user's master key.
+fn is_signed_by(key: &Value, user_id: &UserId, master: &Value) -> bool {
+    let signed = || {
+        let (id, public) = public_key(master)?;
+        let signature = key["signatures"][user_id.as_str()][id].as_str()?;
+        Some(SignedBytes::of(key)?.are_signed(public, signature))
+    };
+    signed().unwrap_or(false)
 }
 
 /// What is signed.
@@ -236,16 +256,15 @@ fn content(mut key: Value) -> Value {
     key
 }
 
-pub(crate) fn add_signatures(key: &mut Map<String, Value>, signatures: &[(OwnedUserId, String, Value)], name: &str) {
-    for (signer, _, made) in signatures.iter().filter(|(_, signed, _)| signed == name) {
-        for (id, signature) in made.as_object().into_iter().flatten() {
-            // What the client put there may have any shape.
-            let all = key.entry("signatures").or_insert_with(|| Map::new().into());
-            let Some(all) = all.as_object_mut() else { return };
-            let own = all.entry(signer.as_str()).or_insert_with(|| Map::new().into());
-            if let Some(own) = own.as_object_mut() {
-                own.insert(id.clone(), signature.clone());
-            }
+/// Shows signatures that were added to a key.
+pub(crate) fn add_signatures(key: &mut Map<String, Value>, signer: &UserId, made: Signatures) {
+    for (id, signature) in made {
+        // What the client put there may have any shape.
+        let all = key.entry("signatures").or_insert_with(|| Map::new().into());
+        let Some(all) = all.as_object_mut() else { return };
+        let own = all.entry(signer.as_str()).or_insert_with(|| Map::new().into());
+        if let Some(own) = own.as_object_mut() {
+            own.insert(id, signature.into());
         }
     }
 }

@@ -1,21 +1,20 @@
 //! Devices: entries of the user's record, so that a logout is a row of it. Each has lives: from a login to the logout.
 
+use std::collections::BTreeSet;
+
 use polity_core::{Life, LogId, LogKey, TenantId};
 use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, Entry, Error, jobs,
+    Accounts, Change, Error, jobs,
     record::{self, Must, kind},
-    token::Tokens,
+    shelf::{self, Living, Shelf, Stored},
 };
 
 /// Devices per user.
 pub(crate) const DEVICES: usize = 1000;
 /// A device id or display name has at most this many bytes.
 pub(crate) const NAME_MAX: usize = 512;
-/// Devices that one row removes.
-const ROW_DEVICES: usize = 50;
 
 /// A device in one of its lives. What stands beside its entry (inbox, one-time keys) is named by the life, so that what is written
 /// late for one that has ended reaches no later one.
@@ -27,7 +26,7 @@ pub struct DeviceRef<'a> {
     pub user_id: &'a UserId,
     /// The device.
     pub device_id: &'a DeviceId,
-    /// How often a device with this id was logged out before.
+    /// Which life it is: no other device of this id ever has that number.
     pub life: u64,
 }
 
@@ -55,47 +54,15 @@ pub struct Device {
     pub life: u64,
 }
 
-/// A device's id, and what its entry says.
-pub(crate) type NamedSlot = (OwnedDeviceId, Slot);
-
-/// The stored entry: it stays when the device is gone.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Slot {
-    /// The life that it has, or would have next.
-    pub(crate) life: u64,
-    pub(crate) device: Option<Stored>,
-}
-
-/// A device that lives.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Stored {
-    pub(crate) display_name: Option<String>,
-    pub(crate) created_ms: u64,
-    pub(crate) current: Tokens,
-    /// Still good until one of the current ones is used.
-    pub(crate) previous: Option<Tokens>,
-    /// The account's when it logged in. See [`crate::account::Account::keeps`].
-    pub(crate) epoch: u64,
-}
-
-/// The life of the device that an entry's value describes, if it lives.
-pub(crate) fn life(value: &[u8]) -> Option<u64> {
-    let slot: Slot = postcard::from_bytes(value).ok()?;
-    slot.device.map(|_| slot.life)
-}
-
-fn shown((device_id, Slot { life, device }): NamedSlot) -> Option<Device> {
-    Some(Device { device_id, display_name: device?.display_name, life })
+impl From<Living> for Device {
+    fn from(Living { device_id, life, stored }: Living) -> Self {
+        Self { device_id, display_name: stored.display_name, life }
+    }
 }
 
 /// What goes in the row that ends a device's life, beside its own entry.
-pub(crate) fn goes_with(device: DeviceRef<'_>) -> [Change; 3] {
-    let (user_id, device_id) = (device.user_id.as_str(), device.device_id.as_str());
-    [
-        Change::new(kind::DEVICE_KEYS, "", device_id, None),
-        Change::new(kind::SIGNATURES, user_id, device_id, None),
-        jobs::owe_device(&device.name()),
-    ]
+pub(crate) fn goes_with(device: DeviceRef<'_>) -> [Change; 2] {
+    [Change::new(kind::DEVICE_KEYS, "", &device.place(), None), jobs::owe(jobs::LEFTOVERS)]
 }
 
 // === impl DeviceRef ===
@@ -107,16 +74,22 @@ impl DeviceRef<'_> {
         format!("{}/{}", self.life, self.device_id)
     }
 
+    /// The key of the record's entries that belong to it.
+    pub(crate) fn place(&self) -> String {
+        shelf::place(self.device_id, self.life)
+    }
+
     pub(crate) fn alive(&self) -> Must {
         Must::Alive { device_id: self.device_id.as_str().into(), life: self.life }
     }
 
-    /// The log of its inbox. The life of the log says to a sync token that it is another one; after 1,023 of them it may be an
+    /// The log of its inbox. The life of the log says to a sync token that it is another one; after 1,023 on one shelf it may be an
     /// earlier one's number, whose tokens nobody has any more.
     #[must_use]
     pub fn inbox(&self) -> LogKey {
         let name = format!("{}|{}", self.user_id, self.name());
-        let life = u16::try_from(self.life % u64::from(Life::MAX.get())).map_or(0, |life| life) + Life::FIRST.get();
+        let life = u16::try_from(shelf::ordinal(self.life) % u64::from(Life::MAX.get())).map_or(0, |life| life)
+            + Life::FIRST.get();
         let life = Life::new(life).unwrap_or(Life::MAX);
         LogKey { tenant: self.tenant, log: LogId::derived(self.tenant, "inbox", &name), life }
     }
@@ -132,20 +105,6 @@ impl Session {
     }
 }
 
-// === impl Slot ===
-
-impl Slot {
-    /// What an entry says; none: never used.
-    pub(crate) fn of(entry: Option<&Entry>) -> Result<Self, Error> {
-        Ok(entry.map(Entry::decode).transpose()?.flatten().unwrap_or_default())
-    }
-
-    /// The entry that says so.
-    pub(crate) fn change(&self, device_id: &DeviceId) -> Result<Change, Error> {
-        Change::set(kind::DEVICE, "", device_id.as_str(), self)
-    }
-}
-
 // === impl Accounts ===
 
 impl Accounts {
@@ -154,14 +113,15 @@ impl Accounts {
     /// # Errors
     /// When the store can't be read.
     pub async fn devices(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Device>, Error> {
-        let mut slots = self.slots_of(tenant, user_id).await?;
-        self.living(tenant, user_id, &mut slots).await?;
-        Ok(slots.into_iter().filter_map(shown).collect())
+        let mut devices: Vec<Living> =
+            self.shelves(tenant, user_id).await?.into_iter().flat_map(Shelf::living).collect();
+        self.keep_logged_in(tenant, user_id, &mut devices).await?;
+        Ok(devices.into_iter().map(Device::from).collect())
     }
 
-    async fn slots_of(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<NamedSlot>, Error> {
+    async fn shelves(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Shelf>, Error> {
         let entries = record::entries(&*self.store, tenant, user_id, kind::DEVICE, None).await?;
-        entries.into_iter().map(|entry| Ok((entry.key.as_str().into(), Slot::of(Some(&entry))?))).collect()
+        entries.iter().map(|entry| Shelf::of(Some(entry))).collect()
     }
 
     /// One of a user's devices.
@@ -174,16 +134,21 @@ impl Accounts {
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<Option<Device>, Error> {
-        Ok(shown((device_id.to_owned(), self.slot(tenant, user_id, device_id).await?)))
+        Ok(self.living(tenant, user_id, device_id).await?.map(Device::from))
     }
 
-    /// What stands under a device's id, whose device lives if there is one.
-    pub(crate) async fn slot(&self, tenant: TenantId, user_id: &UserId, device_id: &DeviceId) -> Result<Slot, Error> {
-        let entry = self.entry(tenant, user_id, (kind::DEVICE, "", device_id.as_str())).await?;
-        let mut slots = [(device_id.to_owned(), Slot::of(entry.as_ref())?)];
-        self.living(tenant, user_id, &mut slots).await?;
-        let [(_, slot)] = slots;
-        Ok(slot)
+    /// The device of this id, if it lives.
+    pub(crate) async fn living(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        device_id: &DeviceId,
+    ) -> Result<Option<Living>, Error> {
+        let entry = self.entry(tenant, user_id, (kind::DEVICE, "", &shelf::key(device_id))).await?;
+        let device = Shelf::of(entry.as_ref())?.living().find(|device| device.device_id == device_id);
+        let mut device = Vec::from_iter(device);
+        self.keep_logged_in(tenant, user_id, &mut device).await?;
+        Ok(device.pop())
     }
 
     /// Renames a device.
@@ -200,14 +165,16 @@ impl Accounts {
         if display_name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(Error::TooLarge(format!("device names have at most {NAME_MAX} bytes")));
         }
-        let renamed = self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
-            let Slot { life, device } = Slot::of(entry.as_ref())?;
-            let device = device.ok_or(Error::NoDevice)?;
+        let shelf_key = shelf::key(device_id);
+        let renamed = self.update(tenant, user_id, (kind::DEVICE, "", &shelf_key), None, |entry| {
+            let mut shelf = Shelf::of(entry.as_ref())?;
+            let (_, device) = shelf.device(device_id).ok_or(Error::NoDevice)?;
             if device.display_name == display_name {
                 return Ok((false, Vec::new()));
             }
-            let slot = Slot { life, device: Some(Stored { display_name: display_name.clone(), ..device }) };
-            Ok((true, vec![slot.change(device_id)?, jobs::owe(jobs::LISTS)]))
+            let device = Stored { display_name: display_name.clone(), ..device.clone() };
+            shelf.set(device_id, device);
+            Ok((true, vec![shelf.change(&shelf_key)?, jobs::owe(jobs::LISTS)]))
         });
         if renamed.await? { self.devices_changed(tenant, user_id).await } else { Ok(()) }
     }
@@ -230,16 +197,16 @@ impl Accounts {
 
     /// Takes away the entries of devices that the account logged out, all at once.
     pub(crate) async fn end_dead_devices(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        let there = self.slots_of(tenant, user_id).await?;
+        let there: Vec<Living> = self.shelves(tenant, user_id).await?.into_iter().flat_map(Shelf::living).collect();
         let mut living = there.clone();
-        self.living(tenant, user_id, &mut living).await?;
-        let dead = there.into_iter().zip(living);
-        let dead = dead.filter(|((_, was), (_, is))| was.device.is_some() && is.device.is_none());
-        let dead: Vec<_> = dead.map(|((device_id, slot), _)| (device_id, slot.life)).collect();
+        self.keep_logged_in(tenant, user_id, &mut living).await?;
+        let living: Vec<_> = living.into_iter().map(|device| (device.device_id, device.life)).collect();
+        let dead = there.into_iter().map(|device| (device.device_id, device.life));
+        let dead: Vec<_> = dead.filter(|device| !living.contains(device)).collect();
         self.end_devices(tenant, user_id, &dead).await
     }
 
-    /// Ends lives of devices, if they haven't ended yet.
+    /// Ends lives of devices, if they haven't ended yet: those of one shelf in one row.
     async fn end_devices(
         &self,
         tenant: TenantId,
@@ -247,48 +214,54 @@ impl Accounts {
         gone: &[(OwnedDeviceId, u64)],
     ) -> Result<(), Error> {
         let mut changed = false;
-        for some in gone.chunks(ROW_DEVICES) {
-            if self.end_in_one_row(tenant, user_id, some).await? {
-                changed = true;
-            } else if some.len() > 1 {
-                // Somebody else logs some of them out: those that are left, one by one.
-                for one in some.chunks(1) {
-                    changed |= self.end_in_one_row(tenant, user_id, one).await?;
+        for shelf_key in gone.iter().map(|(device_id, _)| shelf::key(device_id)).collect::<BTreeSet<_>>() {
+            let ended = self.update(tenant, user_id, (kind::DEVICE, "", &shelf_key), None, |entry| {
+                let mut shelf = Shelf::of(entry.as_ref())?;
+                let mut changes = Vec::new();
+                for (device_id, life) in gone {
+                    if shelf.device(device_id).is_some_and(|(now, _)| now == *life) {
+                        shelf.end(device_id, *life);
+                        changes.extend(goes_with(DeviceRef { tenant, user_id, device_id, life: *life }));
+                    }
                 }
-            }
+                if !changes.is_empty() {
+                    changes.extend([shelf.change(&shelf_key)?, jobs::owe(jobs::LISTS)]);
+                }
+                Ok((!changes.is_empty(), changes))
+            });
+            changed |= ended.await?;
         }
         if changed { self.devices_changed(tenant, user_id).await } else { Ok(()) }
     }
 
-    /// Says whether all of them lived, and were ended.
-    async fn end_in_one_row(
-        &self,
-        tenant: TenantId,
-        user_id: &UserId,
-        gone: &[(OwnedDeviceId, u64)],
-    ) -> Result<bool, Error> {
-        let (mut changes, mut musts) = (Vec::new(), Vec::new());
-        for (device_id, life) in gone {
-            let device = DeviceRef { tenant, user_id, device_id, life: *life };
-            changes.push(Slot { life: life + 1, device: None }.change(device_id)?);
-            changes.extend(goes_with(device));
-            musts.push(device.alive());
+    /// Clears up what stands beside devices that are gone, their inboxes and keys, and frees their places.
+    pub(crate) async fn drop_leftovers(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for entry in record::entries(&*self.store, tenant, user_id, kind::DEVICE, None).await? {
+            let mut cleared = Vec::new();
+            for (device_id, life) in Shelf::of(Some(&entry))?.ended() {
+                let device = DeviceRef { tenant, user_id, device_id: &device_id, life };
+                // One that can't be cleared up yet keeps no other from it.
+                match self.drop_leftovers_of(device).await {
+                    Ok(()) => cleared.push((device_id, life)),
+                    error => outcome = error,
+                }
+            }
+            self.update(tenant, user_id, (kind::DEVICE, "", &entry.key), None, |now| {
+                let mut shelf = Shelf::of(now.as_ref())?;
+                let mut changes = shelf.release(&cleared);
+                if !changes.is_empty() {
+                    changes.push(shelf.change(&entry.key)?);
+                }
+                Ok(((), changes))
+            })
+            .await?;
         }
-        changes.push(jobs::owe(jobs::LISTS));
-        match self.append(tenant, user_id, changes, musts).await? {
-            Ok(_) => Ok(true),
-            Err(record::Refused::Exists) => Err(Error::NoAccount),
-            Err(_) => Ok(false),
-        }
+        outcome
     }
 
-    /// Clears up what stands beside a device that is gone: its inbox, its one-time and fallback keys.
-    pub(crate) async fn drop_leftovers(&self, tenant: TenantId, user_id: &UserId, name: &str) -> Result<(), Error> {
-        let corrupt = || Error::Internal("a device to clear up after has no name".to_owned());
-        let (life, device_id) = name.split_once('/').ok_or_else(corrupt)?;
-        let (life, device_id) = (life.parse().map_err(|_| corrupt())?, OwnedDeviceId::from(device_id));
-        let device = DeviceRef { tenant, user_id, device_id: &device_id, life };
-        self.drop_keys(device).await?;
+    pub(crate) async fn drop_leftovers_of(&self, device: DeviceRef<'_>) -> Result<(), Error> {
+        self.drop_one_time_keys(device).await?;
         self.drop_inbox(device).await
     }
 }

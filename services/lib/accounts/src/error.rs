@@ -43,6 +43,9 @@ pub enum Error {
     /// There is no key of that name that the signer may sign.
     #[error("there is no such key to sign")]
     NotSignable,
+    /// A signature is missing or wrong (`M_INVALID_SIGNATURE`).
+    #[error("{0}")]
+    InvalidSignature(String),
     /// A replacement of keys needs proof of who asks for it.
     #[error("replacing keys needs authentication")]
     Unproven,
@@ -75,7 +78,11 @@ impl Classified for Error {
             Self::NoAccount | Self::NoDevice | Self::NotSignable => ErrorKind::NotFound,
             Self::WrongPassword | Self::Deactivated | Self::Unproven => ErrorKind::Forbidden,
             Self::UnknownToken(_) => ErrorKind::Unauthenticated,
-            Self::KeyExists(_) | Self::Invalid(_) | Self::WeakPassword | Self::NoMasterKey => ErrorKind::Invalid,
+            Self::KeyExists(_)
+            | Self::Invalid(_)
+            | Self::InvalidSignature(_)
+            | Self::WeakPassword
+            | Self::NoMasterKey => ErrorKind::Invalid,
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::Unfinished(_) => ErrorKind::Unavailable,
             Self::Busy => ErrorKind::Overloaded,

@@ -2,12 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys>
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, DeviceRef, Error, OneTimeKey,
+    Accounts, DeviceRef, Error, OneTimeKey,
     one_time::{ALGORITHMS, by_algorithm},
-    record::{self, Entry, kind},
+    record::kind,
+    shelf,
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,11 +20,8 @@ struct Fallback {
     used: bool,
 }
 
-impl Fallback {
-    fn of(entry: Option<Entry>) -> Result<Option<Self>, Error> {
-        Ok(entry.map(|entry| entry.decode()).transpose()?.flatten())
-    }
-}
+/// A device's, by algorithm.
+type Fallbacks = BTreeMap<String, Fallback>;
 
 impl Accounts {
     /// Sets a device's fallback keys. The same key again is no change: it stays used if it was.
@@ -29,25 +29,32 @@ impl Accounts {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::NoDevice`].
     pub async fn set_fallback_keys(&self, device: DeviceRef<'_>, keys: Vec<OneTimeKey>) -> Result<(), Error> {
-        for (algorithm, keys) in by_algorithm(keys)? {
-            // The spec allows one of each algorithm.
-            let Some(OneTimeKey { key_id, key, .. }) = keys.into_iter().next() else { continue };
-            let known = self.noted(device, kind::FALLBACK).await?;
-            if known.iter().filter(|known| **known != algorithm).count() >= ALGORITHMS {
+        // The spec allows one of each algorithm.
+        let first = |(algorithm, keys): (String, Vec<OneTimeKey>)| Some((algorithm, keys.into_iter().next()?));
+        let given: Vec<(String, OneTimeKey)> = by_algorithm(keys)?.into_iter().filter_map(first).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        let place = device.place();
+        let (name, alive) = ((kind::FALLBACK, "", place.as_str()), Some(device.alive()));
+        self.update(device.tenant, device.user_id, name, alive, |entry| {
+            let mut all: Fallbacks = shelf::of_life(entry.as_ref(), device.life)?;
+            let mut changed = false;
+            for (algorithm, OneTimeKey { key_id, key, .. }) in given.clone() {
+                if all.get(&algorithm).is_none_or(|now| now.key_id != key_id || now.key != key) {
+                    all.insert(algorithm, Fallback { key_id, key, used: false });
+                    changed = true;
+                }
+            }
+            if !changed {
+                return Ok(((), Vec::new()));
+            }
+            if all.len() > ALGORITHMS {
                 return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
             }
-            let scope = device.name();
-            let (name, alive) = ((kind::FALLBACK, scope.as_str(), algorithm.as_str()), Some(device.alive()));
-            self.update(device.tenant, device.user_id, name, alive, |entry| {
-                if Fallback::of(entry)?.is_some_and(|now| now.key_id == key_id && now.key == key) {
-                    return Ok(((), Vec::new()));
-                }
-                let fallback = Fallback { key_id: key_id.clone(), key: key.clone(), used: false };
-                Ok(((), vec![Change::set(kind::FALLBACK, &scope, &algorithm, &fallback)?]))
-            })
-            .await?;
-        }
-        Ok(())
+            Ok(((), vec![shelf::set_of_life(kind::FALLBACK, &place, device.life, &all)?]))
+        })
+        .await
     }
 
     /// A device's fallback key, which is used from now on.
@@ -56,22 +63,17 @@ impl Accounts {
         device: DeviceRef<'_>,
         algorithm: &str,
     ) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let scope = device.name();
-        let claimed = self.update(
-            device.tenant,
-            device.user_id,
-            (kind::FALLBACK, &scope, algorithm),
-            Some(device.alive()),
-            |entry| {
-                let Some(fallback) = Fallback::of(entry)? else { return Ok((None, Vec::new())) };
-                let given = Some((fallback.key_id.clone(), fallback.key.clone()));
-                if fallback.used {
-                    return Ok((given, Vec::new()));
-                }
-                let used = Fallback { used: true, ..fallback };
-                Ok((given, vec![Change::set(kind::FALLBACK, &scope, algorithm, &used)?]))
-            },
-        );
+        let place = device.place();
+        let (name, alive) = ((kind::FALLBACK, "", place.as_str()), Some(device.alive()));
+        let claimed = self.update(device.tenant, device.user_id, name, alive, |entry| {
+            let mut all: Fallbacks = shelf::of_life(entry.as_ref(), device.life)?;
+            let Some(fallback) = all.get_mut(algorithm) else { return Ok((None, Vec::new())) };
+            let given = Some((fallback.key_id.clone(), fallback.key.clone()));
+            if std::mem::replace(&mut fallback.used, true) {
+                return Ok((given, Vec::new()));
+            }
+            Ok((given, vec![shelf::set_of_life(kind::FALLBACK, &place, device.life, &all)?]))
+        });
         match claimed.await {
             Err(Error::NoDevice) => Ok(None),
             other => other,
@@ -80,13 +82,8 @@ impl Accounts {
 
     /// The algorithms of which a device has a fallback key that nobody was given yet.
     pub(crate) async fn unused_fallback_keys(&self, device: DeviceRef<'_>) -> Result<Vec<String>, Error> {
-        let (name, store) = (device.name(), &*self.store);
-        let mut unused = Vec::new();
-        for entry in record::entries(store, device.tenant, device.user_id, kind::FALLBACK, Some(&name)).await? {
-            if entry.decode::<Fallback>()?.is_some_and(|fallback| !fallback.used) {
-                unused.push(entry.key);
-            }
-        }
-        Ok(unused)
+        let entry = self.entry(device.tenant, device.user_id, (kind::FALLBACK, "", &device.place())).await?;
+        let all: Fallbacks = shelf::of_life(entry.as_ref(), device.life)?;
+        Ok(all.into_iter().filter(|(_, fallback)| !fallback.used).map(|(algorithm, _)| algorithm).collect())
     }
 }

@@ -31,8 +31,8 @@ pub(crate) const PROFILE: &str = "profile";
 pub(crate) const LEAVE: &str = "leave";
 /// The devices that the account logged out all at once are to go.
 pub(crate) const LOGOUT: &str = "logout";
-/// What stood beside a device that is gone is to go. Followed by the device.
-const DEVICE: &str = "device/";
+/// What stood beside devices that are gone is to go.
+pub(crate) const LEFTOVERS: &str = "leftovers";
 
 /// Users with work to do; changes that would leave more are refused.
 const PENDING: usize = 100_000;
@@ -179,11 +179,9 @@ impl Accounts {
             PROFILE => rooms.profile_changed(tenant, user_id).await?,
             LEAVE => rooms.leave_rooms(tenant, user_id).await?,
             LOGOUT => self.end_dead_devices(tenant, user_id).await?,
-            other => match other.strip_prefix(DEVICE) {
-                Some(name) => self.drop_leftovers(tenant, user_id, name).await?,
-                // A newer version's: it will do it.
-                None => return Ok(()),
-            },
+            LEFTOVERS => self.drop_leftovers(tenant, user_id).await?,
+            // A newer version's: it will do it.
+            _ => return Ok(()),
         }
         self.job_done(tenant, user_id, job).await
     }
@@ -211,9 +209,4 @@ impl Accounts {
 /// The entry that owes `job`.
 pub(crate) fn owe(job: &str) -> Change {
     Change::new(kind::JOB, "", job, Some(Vec::new()))
-}
-
-/// The entry that owes to clear up after a device.
-pub(crate) fn owe_device(device: &str) -> Change {
-    owe(&format!("{DEVICE}{device}"))
 }

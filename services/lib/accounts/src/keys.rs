@@ -2,8 +2,11 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#device-keys>
 
+use std::collections::BTreeMap;
+
 use polity_core::TenantId;
 use ruma_common::{OwnedDeviceId, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -16,22 +19,35 @@ use crate::{
 /// Keys of one upload have at most this many bytes.
 const KEYS_MAX: usize = 64 * 1024;
 
+/// Signatures of one user on one key, by the ids of the keys with which they were made.
+pub(crate) type Signatures = BTreeMap<String, String>;
+
+/// The keys of a device, at its place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct DeviceKeys {
+    device_id: OwnedDeviceId,
+    /// JSON, as the client signed it.
+    keys: Vec<u8>,
+    /// Those that the user added later. They say nothing about other keys of that device.
+    signatures: Signatures,
+}
+
 impl Accounts {
     /// Sets a device's identity keys.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::NoDevice`].
     pub async fn set_device_keys(&self, device: DeviceRef<'_>, keys: Vec<u8>) -> Result<(), Error> {
-        check(&keys)?;
+        check(keys.len())?;
         let DeviceRef { tenant, user_id, device_id, .. } = device;
-        let now = self.entry(tenant, user_id, (kind::DEVICE_KEYS, "", device_id.as_str())).await?;
-        if now.is_some_and(|entry| entry.value.as_ref() == Some(&keys)) {
+        let place = device.place();
+        let now = self.entry(tenant, user_id, (kind::DEVICE_KEYS, "", &place)).await?;
+        if decode(now.as_ref())?.is_some_and(|now| now.device_id == device_id && now.keys == keys) {
             return Ok(());
         }
-        // Signatures on other keys of that device say nothing about these.
-        let unsigned = Change::new(kind::SIGNATURES, user_id.as_str(), device_id.as_str(), None);
-        let set = Change::new(kind::DEVICE_KEYS, "", device_id.as_str(), Some(keys));
-        self.change_of(device, vec![set, unsigned, jobs::owe(jobs::LISTS)]).await?;
+        let keys = DeviceKeys { device_id: device_id.to_owned(), keys, signatures: BTreeMap::new() };
+        let set = Change::set(kind::DEVICE_KEYS, "", &place, &keys)?;
+        self.change_of(device, vec![set, jobs::owe(jobs::LISTS)]).await?;
         self.devices_changed(tenant, user_id).await
     }
 
@@ -44,19 +60,60 @@ impl Accounts {
         tenant: TenantId,
         user_id: &UserId,
     ) -> Result<Vec<(OwnedDeviceId, Map<String, Value>)>, Error> {
-        let entries = record::entries(&*self.store, tenant, user_id, kind::DEVICE_KEYS, None).await?;
-        let signatures = self.signatures(tenant, user_id, user_id).await?;
-        let with = |entry: record::Entry| {
+        let mut out = Vec::new();
+        for entry in record::entries(&*self.store, tenant, user_id, kind::DEVICE_KEYS, None).await? {
+            let Some(DeviceKeys { device_id, keys, signatures }) = decode(Some(&entry))? else { continue };
             // What is no object is nobody's key.
-            let mut keys = serde_json::from_slice(entry.value.as_deref()?).ok()?;
-            add_signatures(&mut keys, &signatures, &entry.key);
-            Some((OwnedDeviceId::from(entry.key), keys))
-        };
-        Ok(entries.into_iter().filter_map(with).collect())
+            let Ok(mut keys) = serde_json::from_slice(&keys) else { continue };
+            add_signatures(&mut keys, user_id, signatures);
+            out.push((device_id, keys));
+        }
+        Ok(out)
+    }
+
+    /// A device's keys as it uploaded them.
+    pub(crate) async fn keys_of_device(&self, device: DeviceRef<'_>) -> Result<Option<Vec<u8>>, Error> {
+        let entry = self.entry(device.tenant, device.user_id, (kind::DEVICE_KEYS, "", &device.place())).await?;
+        Ok(decode(entry.as_ref())?.filter(|found| found.device_id == device.device_id).map(|found| found.keys))
+    }
+
+    /// Adds signatures that the user made on these keys of a device. Says whether there was one to add.
+    pub(crate) async fn sign_device(
+        &self,
+        device: DeviceRef<'_>,
+        keys: &[u8],
+        made: &Signatures,
+    ) -> Result<bool, Error> {
+        let place = device.place();
+        let name = (kind::DEVICE_KEYS, "", place.as_str());
+        self.update(device.tenant, device.user_id, name, Some(device.alive()), |entry| {
+            // Others by now: the signatures say nothing about them.
+            let now = decode(entry.as_ref())?.filter(|now| now.device_id == device.device_id && now.keys == keys);
+            let mut now = now.ok_or(Error::NotSignable)?;
+            if !add(&mut now.signatures, made)? {
+                return Ok((false, Vec::new()));
+            }
+            Ok((true, vec![Change::set(kind::DEVICE_KEYS, "", &place, &now)?, jobs::owe(jobs::LISTS)]))
+        })
+        .await
     }
 }
 
-/// Whether keys (or signatures) aren't too large.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), Error> {
-    if bytes.len() > KEYS_MAX { Err(Error::TooLarge(format!("keys have at most {KEYS_MAX} bytes"))) } else { Ok(()) }
+fn decode(entry: Option<&record::Entry>) -> Result<Option<DeviceKeys>, Error> {
+    Ok(entry.map(record::Entry::decode).transpose()?.flatten())
+}
+
+/// Puts signatures to others; says whether they are more now.
+pub(crate) fn add(to: &mut Signatures, made: &Signatures) -> Result<bool, Error> {
+    if made.iter().all(|(id, signature)| to.get(id) == Some(signature)) {
+        return Ok(false);
+    }
+    to.extend(made.clone());
+    let bytes = to.iter().map(|(id, signature)| id.len() + signature.len()).sum();
+    check(bytes).map(|()| true)
+}
+
+/// Whether keys (or signatures) of so many bytes aren't too large.
+pub(crate) fn check(bytes: usize) -> Result<(), Error> {
+    if bytes > KEYS_MAX { Err(Error::TooLarge(format!("keys have at most {KEYS_MAX} bytes"))) } else { Ok(()) }
 }

@@ -20,6 +20,7 @@ mod metric;
 mod one_time;
 mod password;
 mod record;
+mod shelf;
 mod token;
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
 
 use crate::{
     Accounts, DeviceRef, Entry, Error, Session, account,
-    devices::{self, DEVICES, NAME_MAX, Slot, Stored},
+    devices::{self, DEVICES, NAME_MAX},
     record::kind,
+    shelf::{self, Shelf, Stored},
     token::{self, Tokens},
 };
 
 /// Letters of a device id that the server makes.
 const DEVICE_ID: usize = 10;
+/// Who logs in where so many devices are gone and not cleared up yet does it first.
+const LEFT: usize = 4;
 /// How long an access token is good that can be refreshed.
 const ACCESS_MS: u64 = 5 * 60 * 1000;
 
@@ -57,6 +60,10 @@ impl NewDevice {
     }
 }
 
+fn too_many() -> Error {
+    Error::TooLarge(format!("a user has at most {DEVICES} devices"))
+}
+
 // === impl Accounts ===
 
 impl Accounts {
@@ -91,27 +98,42 @@ impl Accounts {
     ) -> Result<LoggedIn, Error> {
         new.check()?;
         let device_id = new.device_id.clone().unwrap_or_else(|| self.new_device_id());
-        if self.device(tenant, user_id, &device_id).await?.is_none()
-            && self.devices(tenant, user_id).await?.len() >= DEVICES
-        {
-            return Err(Error::TooLarge(format!("a user has at most {DEVICES} devices")));
-        }
+        self.make_place(tenant, user_id, &device_id).await?;
         let same = account.same(account::NAME);
         let account = self.account(Some(account))?.filter(|account| !account.deactivated).ok_or(Error::Deactivated)?;
-        self.update(tenant, user_id, (kind::DEVICE, "", device_id.as_str()), Some(same), |entry| {
-            let Slot { mut life, mut device } = Slot::of(entry.as_ref())?;
+        let shelf_key = shelf::key(&device_id);
+        self.update(tenant, user_id, (kind::DEVICE, "", &shelf_key), Some(same), |entry| {
+            let mut shelf = Shelf::of(entry.as_ref())?;
             let mut changes = Vec::new();
-            let before = DeviceRef { tenant, user_id, device_id: &device_id, life };
-            if device.take_if(|stored| !account.keeps(stored.epoch, before)).is_some() {
-                // Logged out with all others, and its entries still there: this one begins with nothing.
-                changes.extend(devices::goes_with(before));
-                life += 1;
+            if let Some((life, stored)) = shelf.device(&device_id) {
+                let before = DeviceRef { tenant, user_id, device_id: &device_id, life };
+                if !account.keeps(stored.epoch, before) {
+                    // Logged out with all others, and its entries still there: this one begins with nothing.
+                    changes.extend(devices::goes_with(before));
+                    shelf.end(&device_id, life);
+                }
             }
-            let (stored, logged_in) = self.logged_in(user_id, &device_id, &new, device, account.epoch);
-            changes.push(Slot { life, device: Some(stored) }.change(&device_id)?);
+            let before = shelf.device(&device_id).map(|(_, stored)| stored.clone());
+            let (stored, logged_in) = self.logged_in(user_id, &device_id, &new, before, account.epoch);
+            shelf.set(&device_id, stored).ok_or_else(too_many)?;
+            changes.push(shelf.change(&shelf_key)?);
             Ok((logged_in, changes))
         })
         .await
+    }
+
+    /// Sees to it that a device of this id finds a place, unless the user has too many.
+    async fn make_place(&self, tenant: TenantId, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
+        if self.device(tenant, user_id, device_id).await?.is_some() {
+            return Ok(());
+        }
+        if self.devices(tenant, user_id).await?.len() >= DEVICES {
+            return Err(too_many());
+        }
+        let entry = self.entry(tenant, user_id, (kind::DEVICE, "", &shelf::key(device_id))).await?;
+        // Logged in and out faster than that is cleared up.
+        let left = Shelf::of(entry.as_ref())?.ended().len();
+        if left < LEFT { Ok(()) } else { self.drop_leftovers(tenant, user_id).await }
     }
 
     pub(crate) fn new_device_id(&self) -> OwnedDeviceId {
@@ -159,9 +181,10 @@ impl Accounts {
         let (user_id, device_id) = token::parse(server, access_token).ok_or_else(unknown)?;
         // Before the read.
         let mark = self.marks.of(&schema::USER_RECORD, tenant, &user_id);
-        let read = async { self.slot(tenant, &user_id, &device_id).await.map(Arc::new) };
-        let slot = self.slots.get_or_read(&(tenant, user_id.clone(), device_id.clone()), mark, read).await?;
-        let stored = slot.device.as_ref().ok_or_else(unknown)?;
+        let read = async { Ok::<_, Error>(self.living(tenant, &user_id, &device_id).await?.map(Arc::new)) };
+        let device = self.used.get_or_read(&(tenant, user_id.clone(), device_id.clone()), mark, read).await?;
+        let device = device.ok_or_else(unknown)?;
+        let stored = &device.stored;
         let hash = token::hash(access_token);
         let current = stored.current.has_access(&hash);
         let tokens = Some(&stored.current).filter(|_| current);
@@ -171,16 +194,18 @@ impl Accounts {
         }
         if current && stored.previous.is_some() {
             // The new tokens arrived: the old ones end (unless the device was logged out or refreshed again since).
-            self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
-                let now = Slot::of(entry.as_ref())?;
-                let used = now.device.filter(|now| now.previous.is_some() && now.current.has_access(&hash));
-                let slot = |used| Slot { life: now.life, device: Some(Stored { previous: None, ..used }) };
-                let change = used.map(|used| slot(used).change(&device_id)).transpose()?;
-                Ok(((), change.into_iter().collect()))
+            let shelf_key = shelf::key(&device_id);
+            self.update(tenant, &user_id, (kind::DEVICE, "", &shelf_key), None, |entry| {
+                let mut shelf = Shelf::of(entry.as_ref())?;
+                let now = shelf.device(&device_id).map(|(_, now)| now);
+                let used = now.filter(|now| now.previous.is_some() && now.current.has_access(&hash)).cloned();
+                let Some(used) = used else { return Ok(((), Vec::new())) };
+                shelf.set(&device_id, Stored { previous: None, ..used });
+                Ok(((), vec![shelf.change(&shelf_key)?]))
             })
             .await?;
         }
-        Ok(Session { tenant, user_id, device_id, life: slot.life })
+        Ok(Session { tenant, user_id, device_id, life: device.life })
     }
 
     /// Gives new tokens for a refresh token. The old ones stay good until a new one is used.
@@ -192,12 +217,14 @@ impl Accounts {
         let (user_id, device_id) = token::parse(server, refresh_token).ok_or_else(unknown)?;
         let hash = token::hash(refresh_token);
         // A logout of all devices that comes between this and the row ends the new tokens, too: the epoch stays.
-        if self.slot(tenant, &user_id, &device_id).await?.device.is_none() {
+        if self.living(tenant, &user_id, &device_id).await?.is_none() {
             return Err(unknown());
         }
-        let refreshed = self.update(tenant, &user_id, (kind::DEVICE, "", device_id.as_str()), None, |entry| {
-            let Slot { life, device } = Slot::of(entry.as_ref())?;
-            let stored = device.ok_or_else(unknown)?;
+        let shelf_key = shelf::key(&device_id);
+        let refreshed = self.update(tenant, &user_id, (kind::DEVICE, "", &shelf_key), None, |entry| {
+            let mut shelf = Shelf::of(entry.as_ref())?;
+            let (_, stored) = shelf.device(&device_id).ok_or_else(unknown)?;
+            let stored = stored.clone();
             let old = if stored.current.has_refresh(&hash) {
                 stored.current.clone()
             } else {
@@ -205,8 +232,8 @@ impl Accounts {
                 stored.previous.clone().filter(|tokens| tokens.has_refresh(&hash)).ok_or_else(unknown)?
             };
             let (current, logged_in) = self.tokens(&user_id, &device_id, true);
-            let slot = Slot { life, device: Some(Stored { current, previous: Some(old), ..stored }) };
-            Ok((logged_in, vec![slot.change(&device_id)?]))
+            shelf.set(&device_id, Stored { current, previous: Some(old), ..stored });
+            Ok((logged_in, vec![shelf.change(&shelf_key)?]))
         });
         match refreshed.await {
             // A record that never was.

@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys>
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use bytes::Bytes;
 use polity_core::TenantId;
@@ -12,10 +15,7 @@ use polity_store::{
 };
 use ruma_common::{DeviceId, UserId};
 
-use crate::{
-    Accounts, Change, Device, DeviceRef, Error,
-    record::{self, kind},
-};
+use crate::{Accounts, Device, DeviceRef, Error, record::kind, shelf};
 
 /// The head row of a device's keys of one algorithm.
 const HEAD: i64 = -1;
@@ -79,16 +79,8 @@ impl Accounts {
         if by_algorithm.is_empty() {
             return Ok(());
         }
-        let known = self.noted(device, kind::ONE_TIME).await?;
-        let new: Vec<&String> = by_algorithm.keys().filter(|algorithm| !known.contains(algorithm)).collect();
-        if known.len() + new.len() > ALGORITHMS {
-            return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
-        }
-        if !new.is_empty() {
-            // Noted before the keys, so that none stands where nobody looks.
-            let note = |algorithm: &String| Change::new(kind::ONE_TIME, &device.name(), algorithm, Some(Vec::new()));
-            self.change_of(device, new.into_iter().map(note).collect()).await?;
-        }
+        // Noted before the keys, so that none stands where nobody looks.
+        self.note_algorithms(device, by_algorithm.keys()).await?;
         for (algorithm, keys) in by_algorithm {
             let partition = partition(device, &algorithm);
             let mut tries = 0;
@@ -102,11 +94,32 @@ impl Accounts {
         Ok(())
     }
 
-    /// The algorithms of which a device has keys of a kind.
-    pub(crate) async fn noted(&self, device: DeviceRef<'_>, kind: &str) -> Result<Vec<String>, Error> {
-        let (name, store) = (device.name(), &*self.store);
-        let entries = record::entries(store, device.tenant, device.user_id, kind, Some(&name)).await?;
-        Ok(entries.into_iter().filter(|entry| entry.value.is_some()).map(|entry| entry.key).collect())
+    /// The algorithms of which a device ever uploaded one-time keys.
+    async fn noted(&self, device: DeviceRef<'_>) -> Result<BTreeSet<String>, Error> {
+        let entry = self.entry(device.tenant, device.user_id, (kind::ONE_TIME, "", &device.place())).await?;
+        shelf::of_life(entry.as_ref(), device.life)
+    }
+
+    async fn note_algorithms(
+        &self,
+        device: DeviceRef<'_>,
+        algorithms: impl Iterator<Item = &String> + Clone,
+    ) -> Result<(), Error> {
+        let DeviceRef { tenant, user_id, life, .. } = device;
+        let place = device.place();
+        self.update(tenant, user_id, (kind::ONE_TIME, "", &place), Some(device.alive()), |entry| {
+            let mut noted: BTreeSet<String> = shelf::of_life(entry.as_ref(), life)?;
+            let before = noted.len();
+            noted.extend(algorithms.clone().cloned());
+            if noted.len() == before {
+                return Ok(((), Vec::new()));
+            }
+            if noted.len() > ALGORITHMS {
+                return Err(Error::TooLarge(format!("a device has keys of at most {ALGORITHMS} algorithms")));
+            }
+            Ok(((), vec![shelf::set_of_life(kind::ONE_TIME, &place, life, &noted)?]))
+        })
+        .await
     }
 
     async fn try_upload(&self, partition: &Values, keys: &[OneTimeKey]) -> Result<bool, Error> {
@@ -182,25 +195,19 @@ impl Accounts {
     /// When the store can't be read.
     pub async fn key_counts(&self, device: DeviceRef<'_>) -> Result<KeyCounts, Error> {
         let mut one_time = BTreeMap::new();
-        for algorithm in self.noted(device, kind::ONE_TIME).await? {
+        for algorithm in self.noted(device).await? {
             let (claim, upload) = self.head(&partition(device, &algorithm)).await?.unwrap_or((0, 0));
             one_time.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
         }
         Ok(KeyCounts { one_time, unused_fallback: self.unused_fallback_keys(device).await? })
     }
 
-    /// Takes all one-time and fallback keys of a device out: it is gone.
-    pub(crate) async fn drop_keys(&self, device: DeviceRef<'_>) -> Result<(), Error> {
-        let mut gone = Vec::new();
-        for kind in [kind::ONE_TIME, kind::FALLBACK] {
-            for algorithm in self.noted(device, kind).await? {
-                if kind == kind::ONE_TIME {
-                    self.drop_keys_of(&partition(device, &algorithm)).await?;
-                }
-                gone.push(Change::new(kind, &device.name(), &algorithm, None));
-            }
+    /// Takes all one-time keys of a device out: it is gone.
+    pub(crate) async fn drop_one_time_keys(&self, device: DeviceRef<'_>) -> Result<(), Error> {
+        for algorithm in self.noted(device).await? {
+            self.drop_keys_of(&partition(device, &algorithm)).await?;
         }
-        if gone.is_empty() { Ok(()) } else { self.change(device.tenant, device.user_id, gone).await.map(drop) }
+        Ok(())
     }
 
     async fn drop_keys_of(&self, partition: &Values) -> Result<(), Error> {

@@ -10,4 +10,5 @@ pub mod pdu;
 pub mod power;
 pub mod record;
 pub mod redact;
+pub mod signed_json;
 pub mod state;

@@ -9,10 +9,13 @@ use polity_bus::{Bus, Subject, SubjectKind};
 use polity_core::{LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed};
 use polity_store::{Store, Write};
-use ruma_common::{OwnedUserId, UserId};
+use ruma_common::{DeviceId, OwnedUserId, UserId};
 
 use super::{Change, Entry, Name, kind};
-use crate::{devices, jobs::Pending};
+use crate::{
+    jobs::Pending,
+    shelf::{self, Shelf},
+};
 
 /// What must hold for a row to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +79,9 @@ impl Must {
         match self {
             Self::BeNew | Self::Exist => None,
             Self::Same { name, .. } => Some(name.clone()),
-            Self::Alive { device_id, .. } => Some(super::name((kind::DEVICE, "", device_id))),
+            Self::Alive { device_id, .. } => {
+                Some(super::name((kind::DEVICE, "", &shelf::key(<&DeviceId>::from(&**device_id)))))
+            }
         }
     }
 }
@@ -92,9 +97,10 @@ impl RecordMachine {
             Must::BeNew => self.user_id.is_some().then_some(Refused::Exists),
             Must::Exist => self.user_id.is_none().then_some(Refused::Exists),
             Must::Same { name, seen } => (held.map(|entry| entry.seq) != *seen).then(|| Refused::Changed(name.clone())),
-            Must::Alive { life, .. } => {
-                let alive = held.and_then(|entry| devices::life(entry.value.as_deref()?));
-                (alive != Some(*life)).then_some(Refused::Gone)
+            Must::Alive { device_id, life } => {
+                let shelf = held.and_then(|entry| entry.value.as_deref());
+                let lives = shelf.is_some_and(|shelf| Shelf::lives(shelf, device_id, *life));
+                (!lives).then_some(Refused::Gone)
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Cross-signing.
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use ed25519_dalek::{Signer, SigningKey};
+use ruma_common::CanonicalJsonObject;
 use serde_json::{Value, json};
 
 use super::*;
@@ -9,32 +12,82 @@ async fn set(accounts: &Accounts, user: &UserId, keys: &[(&'static str, &Value)]
     accounts.set_cross_signing(TENANT, user, &keys.iter().map(key).collect::<Vec<_>>(), proven).await
 }
 
-fn cross_key(user: &UserId, usage: &str, public: &str) -> Value {
-    json!({"user_id": user, "usage": [usage], "keys": {format!("ed25519:{public}"): public}})
+/// A key with which tests sign, by its public half.
+struct Key {
+    secret: SigningKey,
+    public: String,
 }
 
-fn signed(mut object: Value, signer: &UserId, by: &str) -> Value {
-    object["signatures"] = json!({signer.as_str(): {format!("ed25519:{by}"): format!("by {by}")}});
-    object
+impl Key {
+    fn new(seed: u8) -> Self {
+        let secret = SigningKey::from_bytes(&[seed; 32]);
+        let public = STANDARD_NO_PAD.encode(secret.verifying_key().as_bytes());
+        Self { secret, public }
+    }
+
+    /// As a cross-signing key.
+    fn of(&self, user: &UserId, usage: &str) -> Value {
+        json!({"user_id": user, "usage": [usage], "keys": {self.id(): self.public}})
+    }
+
+    fn id(&self) -> String {
+        format!("ed25519:{}", self.public)
+    }
+
+    /// The keys of a device that has this one.
+    fn of_device(&self, user: &UserId, device: &str) -> Value {
+        json!({"user_id": user, "device_id": device, "keys": {format!("ed25519:{device}"): self.public}})
+    }
+
+    /// The object with one more signature, under the key's name (or another one).
+    fn sign(&self, mut object: Value, signer: &UserId, id: Option<&str>) -> Value {
+        let mut bytes: CanonicalJsonObject = serde_json::from_value(object.clone()).unwrap();
+        bytes.remove("signatures");
+        let signature = self.secret.sign(serde_json::to_string(&bytes).unwrap().as_bytes());
+        let id = id.map_or_else(|| self.id(), |device| format!("ed25519:{device}"));
+        object["signatures"][signer.as_str()][id] = STANDARD_NO_PAD.encode(signature.to_bytes()).into();
+        object
+    }
+}
+
+/// A user with a device, whose keys these are, and cross-signing keys: master, for oneself, for others.
+async fn with_keys(accounts: &Accounts, user: &UserId, seed: u8) -> (Session, [Key; 4]) {
+    let session = registered(accounts, user).await;
+    let keys @ [device, master, own, others] = &[0, 1, 2, 3].map(|n| Key::new(seed + n));
+    let of_device = device.of_device(user, session.device_id.as_str());
+    accounts.set_device_keys(session.device(), of_device.to_string().into_bytes()).await.unwrap();
+    let signed = |key: &Key, usage| master.sign(key.of(user, usage), user, None);
+    let (own, others) = (signed(own, "self_signing"), signed(others, "user_signing"));
+    let all = [("master", &master.of(user, "master")), ("self_signing", &own), ("user_signing", &others)];
+    set(accounts, user, &all, false).await.unwrap();
+    (session, keys.each_ref().map(|key| Key { secret: key.secret.clone(), public: key.public.clone() }))
 }
 
 #[tokio::test]
 async fn signatures_of_several_devices_stand_side_by_side_and_only_who_may_sees_them() {
     let accounts = accounts().await;
     let (a, b, c) = (user_id!("@a:b"), user_id!("@b:b"), user_id!("@c:b"));
-    for user in [a, b, c] {
-        registered(&accounts, user).await;
+    let (first, [first_key, master, ..]) = with_keys(&accounts, a, 10).await;
+    let (_, [.., of_b]) = with_keys(&accounts, b, 20).await;
+    registered(&accounts, c).await;
+    let (_, second) = logged_in(&accounts, TENANT, a, NewDevice::default()).await;
+    let second_key = Key::new(30);
+    let keys = second_key.of_device(a, second.device_id.as_str()).to_string().into_bytes();
+    accounts.set_device_keys(second.device(), keys).await.unwrap();
+    let plain = master.of(a, "master");
+    let mut own = json!({});
+    for (key, session) in [(&first_key, &first), (&second_key, &second)] {
+        let signed = key.sign(plain.clone(), a, Some(session.device_id.as_str()));
+        let made = (master.public.clone(), signed.clone());
+        assert!(accounts.add_signatures(TENANT, a, a, vec![made]).await.unwrap().is_empty());
+        own.as_object_mut().unwrap().extend(signed["signatures"]["@a:b"].as_object().unwrap().clone());
     }
-    let master = cross_key(a, "master", "MASTER");
-    set(&accounts, a, &[("master", &master)], false).await.unwrap();
-    for (signer, by) in [(a, "D1"), (a, "D2"), (b, "USER")] {
-        let signature = ("MASTER".to_owned(), signed(master.clone(), signer, by));
-        assert!(accounts.add_signatures(TENANT, a, signer, vec![signature]).await.unwrap().is_empty());
-    }
-    let own = json!({"ed25519:D1": "by D1", "ed25519:D2": "by D2"});
-    for (viewer, of_b) in [(a, Value::Null), (b, json!({"ed25519:USER": "by USER"})), (c, Value::Null)] {
+    let signed = of_b.sign(plain.clone(), b, None);
+    let made = (master.public.clone(), signed.clone());
+    assert!(accounts.add_signatures(TENANT, a, b, vec![made]).await.unwrap().is_empty());
+    for (viewer, of_b) in [(a, &Value::Null), (b, &signed["signatures"]["@b:b"]), (c, &Value::Null)] {
         let seen = accounts.cross_signing(TENANT, a, "master", viewer).await.unwrap().unwrap();
-        assert_eq!((&seen["signatures"][a.as_str()], &seen["signatures"][b.as_str()]), (&own, &of_b), "{viewer}");
+        assert_eq!((&seen["signatures"][a.as_str()], &seen["signatures"][b.as_str()]), (&own, of_b), "{viewer}");
     }
 }
 
@@ -42,36 +95,77 @@ async fn signatures_of_several_devices_stand_side_by_side_and_only_who_may_sees_
 async fn each_signature_is_taken_or_refused_for_itself() {
     let accounts = accounts().await;
     let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
-    let session = registered(&accounts, a).await;
-    registered(&accounts, b).await;
+    let (session, [device_key, master, own, for_others]) = with_keys(&accounts, a, 10).await;
+    let (_, [_, _, _, of_b]) = with_keys(&accounts, b, 20).await;
     let device = session.device_id.as_str();
-    let keys = json!({"user_id": a, "device_id": device, "keys": {"ed25519:X": "x"}});
-    accounts.set_device_keys(session.device(), keys.to_string().into_bytes()).await.unwrap();
-    let master = cross_key(a, "master", "MASTER");
-    set(&accounts, a, &[("master", &master)], false).await.unwrap();
-    let mut other = keys.clone();
-    other["keys"] = json!({"ed25519:X": "y"});
+    let (keys, plain) = (device_key.of_device(a, device), master.of(a, "master"));
+    let add = async |signer, name: &str, object: &Value| {
+        accounts.add_signatures(TENANT, a, signer, vec![(name.to_owned(), object.clone())]).await.unwrap()
+    };
     for (signer, name, object) in [
-        (b, device, signed(keys.clone(), b, "S")),
-        (a, "NONE", signed(keys.clone(), a, "S")),
-        (a, device, signed(other, a, "S")),
-        (a, device, signed(keys.clone(), b, "S")),
-        (a, device, keys.clone()),
+        (b, device, of_b.sign(keys.clone(), b, None)),
+        (a, "NONE", own.sign(keys.clone(), a, None)),
+        (a, device, own.sign(Key::new(99).of_device(a, device), a, None)),
     ] {
-        let failed = accounts.add_signatures(TENANT, a, signer, vec![(name.into(), object.clone())]).await.unwrap();
+        let failed = add(signer, name, &object).await;
         assert!(matches!(&*failed, [(_, Error::Invalid(_) | Error::NotSignable)]), "{signer} {name} {object}");
     }
-    // One bad signature takes no good one with it.
+    let wrong_id = own.id();
+    let wrong_id = wrong_id.strip_prefix("ed25519:");
+    let public = master.public.as_str();
+    for (signer, name, object) in [
+        // None; by whom it isn't; by a key that may not; under another's name; for another object.
+        (a, device, keys.clone()),
+        (a, device, own.sign(keys.clone(), b, None)),
+        (a, device, for_others.sign(keys.clone(), a, None)),
+        (a, device, device_key.sign(keys.clone(), a, Some(device))),
+        (a, device, for_others.sign(keys.clone(), a, wrong_id)),
+        (a, public, own.sign(plain.clone(), a, None)),
+        (a, public, own.sign(plain.clone(), a, Some(device))),
+        (b, public, of_b.sign(plain.clone(), b, Some("NONE"))),
+        (b, public, own.sign(plain.clone(), b, Some(&of_b.public))),
+    ] {
+        let failed = add(signer, name, &object).await;
+        assert!(matches!(&*failed, [(_, Error::InvalidSignature(_))]), "{signer} {name} {object} {failed:?}");
+    }
+    // One bad signature takes no good one with it, and one by a key that may not isn't kept beside one that may.
+    let (signed, cross) = (own.sign(keys, a, None), device_key.sign(plain, a, Some(device)));
     let some = vec![
-        ("NONE".to_owned(), signed(keys.clone(), a, "S")),
-        (device.to_owned(), signed(keys.clone(), a, "S")),
-        ("MASTER".to_owned(), signed(master.clone(), a, "S")),
+        ("NONE".to_owned(), signed.clone()),
+        (device.to_owned(), for_others.sign(signed.clone(), a, None)),
+        (public.to_owned(), cross.clone()),
     ];
     let failed = accounts.add_signatures(TENANT, a, a, some).await.unwrap();
     assert_eq!(failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["NONE"]);
     let shown = accounts.device_keys(TENANT, a).await.unwrap().remove(0).1;
-    assert_eq!(Value::Object(shown), signed(keys.clone(), a, "S"));
-    assert_eq!(accounts.cross_signing(TENANT, a, "master", b).await.unwrap(), Some(signed(master, a, "S")));
+    assert_eq!(Value::Object(shown), signed);
+    assert_eq!(accounts.cross_signing(TENANT, a, "master", b).await.unwrap(), Some(cross));
+}
+
+#[tokio::test]
+async fn keys_that_the_master_key_did_not_sign_are_refused() {
+    let accounts = accounts().await;
+    let a = user_id!("@a:b");
+    registered(&accounts, a).await;
+    let (master, other) = (Key::new(1), Key::new(2));
+    let plain = master.of(a, "master");
+    for usage in ["self_signing", "user_signing"] {
+        let own = Key::new(3).of(a, usage);
+        for bad in [own.clone(), other.sign(own.clone(), a, None), other.sign(own.clone(), a, Some(&master.public))] {
+            let refused = set(&accounts, a, &[("master", &plain), (usage, &bad)], false).await;
+            assert!(matches!(refused, Err(Error::InvalidSignature(_))), "{bad}");
+        }
+        assert_eq!(accounts.cross_signing(TENANT, a, usage, a).await.unwrap(), None);
+    }
+    assert_eq!(accounts.cross_signing(TENANT, a, "master", a).await.unwrap(), None, "all or nothing");
+    let own = master.sign(other.of(a, "self_signing"), a, None);
+    set(&accounts, a, &[("master", &plain), ("self_signing", &own)], false).await.unwrap();
+    // Without a master key in the upload the one that stands counts.
+    let of_others = master.sign(Key::new(4).of(a, "user_signing"), a, None);
+    set(&accounts, a, &[("user_signing", &of_others)], true).await.unwrap();
+    let by_another = other.sign(Key::new(5).of(a, "user_signing"), a, None);
+    let refused = set(&accounts, a, &[("user_signing", &by_another)], true).await;
+    assert!(matches!(refused, Err(Error::InvalidSignature(_))));
 }
 
 #[tokio::test]
@@ -79,21 +173,22 @@ async fn the_first_keys_need_no_proof_and_others_do() {
     let accounts = accounts().await;
     let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
     registered(&accounts, a).await;
-    let (master, own) = (cross_key(a, "master", "M"), cross_key(a, "self_signing", "S"));
+    let key = Key::new(1);
+    let signed = |seed, usage| key.sign(Key::new(seed).of(a, usage), a, None);
+    let (master, own) = (key.of(a, "master"), signed(2, "self_signing"));
     assert!(matches!(set(&accounts, a, &[("self_signing", &own)], false).await, Err(Error::NoMasterKey)));
-    for (usage, key) in
-        [("master", cross_key(b, "master", "M")), ("master", cross_key(a, "user_signing", "M")), ("master", json!([]))]
+    for (usage, key) in [("master", key.of(b, "master")), ("master", key.of(a, "user_signing")), ("master", json!([]))]
     {
         assert!(matches!(set(&accounts, a, &[(usage, &key)], false).await, Err(Error::Invalid(_))), "{key}");
     }
     // Of two first ones at once one is a replacement.
-    let second = cross_key(a, "master", "OTHER");
+    let second = Key::new(9).of(a, "master");
     let (one, two) = ([("master", &master), ("self_signing", &own)], [("master", &second)]);
     let (one, two) = tokio::join!(set(&accounts, a, &one, false), set(&accounts, a, &two, false));
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     set(&accounts, a, &[("master", &master), ("self_signing", &own)], true).await.unwrap();
     set(&accounts, a, &[("master", &master), ("self_signing", &own)], false).await.unwrap();
-    let other = cross_key(a, "self_signing", "T");
+    let other = signed(3, "self_signing");
     assert!(matches!(set(&accounts, a, &[("self_signing", &other)], false).await, Err(Error::Unproven)));
     assert_eq!(accounts.cross_signing(TENANT, a, "self_signing", b).await.unwrap(), Some(own));
     set(&accounts, a, &[("self_signing", &other)], true).await.unwrap();
@@ -106,12 +201,13 @@ async fn what_changes_nothing_is_told_to_nobody() {
     let a = user_id!("@a:b");
     let session = registered(&accounts, a).await;
     let device = session.device_id.as_str();
-    let keys = json!({"user_id": a, "device_id": device, "keys": {"ed25519:X": "x"}});
-    let master = cross_key(a, "master", "MASTER");
+    let [device_key, master, own] = [1, 2, 3].map(Key::new);
+    let keys = device_key.of_device(a, device);
+    let (plain, signed) = (master.of(a, "master"), master.sign(own.of(a, "self_signing"), a, None));
     let all = async || {
         accounts.set_device_keys(session.device(), keys.to_string().into_bytes()).await.unwrap();
-        set(&accounts, a, &[("master", &master)], false).await.unwrap();
-        let signature = (device.to_owned(), signed(keys.clone(), a, "S"));
+        set(&accounts, a, &[("master", &plain), ("self_signing", &signed)], false).await.unwrap();
+        let signature = (device.to_owned(), own.sign(keys.clone(), a, None));
         assert!(accounts.add_signatures(TENANT, a, a, vec![signature]).await.unwrap().is_empty());
         accounts.rename_device(TENANT, a, &session.device_id, Some("name".into())).await.unwrap();
         let none = [device_id!("NONE").to_owned()];

@@ -12,14 +12,14 @@ use super::*;
 use crate::inbox::{Deliver, Order};
 
 /// Lets some drops through, then none; no scans, and no hints to where logs stand, while it is told so.
-struct Failing {
+pub(super) struct Failing {
     inner: Arc<dyn Store>,
-    drops: AtomicUsize,
+    pub(super) drops: AtomicUsize,
     no_scans: AtomicBool,
     no_hints: AtomicBool,
 }
 
-fn world() -> (World, Arc<Failing>) {
+pub(super) fn world() -> (World, Arc<Failing>) {
     let mut failing = None;
     let world = World::on(|inner| {
         let (no_scans, no_hints) = (AtomicBool::new(false), AtomicBool::new(false));

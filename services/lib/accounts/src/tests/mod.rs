@@ -11,7 +11,7 @@ use polity_core::{IncarnationId, Life, LogKey, ManualClock, Position, Seq, Syste
 use polity_log::{Env, Member, Moved, Registry, recover_all};
 use polity_store::{Consistency, MarkedStore, Marks, Store};
 use polity_store_local::LocalStore;
-use ruma_common::{UserId, device_id, server_name, user_id};
+use ruma_common::{OwnedDeviceId, UserId, device_id, server_name, user_id};
 
 use super::*;
 
@@ -22,6 +22,7 @@ mod failing;
 mod inbox;
 mod jobs;
 mod keys;
+mod shelf;
 
 struct Deaf;
 
