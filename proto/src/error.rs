@@ -1,6 +1,6 @@
 //! One vocabulary of errors on the wire: the kind gives the gRPC code, the details carry the rest.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use polity_core::ErrorKind;
 use prost::Message;
@@ -60,6 +60,8 @@ impl From<&Status> for Detail {
             return Self { kind, reason: detail.reason(), message: detail.message, retry_after };
         }
         let kind = match status.code() {
+            // The connection broke, or the called is ending.
+            Code::Cancelled | Code::Unknown if status.source().is_some() => ErrorKind::Unavailable,
             Code::Cancelled => ErrorKind::DeadlineExceeded,
             code => KINDS.into_iter().find(|(_, _, c)| *c == code).map_or(ErrorKind::Internal, |(_, kind, _)| kind),
         };

@@ -3,14 +3,16 @@
 //!
 //! It refuses to decide anything. The services and `node` may import it.
 
+mod descriptors;
 mod error;
 pub mod trace;
 mod transport;
 
+pub use descriptors::DESCRIPTORS;
 pub use error::{Detail, to_status};
 pub use error_proto::Reason;
 pub use tonic::{Request as Call, Status};
-pub use transport::{Transport, local, with_deadline};
+pub use transport::{Transport, answering, local, never_began, remote, with_deadline};
 
 /// What every process answers the others.
 pub mod cluster {

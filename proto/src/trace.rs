@@ -33,7 +33,7 @@ pub(crate) fn calling(request: &mut Request<Body>) -> Span {
 }
 
 /// The span of a call that this process answers, in the trace of its caller.
-pub(crate) fn answering(request: &Request<Body>) -> Span {
+pub(crate) fn answering<B>(request: &Request<B>) -> Span {
     let Some(propagator) = PROPAGATOR.get() else { return Span::none() };
     let span = span("answer", "server", request.uri().path());
     propagator.adopt(&span, request.headers());
@@ -41,10 +41,10 @@ pub(crate) fn answering(request: &Request<Body>) -> Span {
 }
 
 /// Runs a call in its span, which learns how the call ended where the answer's head says so (0 is well).
-pub(crate) async fn within<E>(
+pub(crate) async fn within<B, E>(
     span: Span,
-    call: impl Future<Output = Result<Response<Body>, E>>,
-) -> Result<Response<Body>, E> {
+    call: impl Future<Output = Result<Response<B>, E>>,
+) -> Result<Response<B>, E> {
     if span.is_none() {
         return call.await;
     }

@@ -2,13 +2,14 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, Request, Response};
-use tonic::{Status, body::Body};
+use tonic::{ConnectError, Status, TimeoutExpired, body::Body, transport::Channel};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::trace;
@@ -23,19 +24,72 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    let timed = tower::service_fn(move |request: Request<Body>| {
+    Transport(BoxCloneSyncService::new(answering(server).map_err(|never| match never {})))
+}
+
+/// The way to a tier in another process. The deadline of a call holds also while there is no connection yet.
+#[must_use]
+pub fn remote(channel: Channel) -> Transport {
+    Transport(BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
         let limit = timeout(request.headers());
-        let span = trace::answering(&request);
-        let call = server.clone().oneshot(request);
-        async move {
-            let Some(limit) = limit else { return trace::within(span, call).await };
-            match tokio::time::timeout(limit, trace::within(span, call)).await {
-                Ok(answer) => answer,
-                Err(_) => Ok(Status::deadline_exceeded("the call's deadline has passed").into_http()),
+        let call = channel.clone().oneshot(request);
+        within(limit, async {
+            match call.await {
+                // The channel has a clock for the call, too, and may be first.
+                Err(error) if has_source(&error, |error| error.is::<TimeoutExpired>()) => Ok(too_late()),
+                answer => answer,
             }
-        }
-    });
-    Transport(BoxCloneSyncService::new(timed.map_err(|never| match never {})))
+        })
+    })))
+}
+
+/// Whether a call failed before it left this process: it may be made again, to whomever.
+#[must_use]
+pub fn never_began(error: &(dyn Error + 'static)) -> bool {
+    has_source(error, |error| {
+        // hyper cancels what still waits to be sent when the peer takes no more on this connection.
+        error.is::<ConnectError>() || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    })
+}
+
+fn has_source(error: &(dyn Error + 'static), is: fn(&(dyn Error + 'static)) -> bool) -> bool {
+    is(error) || error.source().is_some_and(|source| has_source(source, is))
+}
+
+/// A server as it answers calls: within the time that the caller has, in the trace that the call names.
+pub fn answering<S, B, R>(
+    server: S,
+) -> impl Service<Request<B>, Response = Response<R>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+    R: Default + Send + 'static,
+{
+    tower::service_fn(move |request: Request<B>| {
+        let (limit, span) = (timeout(request.headers()), trace::answering(&request));
+        within(limit, trace::within(span, server.clone().oneshot(request)))
+    })
+}
+
+/// Gives a call up when its time is over.
+async fn within<R: Default, E>(
+    limit: Option<Duration>,
+    call: impl Future<Output = Result<Response<R>, E>>,
+) -> Result<Response<R>, E> {
+    let Some(limit) = limit else { return call.await };
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(too_late()),
+    }
+}
+
+fn too_late<R: Default>() -> Response<R> {
+    Status::deadline_exceeded("the call's deadline has passed").into_http()
 }
 
 /// A request that is given up after `limit`, here and by who answers it.

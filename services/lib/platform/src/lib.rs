@@ -10,3 +10,4 @@ pub mod lifecycle;
 pub mod ops;
 pub mod rate_limit;
 pub mod telemetry;
+pub mod tls;

@@ -17,6 +17,7 @@ use axum::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use polity_core::tasks;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::process;
@@ -36,6 +37,7 @@ const PIECES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 pub struct Ready {
     process: Arc<AtomicBool>,
     components: Arc<Mutex<Vec<Component>>>,
+    changed: watch::Sender<()>,
 }
 
 /// A part without which requests can't be served.
@@ -43,12 +45,15 @@ pub struct Ready {
 pub struct Component {
     name: &'static str,
     ready: Arc<AtomicBool>,
+    changed: watch::Sender<()>,
 }
 
 impl Component {
     /// Says whether it is ready.
     pub fn set(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Release);
+        if self.ready.swap(ready, Ordering::AcqRel) != ready {
+            self.changed.send_replace(());
+        }
     }
 }
 
@@ -56,12 +61,19 @@ impl Ready {
     /// Says that requests can be served (or can't any more).
     pub fn set(&self, ready: bool) {
         self.process.store(ready, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// Sees every change of what is ready.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Adds a component that isn't ready yet.
     #[must_use]
     pub fn component(&self, name: &'static str) -> Component {
-        let component = Component { name, ready: Arc::default() };
+        let component = Component { name, ready: Arc::default(), changed: self.changed.clone() };
         self.components.lock().push(component.clone());
         component
     }

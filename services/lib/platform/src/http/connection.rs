@@ -39,7 +39,7 @@ type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 async fn begin(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Option<Serving> {
     let limit = shared.handshake_timeout;
     let ready = async {
-        match shared.tls.as_ref().map(|tls| tls.acceptor()) {
+        match shared.tls.as_ref().map(|tls| tls.current()) {
             Some(acceptor) => {
                 let stream = acceptor.accept(stream).await?;
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -9,10 +9,12 @@ mod layers;
 mod server;
 mod tls;
 
+pub use crate::tls::TlsError;
 pub use address::ClientAddress;
 pub use layers::{Errcode, Layers, Parked, Scope, describe_metrics};
 pub use server::{BindError, Server, bind};
-pub use tls::{Tls, TlsError};
+pub(crate) use tls::Acceptor;
+pub use tls::Tls;
 
 #[cfg(test)]
 mod tests;

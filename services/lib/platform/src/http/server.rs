@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Tls, connection, layers::metric};
+use super::{Acceptor, Tls, connection, layers::metric};
 use crate::config::Limits;
 
 /// A connection's buffer at most. hyper starts with 8 KiB and grows only while a client sends much.
@@ -64,15 +64,16 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Acceptor>>,
     trusted_proxies: Arc<[IpAddr]>,
+    streams: u32,
     limits: Limits,
 }
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) router: Router,
-    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) trusted_proxies: Arc<[IpAddr]>,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
@@ -87,13 +88,19 @@ impl Server {
     /// A server of plain HTTP.
     #[must_use]
     pub fn new(listener: TcpListener, limits: &Limits) -> Self {
-        Self { listener, tls: None, trusted_proxies: Arc::default(), limits: limits.clone() }
+        Self { listener, tls: None, trusted_proxies: Arc::default(), streams: STREAMS, limits: limits.clone() }
     }
 
     /// The same over TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Arc<Tls>>) -> Self {
-        self.tls = tls;
+        self.tls = tls.map(|tls| tls.acceptor());
+        self
+    }
+
+    /// The same for few peers that send many requests at once over one connection each.
+    pub(crate) fn for_members(mut self, tls: Arc<Acceptor>, streams: u32) -> Self {
+        (self.tls, self.streams) = (Some(tls), streams);
         self
     }
 
@@ -121,7 +128,7 @@ impl Server {
             tls: self.tls,
             trusted_proxies: self.trusted_proxies,
             http1: http1(&self.limits),
-            http2: http2(&self.limits),
+            http2: http2(&self.limits, self.streams),
             handshake_timeout: self.limits.handshake_timeout(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -151,11 +158,11 @@ fn http1(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+fn http2(limits: &Limits, streams: u32) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(BUFFER)
         // A peer that is gone is found out; one that is idle but alive may stay.
