@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod error;
+pub mod route;
 pub mod trace;
 mod transport;
 
@@ -12,7 +13,7 @@ pub use descriptors::DESCRIPTORS;
 pub use error::{Detail, to_status};
 pub use error_proto::Reason;
 pub use tonic::{Request as Call, Status};
-pub use transport::{Transport, answering, local, never_began, remote, with_deadline};
+pub use transport::{Transport, answering, local, never_began, remote, timeout, with_deadline};
 
 /// What every process answers the others.
 pub mod cluster {

@@ -99,8 +99,20 @@ pub fn with_deadline<T>(message: T, limit: Duration) -> tonic::Request<T> {
     request
 }
 
+impl Transport {
+    /// The way that `service` knows: what it does with a call is its own business.
+    pub fn new<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        Self(BoxCloneSyncService::new(service.map_err(|never| match never {})))
+    }
+}
+
 /// How long a call may take, by its `grpc-timeout`: up to eight digits and a unit. What isn't one sets no limit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;

@@ -31,6 +31,8 @@ pub enum SubjectKind {
     Device,
     /// Device-list changes of a tenant.
     DeviceLists,
+    /// Signs of life of the cluster's processes.
+    Heartbeat,
 }
 
 /// Where a message goes: rooms and inboxes by their log, users by the log of their record.
@@ -49,6 +51,12 @@ impl Subject {
     #[must_use]
     pub const fn new(kind: SubjectKind, tenant: TenantId, id: LogId) -> Self {
         Self { kind, tenant, id }
+    }
+
+    /// The subject of a kind that is the whole cluster's.
+    #[must_use]
+    pub const fn of_cluster(kind: SubjectKind) -> Self {
+        Self::new(kind, TenantId::new(0), LogId::new([0; 16]))
     }
 }
 

@@ -54,9 +54,14 @@ impl Cluster for ClusterService {
 
 /// Whether `incarnation` is what answers there.
 pub async fn ping(transport: Transport, incarnation: IncarnationId) -> bool {
+    ping_within(transport, incarnation, CALL_LIMIT).await
+}
+
+/// The same, within a time.
+pub(crate) async fn ping_within(transport: Transport, incarnation: IncarnationId, limit: Duration) -> bool {
     let mut client = ClusterClient::new(transport);
     // Whatever stands in the way may not know of deadlines.
-    let answer = tokio::time::timeout(CALL_LIMIT, client.ping(with_deadline(PingRequest {}, CALL_LIMIT))).await;
+    let answer = tokio::time::timeout(limit, client.ping(with_deadline(PingRequest {}, limit))).await;
     answer.is_ok_and(|answer| answer.is_ok_and(|answer| *answer.get_ref().incarnation == incarnation.as_bytes()[..]))
 }
 

@@ -12,7 +12,7 @@ use polity_core::{IncarnationId, LogKey};
 use crate::{Left, LogError, Registry, pause::pause};
 
 /// Logs recovered at once: they shouldn't crowd out those that somebody waits for.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// A log whose task has died this often while it was recovered is set aside: what it finds there is what kills it.
 const DEATHS: u32 = 5;
 

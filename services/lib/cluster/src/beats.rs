@@ -1,0 +1,52 @@
+//! Signs of life in the store: a counter for each process.
+
+use std::{collections::HashMap, ops::Bound, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use polity_core::IncarnationId;
+use polity_store::{
+    Bounds, Consistency, Durability, Row, Store, StoreError, Value, Write, WriteKind, schema, values_of,
+};
+
+/// How often a process raises its counter.
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
+/// The counter of one that has ended goes by itself.
+const KEPT_S: u32 = 3600;
+const CLUSTER: &str = "polity";
+const FORMAT: u8 = 1;
+const KEY_NONE: u8 = 0;
+
+/// Writes a process's counter.
+pub(crate) async fn beat(store: &dyn Store, incarnation: IncarnationId, count: u64) -> Result<(), StoreError> {
+    let mut value = BytesMut::with_capacity(10);
+    value.put_u8(FORMAT);
+    value.put_u8(KEY_NONE);
+    value.put_u64(count);
+    let key = values_of![Bytes::copy_from_slice(incarnation.as_bytes())];
+    let write = Write {
+        table: &schema::BEATS,
+        partition: values_of![CLUSTER],
+        row: Row::new(key, value.freeze()),
+        kind: WriteKind::Plain { ttl_s: KEPT_S },
+    };
+    store.put(vec![write], Durability::Rebuildable).await
+}
+
+/// All counters.
+pub(crate) async fn all(store: &dyn Store) -> Result<HashMap<IncarnationId, u64>, StoreError> {
+    let (mut beats, mut bounds) = (HashMap::new(), Bounds::all());
+    loop {
+        let page = store.scan(&schema::BEATS, values_of![CLUSTER], bounds, 1000, Consistency::Quorum).await?;
+        beats.extend(page.rows.iter().filter_map(read));
+        match page.rows.last() {
+            Some(last) if page.more => bounds = Bounds { from: Bound::Excluded(last.key.clone()), ..Bounds::all() },
+            _ => return Ok(beats),
+        }
+    }
+}
+
+fn read(row: &Row) -> Option<(IncarnationId, u64)> {
+    let incarnation = IncarnationId::from_slice(row.key.first().and_then(Value::as_blob)?).ok()?;
+    let count = row.value.strip_prefix(&[FORMAT, KEY_NONE]).filter(|count| count.len() == 8);
+    count.map(|mut count| (incarnation, count.get_u64()))
+}

@@ -1,0 +1,168 @@
+//! Asks other processes, and knows which of them have been silent, and for how long.
+
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+
+use http::Response;
+use parking_lot::Mutex;
+use polity_core::{IncarnationId, tasks};
+use polity_proto::{Status, route};
+use tokio::time::Instant;
+use tonic::{Code, ConnectError, body::Body};
+use tower::ServiceExt;
+
+use crate::{Connect, Member, envelope::Envelope, grpc::ping_within};
+
+/// How often whoever hasn't answered yet is asked for a sign of life, and how long that may take.
+const PROBE: Duration = Duration::from_millis(250);
+/// Silence is forgotten after so long without a question: the run has ended, or nobody needs it.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// See the module.
+pub struct Peers {
+    connect: Arc<dyn Connect>,
+    silent: Mutex<HashMap<IncarnationId, Silence>>,
+}
+
+/// What is known of a process that didn't answer.
+struct Silence {
+    /// The first question that it didn't answer, and the last one.
+    since: Instant,
+    last: Instant,
+    /// Whether it is being asked for a sign of life.
+    probed: bool,
+}
+
+/// What became of a call.
+pub(crate) enum Called {
+    /// It was answered.
+    Answered(Response<Body>),
+    /// It surely wasn't begun: there was no connection, or the process said so.
+    NotStarted(Status),
+    /// The process hasn't shown a sign of life for as long as whoever asks was patient. It may yet be carried out.
+    Silent,
+    /// The connection broke: it may have been carried out.
+    Unknown(Status),
+}
+
+impl Peers {
+    /// Nobody is known to be silent yet.
+    #[must_use]
+    pub fn new(connect: Arc<dyn Connect>) -> Arc<Self> {
+        Arc::new(Self { connect, silent: Mutex::default() })
+    }
+
+    /// For how long a process hasn't answered; nothing if it answered what it was asked last.
+    #[must_use]
+    pub fn silence(&self, of: IncarnationId) -> Duration {
+        self.silent.lock().get(&of).map_or(Duration::ZERO, |silence| silence.last - silence.since)
+    }
+
+    /// Whether a process didn't answer what it was asked last.
+    pub(crate) fn is_silent(&self, member: IncarnationId) -> bool {
+        self.silent.lock().contains_key(&member)
+    }
+
+    /// Makes a call, and gives it up once the process has been silent for `patience`: one that is slow and alive isn't.
+    pub(crate) async fn call(&self, member: &Member, call: &Envelope, patience: Duration) -> Called {
+        let asked = Instant::now();
+        let mut answer = self.connect.to(&member.address).oneshot(call.call());
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return self.called(member, asked, answer),
+                () = tokio::time::sleep(PROBE) => {}
+            }
+            tokio::select! {
+                biased;
+                answer = &mut answer => return self.called(member, asked, answer),
+                alive = self.probe(member) => {
+                    if !alive && self.silence(member.incarnation) >= patience {
+                        return Called::Silent;
+                    }
+                }
+            }
+        }
+    }
+
+    fn called(
+        &self,
+        member: &Member,
+        asked: Instant,
+        answer: Result<Response<Body>, tonic::transport::Error>,
+    ) -> Called {
+        match answer {
+            Ok(answer) => {
+                let status = Status::from_header_map(answer.headers());
+                // The way itself says so when time is over.
+                if status.as_ref().is_none_or(|status| status.code() != Code::DeadlineExceeded) {
+                    self.heard(member.incarnation);
+                }
+                match status {
+                    Some(status) if answer.headers().contains_key(route::NOT_STARTED) => Called::NotStarted(status),
+                    _ => Called::Answered(answer),
+                }
+            }
+            Err(error) => {
+                self.unheard(member.incarnation, asked);
+                let refused = is_about_connecting(&error);
+                let status = Status::unavailable(format!("a process can't be reached: {error}"));
+                if refused { Called::NotStarted(status) } else { Called::Unknown(status) }
+            }
+        }
+    }
+
+    /// Whether a process shows a sign of life now.
+    pub(crate) async fn probe(&self, member: &Member) -> bool {
+        let asked = Instant::now();
+        let alive = ping_within(self.connect.to(&member.address), member.incarnation, PROBE).await;
+        if alive {
+            self.heard(member.incarnation)
+        } else {
+            self.unheard(member.incarnation, asked)
+        }
+        alive
+    }
+
+    /// Asks a silent process for a sign of life, beside what goes on, so that it is asked other things again once it gives one.
+    pub(crate) fn recheck(self: &Arc<Self>, member: &Arc<Member>) {
+        let due = |silence: &&mut Silence| !silence.probed && silence.last.elapsed() >= PROBE;
+        if let Some(silence) = self.silent.lock().get_mut(&member.incarnation).filter(due) {
+            silence.probed = true;
+        } else {
+            return;
+        }
+        let (peers, member) = (Arc::clone(self), Arc::clone(member));
+        tasks::spawn(async move {
+            peers.probe(&member).await;
+            if let Some(silence) = peers.silent.lock().get_mut(&member.incarnation) {
+                silence.probed = false;
+            }
+        });
+    }
+
+    fn heard(&self, incarnation: IncarnationId) {
+        let mut silent = self.silent.lock();
+        if !silent.is_empty() {
+            silent.remove(&incarnation);
+        }
+    }
+
+    fn unheard(&self, incarnation: IncarnationId, asked: Instant) {
+        let (now, mut silent) = (Instant::now(), self.silent.lock());
+        silent.retain(|_, silence| now.saturating_duration_since(silence.last) < FORGOTTEN);
+        let silence = silent.entry(incarnation).or_insert(Silence { since: asked, last: now, probed: false });
+        silence.last = now;
+    }
+}
+
+/// Whether a call failed for want of a connection.
+fn is_about_connecting(error: &(dyn Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
