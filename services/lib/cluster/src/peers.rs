@@ -1,13 +1,13 @@
 //! Asks other processes, and knows which of them have been silent, and for how long.
 
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::Response;
 use parking_lot::Mutex;
 use polity_core::{IncarnationId, tasks};
-use polity_proto::{Status, route};
+use polity_proto::{Status, never_began, route};
 use tokio::time::Instant;
-use tonic::{Code, ConnectError, body::Body};
+use tonic::{Code, body::Body};
 use tower::ServiceExt;
 
 use crate::{Connect, Member, envelope::Envelope, grpc::ping_within};
@@ -104,7 +104,7 @@ impl Peers {
             }
             Err(error) => {
                 self.unheard(member.incarnation, asked);
-                let refused = is_about_connecting(&error);
+                let refused = never_began(&error);
                 let status = Status::unavailable(format!("a process can't be reached: {error}"));
                 if refused { Called::NotStarted(status) } else { Called::Unknown(status) }
             }
@@ -153,16 +153,4 @@ impl Peers {
         let silence = silent.entry(incarnation).or_insert(Silence { since: asked, last: now, probed: false });
         silence.last = now;
     }
-}
-
-/// Whether a call failed for want of a connection.
-fn is_about_connecting(error: &(dyn Error + 'static)) -> bool {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        at = error.source();
-    }
-    false
 }
