@@ -65,6 +65,8 @@ impl Hub {
             }
             SubjectKind::User | SubjectKind::Device => self.interest.wake(subject),
             SubjectKind::DeviceLists => self.devices_changed(subject, &payload).await,
+            // The cluster's own.
+            SubjectKind::Heartbeat => {}
         }
     }
 

@@ -141,6 +141,7 @@ fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
             SubjectKind::User => dirty.user = true,
             SubjectKind::Device => dirty.inbox = true,
             SubjectKind::DeviceLists => dirty.device_lists = true,
+            SubjectKind::Heartbeat => {}
         });
     }
 }
