@@ -171,6 +171,7 @@ impl Accounts {
                 Ok(_) => return Ok(outcome),
                 Err(Refused::Exists) => return Err(Error::NoAccount),
                 Err(Refused::Gone) => return Err(Error::NoDevice),
+                Err(Refused::Full) => return Err(Error::Full),
                 Err(Refused::Changed(which)) if which == named => {}
                 Err(Refused::Changed(_)) => return Err(Error::Stale),
             }

@@ -7,7 +7,7 @@ use ruma_common::UserId;
 
 use crate::{
     Accounts, Change, Entry, Error, jobs,
-    record::{self, kind},
+    record::{self, Must, Refused, kind},
 };
 
 /// A value of account data (and any other entry that clients set) has at most this many bytes.
@@ -73,10 +73,11 @@ impl Accounts {
         Ok(self.entry(tenant, user_id, (kind::ACCOUNT_DATA, scope, key)).await?.and_then(|entry| entry.value))
     }
 
-    /// Sets account data.
+    /// Sets account data. A user keeps at most 10,000 values and 8 MiB of it, of all rooms together: all of it is part of a first
+    /// sync.
     ///
     /// # Errors
-    /// [`Error::TooLarge`].
+    /// [`Error::TooLarge`], [`Error::Full`], [`Error::NoAccount`].
     pub async fn set_account_data(
         &self,
         tenant: TenantId,
@@ -87,7 +88,12 @@ impl Accounts {
         if value.len() > VALUE_MAX {
             return Err(Error::TooLarge(format!("account data has at most {VALUE_MAX} bytes")));
         }
-        self.change(tenant, user_id, vec![Change::new(kind::ACCOUNT_DATA, scope, key, Some(value))]).await
+        let change = Change::new(kind::ACCOUNT_DATA, scope, key, Some(value));
+        match self.append(tenant, user_id, vec![change], vec![Must::Exist]).await? {
+            Ok(_) => Ok(()),
+            Err(Refused::Full) => Err(Error::Full),
+            Err(_) => Err(Error::NoAccount),
+        }
     }
 
     /// All account data, of every scope, and the position of the record for which it holds.

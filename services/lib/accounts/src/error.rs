@@ -61,6 +61,9 @@ pub enum Error {
     /// Something is larger or more than allowed.
     #[error("{0}")]
     TooLarge(String),
+    /// More account data than a user may keep (`M_TOO_LARGE`, as too large a body).
+    #[error("a user can't keep more account data")]
+    Full,
     /// Too many passwords are being checked.
     #[error("too many logins at once")]
     Busy,
@@ -83,7 +86,7 @@ impl Classified for Error {
             | Self::InvalidSignature(_)
             | Self::WeakPassword
             | Self::NoMasterKey => ErrorKind::Invalid,
-            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::TooLarge(_) | Self::Full => ErrorKind::TooLarge,
             Self::Unfinished(_) => ErrorKind::Unavailable,
             Self::Busy => ErrorKind::Overloaded,
             Self::Internal(_) => ErrorKind::Internal,

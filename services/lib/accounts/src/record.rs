@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::Error;
 
 mod machine;
+mod usage;
 
 pub(crate) use machine::{Append, Must, RecordMachine, Refused};
 
@@ -22,6 +23,8 @@ pub(crate) mod kind {
     pub(crate) const ACCOUNT: &str = "account";
     pub(crate) const PROFILE: &str = "profile";
     pub(crate) const ACCOUNT_DATA: &str = "account_data";
+    /// How much of it there is.
+    pub(crate) const USAGE: &str = "usage";
     pub(crate) const DEVICE: &str = "device";
     pub(crate) const DEVICE_KEYS: &str = "device_keys";
     pub(crate) const CROSS_SIGNING: &str = "cross_signing";

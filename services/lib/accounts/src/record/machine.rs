@@ -1,5 +1,5 @@
 //! The machine of a user's record: whether an account may be made, whether an entry is still what the caller saw, whether a
-//! device still lives. What it decides by is read from the projection, which stands at the head when a group is prepared.
+//! device still lives, whether there is room for account data. What it decides by is read from the projection, which stands at the head when a group is prepared.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,8 +11,12 @@ use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, Repea
 use polity_store::{Store, Write};
 use ruma_common::{DeviceId, OwnedUserId, UserId};
 
-use super::{Change, Entry, Name, kind};
+use super::{
+    Change, Entry, Name, kind,
+    usage::{self, Usage},
+};
 use crate::{
+    Error,
     jobs::Pending,
     shelf::{self, Shelf},
 };
@@ -56,6 +60,8 @@ pub(crate) enum Refused {
     Changed(Name),
     /// The device is gone.
     Gone,
+    /// It is more account data than a user may keep.
+    Full,
 }
 
 /// Where the row stands.
@@ -86,13 +92,22 @@ impl Must {
     }
 }
 
+impl Append {
+    /// The entries by which it is decided.
+    fn names(&self) -> impl Iterator<Item = Name> {
+        let data = self.changes.iter().filter(|change| change.kind == kind::ACCOUNT_DATA);
+        let usage = data.flat_map(|change| [change.name(), super::name(usage::NAME)]);
+        self.musts.iter().filter_map(Must::name).chain(usage)
+    }
+}
+
 impl RecordMachine {
     pub(crate) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, pending: Arc<Pending>) -> Self {
         Self { store, bus, pending, key: None, user_id: None, held: HashMap::new() }
     }
 
     fn refusal(&self, must: &Must) -> Option<Refused> {
-        let held = must.name().and_then(|name| self.held.get(&name)?.as_ref());
+        let held = must.name().and_then(|name| self.held(&name));
         match must {
             Must::BeNew => self.user_id.is_some().then_some(Refused::Exists),
             Must::Exist => self.user_id.is_none().then_some(Refused::Exists),
@@ -103,6 +118,24 @@ impl RecordMachine {
                 (!lives).then_some(Refused::Gone)
             }
         }
+    }
+
+    fn held(&self, name: &Name) -> Option<&Entry> {
+        self.held.get(name)?.as_ref()
+    }
+
+    /// How much account data there is after these changes, if they change that; `None`: more than there may be.
+    fn usage(&self, changes: &[Change]) -> Result<Option<Vec<Change>>, Error> {
+        let mut data = changes.iter().filter(|change| change.kind == kind::ACCOUNT_DATA).peekable();
+        if data.peek().is_none() {
+            return Ok(Some(Vec::new()));
+        }
+        let now: Usage =
+            self.held(&super::name(usage::NAME)).map(Entry::decode).transpose()?.flatten().unwrap_or_default();
+        let then = data.try_fold(now, |usage, change| usage.with(change, self.held(&change.name())));
+        let (kind, scope, key) = usage::NAME;
+        then.map(|then| if then == now { Ok(Vec::new()) } else { Ok(vec![Change::set(kind, scope, key, &then)?]) })
+            .transpose()
     }
 
     /// Notes the work that rows leave to be done.
@@ -135,7 +168,7 @@ impl Machine for RecordMachine {
     async fn prepare(&mut self, group: &[&Append]) -> Result<(), LogError> {
         self.held.clear();
         let (Some(key), Some(user_id)) = (self.key, &self.user_id) else { return Ok(()) };
-        let mut names: Vec<Name> = group.iter().flat_map(|append| &append.musts).filter_map(Must::name).collect();
+        let mut names: Vec<Name> = group.iter().flat_map(|append| append.names()).collect();
         names.sort_unstable();
         names.dedup();
         // All earlier rows are projected when a group is prepared, so these are the entries at the head.
@@ -161,13 +194,18 @@ impl Machine for RecordMachine {
         if owes && self.pending.is_full() {
             return Decision::Reply(Err(LogError::Overloaded));
         }
-        for change in &command.changes {
+        let changes = match self.usage(&command.changes) {
+            Ok(Some(usage)) => [command.changes.clone(), usage].concat(),
+            Ok(None) => return Decision::Reply(Ok(Err(Refused::Full))),
+            Err(error) => return Decision::Reply(Err(super::unreadable(error))),
+        };
+        for change in &changes {
             if let Some(held) = self.held.get_mut(&change.name()) {
                 let Change { scope, key, value, .. } = change.clone();
                 *held = Some(Entry { scope, key, value, seq: next });
             }
         }
-        let body = match super::encode(&command.user_id, command.changes.clone()) {
+        let body = match super::encode(&command.user_id, changes) {
             Ok(body) => body,
             Err(error) => return Decision::Reply(Err(LogError::Corrupt(error.to_string()))),
         };

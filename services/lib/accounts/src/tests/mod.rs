@@ -145,3 +145,37 @@ async fn account_data_and_device_lists_are_told_by_position() {
     assert!(matches!(accounts.profile(TENANT, user_id!("@x:b")).await, Err(Error::NoAccount)));
     assert_eq!(accounts.profile(TENANT, user).await.unwrap().get("displayname").map(String::as_str), Some("a"));
 }
+
+#[tokio::test]
+async fn account_data_has_an_end_and_less_of_it_makes_room() {
+    let accounts = accounts().await;
+    let (user, other) = (user_id!("@a:b"), user_id!("@other:b"));
+    for user in [user, other] {
+        registered(&accounts, user).await;
+    }
+    let set = |user, scope, n: usize, bytes: usize| {
+        let accounts = Arc::clone(&accounts);
+        async move { accounts.set_account_data(TENANT, user, (scope, &n.to_string()), vec![b'1'; bytes]).await }
+    };
+    let mut kept = 0;
+    // Several at once: each is counted.
+    for round in 0.. {
+        let scope = if round % 2 == 0 { "" } else { "!room" };
+        let all = futures_util::future::join_all((0..5).map(|n| set(user, scope, round * 5 + n, 256 * 1024))).await;
+        let refused = all.iter().filter(|one| one.is_err()).count();
+        assert!(all.into_iter().all(|one| matches!(one, Ok(()) | Err(Error::Full))));
+        kept += 5 - refused;
+        if refused > 0 {
+            break;
+        }
+    }
+    assert_eq!(kept, 31, "and their names");
+    set(other, "", 0, 1).await.unwrap();
+    assert!(matches!(set(user, "!another", 0, 256 * 1024).await, Err(Error::Full)));
+    set(user, "", 0, 1).await.unwrap();
+    set(user, "!another", 0, 256 * 1024).await.unwrap();
+    assert!(matches!(set(user, "!another", 1, 256 * 1024).await, Err(Error::Full)));
+    let all = accounts.account_data_now(TENANT, user).await.unwrap().0;
+    let bytes: usize = all.iter().filter_map(|entry| entry.value.as_ref()).map(Vec::len).sum();
+    assert_eq!(bytes, 31 * 256 * 1024 + 1);
+}
