@@ -47,8 +47,8 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
     // Counted as messages are, and for themselves.
     let to_device = |n| (Method::PUT, format!("/sendToDevice/m.test/{n}"), json!({"messages": {}}));
     assert_eq!(until_limited(&client, 20, to_device).await, 5);
-    let path = format!("/user/{}/account_data/m.test", escape(&client.user_id));
-    let account_data = |n| (Method::PUT, path.clone(), json!({"n": n}));
+    let data = format!("/user/{}/account_data/m.test", escape(&client.user_id));
+    let account_data = |n| (Method::PUT, data.clone(), json!({"n": n}));
     assert_eq!(until_limited(&client, 20, account_data).await, 5);
     let invite = |n| (Method::POST, path("invite"), json!({"user_id": format!("@user{n}:polity.test")}));
     assert_eq!(until_limited(&client, 20, invite).await, 5);

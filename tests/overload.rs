@@ -88,6 +88,60 @@ async fn too_many_requests_are_refused_at_once_and_nothing_acknowledged_is_lost(
     sandbox.assert_no_panic();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn large_first_syncs_share_a_budget_until_they_are_sent_and_small_ones_go_on() {
+    let sandbox = Sandbox::start(&[("LIMITS__SYNC_ANSWERS_BYTES", "8388608")]).await;
+    let (client, room) = account(&sandbox, "large").await;
+    let (other, _) = account(&sandbox, "small").await;
+    // More than the sockets between take.
+    let value = "x".repeat(60_000);
+    for number in 0..500 {
+        let path = format!("/rooms/{}/state/m.test/{number}", escape(&room));
+        client.call(Method::PUT, &path, Some(json!({"value": value}))).await.expect("state");
+    }
+    // Larger than the budget, and nobody else asks.
+    let first = client.sync(None, 0, &json!({})).await.expect("a first sync");
+    let since = first["next_batch"].as_str().expect("a token");
+
+    let mut raw = Raw::connect(&sandbox.address()).await.expect("a connection");
+    let token = client.token.clone().expect("a token");
+    let request = format!("GET /_matrix/client/v3/sync HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n");
+    raw.send(request).await.expect("a request whose answer nobody reads");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let refused = loop {
+        let answer = client.exchange(Method::GET, "/sync", None).await.expect("an answer");
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "all of them are answered");
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body: Value = serde_json::from_slice(refused.body()).expect("JSON");
+    assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED", "{body}");
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    // Many at once take no more than one.
+    let before = sandbox.resident();
+    let asked = (0..20).map(|_| client.exchange(Method::GET, "/sync", None));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let grown = sandbox.resident().saturating_sub(before);
+    assert!(grown < 200 << 20, "{grown} bytes more");
+    // What is small goes on.
+    other.sync(None, 0, &json!({})).await.expect("a small first sync");
+    client.send(&room, "1", "news").await.expect("a message");
+    let news = client.sync(Some(since), 0, &json!({})).await.expect("the next sync");
+    assert_eq!(news["rooms"]["join"][&room]["timeline"]["events"].as_array().map(Vec::len), Some(1));
+
+    drop(raw);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.exchange(Method::GET, "/sync", None).await.expect("an answer").status() != StatusCode::OK {
+        assert!(Instant::now() < deadline, "what the lost answer took is free again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sandbox.assert_no_panic();
+}
+
 /// Sends one request after the other on one connection until the server is gone. A request that was sent before the end began
 /// has a whole answer.
 async fn send_until_the_end(

@@ -146,7 +146,7 @@ impl History {
                 let engine = std::sync::Arc::clone(&self.world.engine);
                 let waits = async move { engine.sync(&request, || ()).await.unwrap() };
                 let (answer, ()) = futures_util::join!(waits, self.act());
-                serde_json::from_slice(&polity_sync::v3::encode(&answer)).unwrap()
+                serde_json::from_slice(&polity_sync::v3::encode(answer)).unwrap()
             }
         };
         let truth = self.truth().await;

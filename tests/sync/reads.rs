@@ -69,7 +69,7 @@ async fn a_waiting_sync_is_woken_without_a_read() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         world.reads.reads();
         say(&world, &room, &format!("wake up, {n}")).await;
-        let answer: Value = serde_json::from_slice(&polity_sync::v3::encode(&waiting.await.unwrap())).unwrap();
+        let answer: Value = serde_json::from_slice(&polity_sync::v3::encode(waiting.await.unwrap())).unwrap();
         let events = answer["rooms"]["join"][&room]["timeline"]["events"].as_array().unwrap();
         assert_eq!((events.len(), world.reads.reads()), (1, 0), "{answer}");
         assert_eq!(answer["rooms"]["join"][&room]["unread_notifications"]["notification_count"], 4 + n);

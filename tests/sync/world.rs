@@ -21,7 +21,7 @@ use polity_room_state::{Deps, ROOM_LOG, Service, Tenant, Tenants};
 use polity_store::{Consistency, MarkedStore, Marks, Store, users::put_own_receipt};
 use polity_store_local::LocalStore;
 use polity_sync::{
-    engine::{ChangedUsers, Engine, Own, SentMembers, SettingsCache, SyncRequest, UnreadCounts, Viewer},
+    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, SyncRequest, UnreadCounts, Viewer},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -133,6 +133,7 @@ impl Parts {
             unread: UnreadCounts::new(1000, 1 << 20),
             settings: SettingsCache::new(1000),
             changed_users: ChangedUsers::new(1 << 20),
+            answers: AnswerBudget::new(1 << 30),
             interest: Arc::clone(&interest),
             ephemeral: Arc::new(Ephemeral::new(1)),
             clock: Arc::clone(&clock),
@@ -270,7 +271,7 @@ impl World {
     /// What the engine answers, as a client gets it.
     pub(crate) async fn sync(&self, request: &SyncRequest) -> Value {
         let answer = self.engine.sync(request, || ()).await.unwrap();
-        serde_json::from_slice(&polity_sync::v3::encode(&answer)).unwrap()
+        serde_json::from_slice(&polity_sync::v3::encode(answer)).unwrap()
     }
 }
 

@@ -25,7 +25,7 @@ use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::{MarkedStore, Observed, Store};
 use polity_store_local::{LocalStore, Options};
 use polity_sync::{
-    engine::{ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
+    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::{Hub, Interest},
@@ -242,6 +242,7 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         unread: UnreadCounts::new(UNREAD, TALLIES),
         settings: SettingsCache::new(SETTINGS),
         changed_users: ChangedUsers::new(CHANGED_USERS),
+        answers: AnswerBudget::new(config.limits.sync_answers_bytes),
         interest: Arc::clone(&interest),
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
         clock: Arc::clone(&clock),

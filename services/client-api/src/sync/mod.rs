@@ -57,5 +57,5 @@ async fn sync(call: Call) -> Result<Answer, ApiError> {
     // A sync that waits is none under way.
     let park = || scope.as_ref().map(Scope::park);
     let answer = Box::pin(api.engine.sync(&request, park)).await?;
-    Ok(Answer::Bytes(v3::encode(&answer)))
+    Ok(Answer::Bytes(v3::encode(answer)))
 }

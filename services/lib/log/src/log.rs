@@ -17,6 +17,8 @@ use crate::{
 
 /// Rows that a load reads at once.
 const PAGE: usize = 500;
+/// A write of unknown outcome is settled with so many tries and pauses, which are some five seconds.
+const SETTLE_TRIES: u32 = 9;
 
 /// See the module.
 pub(crate) struct Log<M: Machine> {
@@ -33,6 +35,8 @@ pub(crate) enum Appended {
     },
     /// It doesn't, and never will.
     Lost,
+    /// Nobody knows, and the store doesn't let itself be asked: before anything else the log is to be fenced.
+    Unsettled,
 }
 
 impl<M: Machine> Log<M> {
@@ -126,10 +130,11 @@ impl<M: Machine> Log<M> {
         }
     }
 
-    /// Fences until the write of unknown outcome has landed or can't any more, however long that takes: who forgot it could leave
-    /// a row behind that nobody projects.
+    /// Fences until the write of unknown outcome has landed or can't any more: who forgot it could leave a row behind that nobody
+    /// projects. Whoever waits for it isn't kept for ever: after some seconds, and at once when the log is damaged, it is left in
+    /// doubt.
     async fn settle(&self, held: &mut Held<M>, rows: &[LogRow], head: &Head) -> Appended {
-        for attempt in 0.. {
+        for attempt in 0..SETTLE_TRIES {
             match self.landed(&held.known, rows, head).await {
                 Ok((landed, known)) => {
                     let current = known.as_ref().is_some_and(|known| known.seq() == head.seq);
@@ -138,11 +143,16 @@ impl<M: Machine> Log<M> {
                     }
                     return if landed { Appended::Durable { current } } else { Appended::Lost };
                 }
-                Err(error) => tracing::warn!(%error, log = %self.key, "the outcome of an append can't be settled yet"),
+                Err(error) => {
+                    tracing::warn!(%error, log = %self.key, "the outcome of an append can't be settled yet");
+                    if error.is_permanent() {
+                        break;
+                    }
+                }
             }
             self.pause(attempt).await;
         }
-        Appended::Lost
+        Appended::Unsettled
     }
 
     /// Whether an append landed, after which it can't any more; and the own fence, unless somebody else's came first.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use polity_core::LogKey;
-use polity_store::{Write, check};
+use polity_store::{StoreError, Write, check};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -25,7 +25,7 @@ pub(crate) struct Task<M: Machine> {
     held: Option<Held<M>>,
     /// An activation isn't finished yet: what it fenced or found may not be projected.
     owes: bool,
-    /// An earlier task died: a write of its may be under way.
+    /// An earlier task died, or an append couldn't be settled: a write may be under way.
     doubt: bool,
     /// Removes the task from those of its use, whatever ends it.
     entry: Entry<M>,
@@ -203,7 +203,7 @@ impl<M: Machine> Task<M> {
     /// Answers at most the first `most` of the commands.
     ///
     /// # Errors
-    /// Nothing of them is in the log, and none is answered.
+    /// None is answered. Nothing of them is in the log, unless the error says that its outcome is unknown.
     async fn attempt(&mut self, waiting: &mut Vec<Waiting<M>>, most: usize) -> Result<Attempt, LogError> {
         let Some(mut held) = self.held.take() else { return Err(LogError::Ended) };
         let asked = &waiting[..most];
@@ -235,6 +235,11 @@ impl<M: Machine> Task<M> {
         // Not kept unless it is known to be current: whatever fails here, the next command finds what is in the log.
         match self.log.append(&mut held, &group.rows, group.first).await? {
             Appended::Lost => Ok(Attempt::Lost),
+            Appended::Unsettled => {
+                // The next load fences first, whoever's the head is; and nobody unloads the log before.
+                (self.doubt, self.owes) = (true, true);
+                Err(StoreError::Unknown("whether rows were appended can't be told yet".to_owned()).into())
+            }
             Appended::Durable { current } => {
                 answered = waiting.drain(..group.answers.len()).collect();
                 if self.finish(&mut held, group, writes, answered).await && current {

@@ -48,7 +48,7 @@ impl<M: Machine> Tasks<M> {
             let used_ms = Arc::clone(&handle.used_ms);
             self.died(key, &used_ms);
         }
-        let doubt = self.died.contains(&key);
+        let doubt = self.died.contains(&key) || self.aside.contains(&key);
         self.running.entry(key).or_insert_with(|| {
             metrics::gauge!(metric::LOADED, "use" => self.usage).increment(1.0);
             start(doubt)

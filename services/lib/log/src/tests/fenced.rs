@@ -107,24 +107,43 @@ async fn a_full_bucket_is_fenced_in_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_log_with_an_unsettled_write_is_not_unloaded() {
+async fn who_waits_for_a_write_that_cannot_be_settled_is_told_and_the_log_is_fenced_before_anything_else() {
     let store = Faulty::new();
     let (registry, logs, _) = process(&store, 1, "a").await;
     until_said(&logs, "first").await;
     store.fault(Fault::LandsLater);
     store.stop_fences();
-    let second = polity_core::tasks::spawn({
-        let logs = logs.clone();
-        async move { logs.submit(key(), say("second")).await }
-    });
-    while store.held.lock().is_none() {
-        tokio::task::yield_now().await;
-    }
+    let second = logs.submit(key(), say("second")).await.unwrap().unwrap_err();
+    assert!(matches!(second, LogError::Store(StoreError::Unknown(_))), "{second}");
+    assert_eq!(second.kind(), ErrorKind::Unavailable);
+    // It may still be under way: nothing is appended meanwhile, and the log isn't left.
+    assert!(logs.submit(key(), say("third")).await.unwrap().is_err());
     assert!(!logs.drain(std::time::Duration::from_millis(50)).await);
     assert!(!registry.leave().await.unwrap(), "somebody else must look");
-    store.land().await;
     store.go_on();
-    assert_eq!(second.await.unwrap().unwrap().unwrap(), Seq::new(2), "it had landed");
+    let epoch = head(&store).await.epoch;
+    logs.recover(key()).await.unwrap();
+    assert!(head(&store).await.epoch > epoch);
+    assert!(matches!(store.land().await, Cas::Refused(_)), "it can't land any more");
+    assert_eq!(texts(&store).await, ["first"]);
+}
+
+#[tokio::test]
+async fn a_write_that_landed_after_it_was_given_up_is_found_and_projected() {
+    let store = Faulty::new();
+    let (_, logs, announced) = process(&store, 1, "a").await;
+    until_said(&logs, "first").await;
+    let before = announced.load(Ordering::Relaxed);
+    store.fault(Fault::LandsLater);
+    store.stop_fences();
+    assert!(logs.submit(key(), say("second")).await.unwrap().is_err());
+    assert!(matches!(store.land().await, Cas::Applied));
+    store.go_on();
+    // The client's retry, in the same process.
+    assert_eq!(logs.submit(key(), say("second")).await.unwrap().unwrap(), Seq::new(2));
+    assert_eq!(announced.load(Ordering::Relaxed), before + 1);
+    assert_eq!(texts(&store).await, ["first", "second"]);
+    assert!(logs.drain(std::time::Duration::from_secs(5)).await, "nothing is owed any more");
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! What a sync finds, before it is written for one of the protocols.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use super::budget::Share;
 
 /// Everything that is new to a client. Events are rendered JSON.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Answer {
     pub one_time_keys: Vec<(String, u64)>,
     /// Algorithms whose fallback key is unused.
     pub unused_fallback_keys: Vec<String>,
+    /// What it takes of the memory for answers.
+    pub(crate) share: Option<Arc<Share>>,
 }
 
 /// A room that the user is in.

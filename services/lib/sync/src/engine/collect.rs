@@ -61,6 +61,8 @@ impl Engine {
         let ephemeral_now = self.ephemeral.position();
         let mut answer = Answer::default();
         let account_data = self.record_news(request, progress, &mut answer).await?;
+        let of_rooms = account_data.values().flatten();
+        progress.share.grow(of_rooms.chain(&answer.account_data).map(Bytes::len).sum())?;
         let mut look = self.begin_look(request).await?;
         look.answer = answer;
         let key = &request.viewer.token_key;
@@ -123,7 +125,9 @@ impl Engine {
         let Some(head) = self.rooms.head(key).await? else { return Ok(()) };
         let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
         let room_id = room_id.to_owned();
-        let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows: progress.knows };
+        let share = Arc::clone(&progress.share);
+        let knows = progress.knows;
+        let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };
         let Outcome { section, entry: next, sharing } = pass.outcome(entry, row, ephemeral).await?;
         progress.rooms.set(&request.viewer.token_key, &pass.room_id, next);
         look.sharing.add(sharing);
@@ -179,7 +183,9 @@ impl Engine {
             let Some(key) = self.rooms.key(request.viewer.tenant, &room_id).await? else { continue };
             let Some(head) = self.rooms.head(key).await? else { continue };
             let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
-            let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows: progress.knows };
+            let share = Arc::clone(&progress.share);
+            let knows = progress.knows;
+            let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };
             let mut room = JoinedRoom { account_data: events, ..JoinedRoom::default() };
             pass.count_unread(&mut room).await?;
             look.answer.joined.push((pass.room_id, room));

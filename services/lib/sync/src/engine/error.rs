@@ -10,6 +10,9 @@ pub enum SyncError {
     /// The token isn't one of this device's.
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    /// Too many large answers are being made and sent.
+    #[error("too many large answers at once")]
+    Overloaded,
     /// Something couldn't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -22,6 +25,7 @@ impl Classified for SyncError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Token(_) => ErrorKind::Invalid,
+            Self::Overloaded => ErrorKind::Overloaded,
             Self::Read(error) => error.kind(),
             Self::Accounts(error) => error.kind(),
         }

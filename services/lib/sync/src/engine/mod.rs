@@ -1,6 +1,7 @@
 //! The sync engine: what is new to a client, worked out room by room.
 
 mod answer;
+mod budget;
 mod collect;
 mod error;
 mod heroes;
@@ -41,6 +42,7 @@ use crate::{
 };
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
+pub use budget::AnswerBudget;
 pub use error::SyncError;
 pub use key_changes::KeyChanges;
 pub use lazy::SentMembers;
@@ -70,6 +72,8 @@ pub struct Engine {
     pub changed_users: ChangedUsers,
     /// Members that devices have, where they load them lazily.
     pub sent_members: SentMembers,
+    /// The memory of large answers.
+    pub answers: Arc<AnswerBudget>,
     /// Who waits.
     pub interest: Arc<Interest<StoredRow>>,
     /// Typing and receipts.
@@ -90,5 +94,6 @@ impl Engine {
         self.unread.tell_sizes();
         self.settings.tell_size();
         self.changed_users.tell_size();
+        self.answers.tell_size();
     }
 }

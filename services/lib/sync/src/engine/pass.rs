@@ -8,6 +8,7 @@ use ruma_common::{EventId, OwnedRoomId};
 
 use super::{
     Engine, SyncError, SyncRequest,
+    budget::Share,
     progress::Knows,
     settings::Settings,
     stretch::Stays,
@@ -42,6 +43,8 @@ pub(crate) struct RoomPass<'a> {
     pub now_ms: u64,
     /// What the client's token said.
     pub knows: Knows,
+    /// What the answer takes of the memory for answers.
+    pub share: Arc<Share>,
 }
 
 /// A timeline with what is needed to work out the state beside it.
@@ -90,6 +93,7 @@ impl RoomPass<'_> {
             if seen.is_none_or(|seen| seen.visible) && !self.is_from_ignored(row) {
                 let membership = seen.map_or("join", |seen| &seen.membership);
                 if let Some(event) = self.render(row, membership, redactions.get(&row.seq)).await? {
+                    self.share.grow(event.len())?;
                     rendered.push(event);
                     told.push(at);
                 }
@@ -159,7 +163,9 @@ impl RoomPass<'_> {
                     filter::passes(events, filter::Facets { event_type: &event.event_type, sender, has_url: None })
                 })
             });
-            out.extend(self.engine.render_state(&self.request.viewer, self.key, (&self.head, None), &rows).await?);
+            let rendered = self.engine.render_state(&self.request.viewer, self.key, (&self.head, None), &rows).await?;
+            self.share.grow(rendered.iter().map(Bytes::len).sum())?;
+            out.extend(rendered);
         }
         Ok(out)
     }

@@ -1,8 +1,10 @@
 //! What a client knows, while its answer is made.
 
+use std::sync::Arc;
+
 use polity_core::{LogKey, Position, Seq, sync_token::EphemeralPosition};
 
-use super::token::KnownRooms;
+use super::{budget::Share, token::KnownRooms};
 
 /// The positions of a client, but for its rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(crate) struct Progress {
     pub knows: Knows,
     /// The device's inbox.
     pub inbox: LogKey,
+    /// What the answer takes of the memory for answers.
+    pub share: Arc<Share>,
 }
 
 impl Knows {

@@ -46,6 +46,7 @@ impl Engine {
                 () = self.stop.cancelled() => break,
             };
             drop(parked);
+            progress.share.shrink(0);
             answer = self.look_again(request, &mut progress, &mut watch, (&dirty, ephemeral)).await?;
         }
         drop(watch);
@@ -60,7 +61,7 @@ impl Engine {
             Some(since) => Some(SyncToken::decode(since, &viewer.token_key, &viewer.token_owner())?),
             None => None,
         };
-        let fresh = token.is_none();
+        let (fresh, share) = (token.is_none(), self.answers.share());
         let Some(token) = token.filter(|token| token.store == self.store.incarnation()) else {
             let at = Positions {
                 record: Seq::ZERO,
@@ -69,7 +70,7 @@ impl Engine {
                 ephemeral: EphemeralPosition::default(),
             };
             let knows = if fresh { Knows::Nothing } else { Knows::OtherStore };
-            return Ok(Progress { at, rooms: KnownRooms::default(), knows, inbox });
+            return Ok(Progress { at, rooms: KnownRooms::default(), knows, inbox, share });
         };
         let at = Positions {
             record: token.record,
@@ -79,7 +80,7 @@ impl Engine {
         };
         let rooms = KnownRooms::load(&self.store, viewer.tenant, token.rooms, self.clock.now_ms()).await?;
         let knows = if rooms.is_some() { Knows::Token } else { Knows::NotItsRooms };
-        Ok(Progress { at, rooms: rooms.unwrap_or_default(), knows, inbox })
+        Ok(Progress { at, rooms: rooms.unwrap_or_default(), knows, inbox, share })
     }
 
     /// Subscribes to the user, then reads the rooms, then subscribes to them: what changes in between wakes.
@@ -145,7 +146,8 @@ impl Engine {
     async fn finish(&self, request: &SyncRequest, progress: Progress, mut answer: Answer) -> Result<Answer, SyncError> {
         // A section without an event that the client waits for is none.
         answer.joined.sort_by(|a, b| a.0.cmp(&b.0));
-        let Progress { at, rooms, .. } = progress;
+        let Progress { at, rooms, share, .. } = progress;
+        answer.share = Some(share);
         let token = SyncToken {
             store: self.store.incarnation(),
             record: at.record,

@@ -13,9 +13,19 @@ use writer::Writer;
 /// The unstable name of `state_after`, the only one that matrix-js-sdk reads (MSC4222).
 const STATE_AFTER_UNSTABLE: &str = "org.matrix.msc4222.state_after";
 
-/// The body of a response.
+/// The body of a response, which holds the answer's share of memory until it is sent.
 #[must_use]
-pub fn encode(answer: &Answer) -> Bytes {
+pub fn encode(mut answer: Answer) -> Bytes {
+    let share = answer.share.take();
+    let written = write(&answer);
+    drop(answer);
+    match share {
+        Some(share) => share.written(written),
+        None => written.into(),
+    }
+}
+
+fn write(answer: &Answer) -> Vec<u8> {
     let mut writer = Writer::with_capacity(answer.size_hint());
     writer.object(|w| {
         w.key("next_batch").string(&answer.next_batch);

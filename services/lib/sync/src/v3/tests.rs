@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn written(answer: &Answer) -> Value {
+fn written(answer: Answer) -> Value {
     serde_json::from_slice(&encode(answer)).expect("valid JSON")
 }
 
@@ -18,7 +18,7 @@ fn an_empty_answer_still_tells_the_token_and_the_keys() {
     let answer = Answer { next_batch: "t\"1".into(), ..Answer::default() };
     let expected =
         json!({"next_batch": "t\"1", "device_one_time_keys_count": {}, "device_unused_fallback_key_types": []});
-    assert_eq!(written(&answer), expected);
+    assert_eq!(written(answer), expected);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn every_section_stands_where_the_spec_has_it() {
     };
     let timeline = json!({"events": [{"n": 1}, {"n": 2}], "limited": true, "prev_batch": "p"});
     assert_eq!(
-        written(&answer),
+        written(answer),
         json!({
             "next_batch": "t",
             "account_data": {"events": [{"n": 9}]},

@@ -15,8 +15,8 @@ impl Writer {
         Self { out: Vec::with_capacity(bytes), comma: false }
     }
 
-    pub(super) fn finish(self) -> Bytes {
-        self.out.into()
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out
     }
 
     pub(super) fn object(&mut self, fields: impl FnOnce(&mut Self)) {
