@@ -121,29 +121,36 @@ async fn who_waits_for_a_write_that_cannot_be_settled_is_told_and_the_log_is_fen
     assert!(!logs.drain(std::time::Duration::from_millis(50)).await);
     assert!(!registry.leave().await.unwrap(), "somebody else must look");
     store.go_on();
-    let epoch = head(&store).await.epoch;
-    logs.recover(key()).await.unwrap();
-    assert!(head(&store).await.epoch > epoch);
+    let (other, recoverer, _) = process(&store, 2, "b").await;
+    assert_eq!(recover(&other, registry.incarnation(), &dyn_recover(&recoverer)).await.unwrap(), 1);
     assert!(matches!(store.land().await, Cas::Refused(_)), "it can't land any more");
     assert_eq!(texts(&store).await, ["first"]);
 }
 
 #[tokio::test]
-async fn a_write_that_landed_after_it_was_given_up_is_found_and_projected() {
-    let store = Faulty::new();
-    let (_, logs, announced) = process(&store, 1, "a").await;
-    until_said(&logs, "first").await;
-    let before = announced.load(Ordering::Relaxed);
-    store.fault(Fault::LandsLater);
-    store.stop_fences();
-    assert!(logs.submit(key(), say("second")).await.unwrap().is_err());
-    assert!(matches!(store.land().await, Cas::Applied));
-    store.go_on();
-    // The client's retry, in the same process.
-    assert_eq!(logs.submit(key(), say("second")).await.unwrap().unwrap(), Seq::new(2));
-    assert_eq!(announced.load(Ordering::Relaxed), before + 1);
-    assert_eq!(texts(&store).await, ["first", "second"]);
-    assert!(logs.drain(std::time::Duration::from_secs(5)).await, "nothing is owed any more");
+async fn the_process_that_gave_a_write_up_fences_before_it_goes_on() {
+    for lands_before in [true, false] {
+        let store = Faulty::new();
+        let (_, logs, announced) = process(&store, 1, "a").await;
+        until_said(&logs, "first").await;
+        store.fault(Fault::LandsLater);
+        store.stop_fences();
+        assert!(logs.submit(key(), say("second")).await.unwrap().is_err());
+        let before = (announced.load(Ordering::Relaxed), head(&store).await.epoch);
+        if lands_before {
+            assert!(matches!(store.land().await, Cas::Applied));
+        }
+        store.go_on();
+        // The client's retry: it finds its row, or writes it once.
+        assert_eq!(logs.submit(key(), say("second")).await.unwrap().unwrap(), Seq::new(2));
+        assert!(head(&store).await.epoch > before.1, "fenced");
+        if !lands_before {
+            assert!(matches!(store.land().await, Cas::Refused(_)));
+        }
+        assert_eq!(texts(&store).await, ["first", "second"]);
+        assert!(announced.load(Ordering::Relaxed) > before.0);
+        assert!(logs.drain(std::time::Duration::from_secs(5)).await, "nothing is owed any more");
+    }
 }
 
 #[tokio::test]
