@@ -9,7 +9,7 @@ use std::{
 
 use axum::Router;
 use polity_accounts::Accounts;
-use polity_bus::{Bus, LocalBus};
+use polity_bus::{Bus, LocalBus, Receiver};
 use polity_client_api::{Api, Limits, Parts};
 use polity_cluster::{Member, kind};
 use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom};
@@ -249,12 +249,8 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         random,
         stop: life.stop(),
     });
-    let hub =
-        Hub { interest, ephemeral: Arc::clone(&engine.ephemeral), rooms: Arc::clone(&engine.rooms), store, clock };
-    let stop = life.stop();
-    life.essential("news", async move {
-        tokio::select! { () = stop.cancelled() => {}, () = hub.run(receiver) => {} }
-    });
+    let (ephemeral, reader) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
+    tell_news(Hub { interest, ephemeral, rooms: reader, store, clock }, receiver, life);
     let api = Api::new(Parts {
         tenants: tenants.for_clients(),
         accounts: Arc::clone(&accounts),
@@ -270,6 +266,14 @@ async fn build(config: &Config, life: &Lifecycle) -> Result<Node, Failure> {
         limits: Limits::new(&config.rate_limits),
     });
     Ok(Node { registry, accounts, rooms, engine, api })
+}
+
+/// Takes to who waits what the bus tells.
+fn tell_news(hub: Hub, receiver: Box<dyn Receiver>, life: &Lifecycle) {
+    let stop = life.stop();
+    life.essential("news", async move {
+        tokio::select! { () = stop.cancelled() => {}, () = hub.run(receiver) => {} }
+    });
 }
 
 /// Finishes what earlier runs left, while requests are served: whatever one asks for is recovered first. A process that was closed

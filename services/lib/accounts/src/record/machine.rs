@@ -1,5 +1,6 @@
 //! The machine of a user's record: whether an account may be made, whether an entry is still what the caller saw, whether a
-//! device still lives, whether there is room for account data. What it decides by is read from the projection, which stands at the head when a group is prepared.
+//! device still lives, whether there is room for account data. What it decides by is read from the projection, which stands at the
+//! head when a group is prepared.
 
 use std::{collections::HashMap, sync::Arc};
 
