@@ -1,10 +1,12 @@
 //! Tests of the whole; nothing here is part of the product. This library is what they share: a homeserver process that can be
-//! killed, and a client that speaks plain HTTP.
+//! killed, the servers that a cluster needs, and a client that speaks plain HTTP.
 
 mod client;
 pub mod kill;
+mod ports;
 mod raw;
 mod sandbox;
+pub mod servers;
 
 pub use client::{Client, Failure, escape};
 pub use raw::{Answer, Raw};

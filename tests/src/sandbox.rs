@@ -2,18 +2,16 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use http::Method;
-use rand::RngExt as _;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::Client;
+use crate::{Client, ports::free_port};
 
 /// A start takes no longer.
 const START: Duration = Duration::from_secs(60);
@@ -267,12 +265,6 @@ pub async fn run(command: &mut Command) -> Output {
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
-}
-
-/// A port that nobody listens on. Not one of those that the system gives to outgoing connections: it must be free at a restart too.
-fn free_port() -> u16 {
-    let mut ports = (0..1000).map(|_| rand::rng().random_range(12_000..32_000));
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// `target/PROFILE/polity`, from `target/PROFILE/deps/test-...`.

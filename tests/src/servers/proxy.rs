@@ -1,0 +1,99 @@
+//! The front proxy of a cluster: HAProxy, which gives every request to another instance.
+
+use std::{fmt::Write as _, fs, path::Path, process::Command, time::Duration};
+
+use tokio::net::TcpStream;
+
+use super::{Process, programs};
+
+const START: Duration = Duration::from_secs(20);
+
+/// A place where an instance may be; nobody needs to be there yet.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// How the proxy calls it.
+    pub name: String,
+    /// The port of its client listener.
+    pub port: u16,
+    /// The port of its operators' listener, which says whether it is ready.
+    pub ops_port: u16,
+}
+
+/// See the module.
+pub struct Proxy {
+    port: u16,
+    process: Process,
+}
+
+impl Proxy {
+    /// Starts one in a folder of its own, before these instances.
+    ///
+    /// # Panics
+    /// When it doesn't start.
+    pub async fn start(folder: &Path, port: u16, backends: &[Backend]) -> Self {
+        fs::create_dir_all(folder).expect("a folder");
+        let config = folder.join("haproxy.cfg");
+        fs::write(&config, configuration(port, backends)).expect("a file");
+        let mut command = Command::new(programs::haproxy());
+        command.arg("-db").arg("-f").arg(&config);
+        let mut process = Process::start(&mut command, folder);
+        let up = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                assert!(process.ended().is_none(), "the proxy ended:\n{}", process.said());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(START, up).await;
+        assert!(waited.is_ok(), "the proxy isn't ready after {START:?}");
+        Self { port, process }
+    }
+
+    /// The base URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// No stickiness: the requests of one connection go to one instance after the other. A request is given to another instance only when
+/// no connection could be made, so that none is done twice behind a client's back.
+fn configuration(port: u16, backends: &[Backend]) -> String {
+    let mut config = format!(
+        "global
+  maxconn 20000
+  nbthread 1
+  # Health checks are spread a little.
+  spread-checks 5
+
+defaults
+  mode http
+  balance roundrobin
+  retries 3
+  option redispatch 1
+  timeout connect 1s
+  timeout client 120s
+  timeout server 120s
+  timeout queue 10s
+  timeout http-keep-alive 120s
+
+frontend clients
+  bind 127.0.0.1:{port}
+  default_backend client_api
+
+backend client_api
+  option httpchk GET /health/ready
+  http-reuse safe
+  default-server check inter 500ms fastinter 100ms downinter 250ms fall 2 rise 1 on-error fastinter observe layer4 init-addr none
+"
+    );
+    for Backend { name, port, ops_port } in backends {
+        let _ = writeln!(config, "  server {name} 127.0.0.1:{port} check port {ops_port}");
+    }
+    config
+}
