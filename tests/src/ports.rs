@@ -16,8 +16,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// A port that is free on all of these addresses.
 pub(crate) fn free_port_of(addresses: &[Ipv4Addr]) -> u16 {
-    let free =
-        |port: &u16| addresses.iter().all(|address| TcpListener::bind((IpAddr::V4(*address), *port)).is_ok());
+    let free = |port: &u16| addresses.iter().all(|address| TcpListener::bind((IpAddr::V4(*address), *port)).is_ok());
     let mut ports = (0..1000).map(|_| rand::rng().random_range(12_000..32_000));
     ports.find(free).expect("a free port")
 }

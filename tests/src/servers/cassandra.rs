@@ -26,6 +26,17 @@ const OPENS: &str = include_str!("../../servers/java-options");
 const CONFIG: &str = include_str!("../../servers/cassandra.yaml");
 const LOG_CONFIG: &str = include_str!("../../servers/logback.xml");
 
+/// What makes a node's clock wrong; what it measures durations with stays as it is.
+const CLOCK_RULE: &str = "
+RULE the clock is wrong
+CLASS org.apache.cassandra.utils.Clock$Default
+METHOD currentTimeMillis
+AT EXIT
+IF true
+DO RETURN $! + @CLOCK_MS@
+ENDRULE
+";
+
 /// How the nodes are set up.
 #[derive(Debug, Clone)]
 pub struct CassandraOptions {
@@ -39,13 +50,13 @@ pub struct CassandraOptions {
     pub hints: bool,
     /// By how many seconds each node's clock is wrong; none where it is shorter.
     pub clocks_s: Vec<i64>,
-    /// A rule of Byteman's for all nodes. `@FOLDER@` in it is the node's own folder.
-    pub rule: Option<&'static str>,
+    /// Rules of Byteman's for all nodes. `@FOLDER@` in them is the node's own folder.
+    pub rules: &'static str,
 }
 
 impl Default for CassandraOptions {
     fn default() -> Self {
-        Self { nodes: 1, heap_mb: 512, durable: false, hints: true, clocks_s: Vec::new(), rule: None }
+        Self { nodes: 1, heap_mb: 512, durable: false, hints: true, clocks_s: Vec::new(), rules: "" }
     }
 }
 
@@ -76,13 +87,17 @@ impl Cassandra {
         for (number, address) in addresses.into_iter().enumerate() {
             let folder = folder.path().join(format!("node{}", number + 1));
             set_up(&folder, address, (port, storage_port), options);
+            let clock_s = options.clocks_s.get(number).unwrap_or(&0);
+            let clock = CLOCK_RULE.replace("@CLOCK_MS@", &(clock_s * 1000).to_string());
+            let rules = options.rules.replace("@FOLDER@", &folder.display().to_string());
+            fs::write(folder.join("rules.btm"), if *clock_s == 0 { rules } else { rules + &clock }).expect("a file");
             nodes.push(Node { address, folder, process: None });
         }
         let mut cassandra = Self { _folder: folder, options: options.clone(), port, nodes };
-        for node in 0..options.nodes {
-            cassandra.launch(node);
-        }
-        for node in 0..options.nodes {
+        // The others ask the first one who is there.
+        cassandra.restart(0).await;
+        (1..options.nodes).for_each(|node| cassandra.launch(node));
+        for node in 1..options.nodes {
             cassandra.ready(node).await;
         }
         cassandra
@@ -126,11 +141,6 @@ impl Cassandra {
         started.process = None;
         let mut command = Command::new(programs::java());
         command.args(java_options(&started.folder, node, options));
-        if let Some(seconds) = options.clocks_s.get(node).filter(|seconds| **seconds != 0) {
-            // What measures durations stays as it is.
-            command.env("LD_PRELOAD", programs::faketime()).env("FAKETIME", format!("{seconds:+}s"));
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
-        }
         command.arg("-cp").arg(programs::cassandra_jars().join("*"));
         command.arg("org.apache.cassandra.service.CassandraDaemon");
         started.process = Some(Process::start(&mut command, &started.folder));
@@ -184,9 +194,6 @@ fn set_up(folder: &Path, address: Ipv4Addr, (port, storage_port): (u16, u16), op
     };
     fs::write(folder.join("cassandra.yaml"), filled(CONFIG)).expect("a file");
     fs::write(folder.join("logback.xml"), filled(LOG_CONFIG)).expect("a file");
-    if let Some(rule) = options.rule {
-        fs::write(folder.join("rule.btm"), filled(rule)).expect("a file");
-    }
 }
 
 fn java_options(folder: &Path, node: usize, options: &CassandraOptions) -> Vec<String> {
@@ -205,14 +212,13 @@ fn java_options(folder: &Path, node: usize, options: &CassandraOptions) -> Vec<S
         all.push("-Dcassandra.skip_wait_for_gossip_to_settle=0".to_owned());
         all.push("-Dcassandra.ring_delay_ms=100".to_owned());
     } else {
-        all.push("-Dcassandra.ring_delay_ms=1000".to_owned());
+        all.push("-Dcassandra.ring_delay_ms=5000".to_owned());
     }
     if !options.durable {
         all.push("-Dcassandra.unsafesystem=true".to_owned());
     }
-    if options.rule.is_some() {
-        all.push(format!("-javaagent:{}=script:{shown}/rule.btm", programs::byteman().display()));
-        all.push("-Dorg.jboss.byteman.transform.all=true".to_owned());
+    if !options.rules.is_empty() || !options.clocks_s.is_empty() {
+        all.push(format!("-javaagent:{}=script:{shown}/rules.btm", programs::byteman().display()));
     }
     all
 }

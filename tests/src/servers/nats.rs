@@ -17,7 +17,7 @@ pub struct NatsOptions {
     pub user: Option<(String, String)>,
     /// It speaks TLS under this certificate, and only with whom this authority knows (its certificate).
     pub tls: Option<(Certificate, PathBuf)>,
-    /// A client for whom more bytes wait is cut off.
+    /// A client for whom more bytes wait is cut off; no message is larger.
     pub max_pending_bytes: Option<u32>,
 }
 
@@ -40,13 +40,16 @@ impl Nats {
         let mut config = format!("listen: \"127.0.0.1:{port}\"\nwrite_deadline: \"2s\"\n");
         if let Some((certificate, authority)) = &options.tls {
             let (cert, key, ca) = (certificate.certificate.display(), certificate.key.display(), authority.display());
-            let _ = writeln!(config, "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: true }}");
+            let _ = writeln!(
+                config,
+                "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: true }}"
+            );
         }
         if let Some((user, password)) = &options.user {
             let _ = writeln!(config, "authorization {{ user: \"{user}\", password: \"{password}\" }}");
         }
         if let Some(bytes) = options.max_pending_bytes {
-            let _ = writeln!(config, "max_pending: {bytes}");
+            let _ = writeln!(config, "max_payload: {bytes}\nmax_pending: {bytes}");
         }
         fs::write(folder.path().join("nats.conf"), config).expect("a file");
         let mut nats = Self { folder, port, tls: options.tls.is_some(), process: None };

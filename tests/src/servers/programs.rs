@@ -31,11 +31,6 @@ pub(super) fn byteman() -> PathBuf {
     existing(cassandra_jars().join("byteman-4.0.24.jar"))
 }
 
-/// The library that gives a program another clock.
-pub(super) fn faketime() -> PathBuf {
-    existing(installed().join("faketime/libfaketime.so.1"))
-}
-
 pub(super) fn nats_server() -> PathBuf {
     existing(installed().join("nats/bin/nats-server"))
 }

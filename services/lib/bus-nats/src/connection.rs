@@ -1,7 +1,10 @@
 //! The connection, which async-nats makes again when it is lost, and what its loss means to receivers.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,7 +46,11 @@ pub struct NatsBus {
 
 /// The receivers of this process.
 #[derive(Default)]
-pub(crate) struct Sinks(Mutex<Vec<Weak<Sink>>>);
+pub(crate) struct Sinks {
+    all: Mutex<Vec<Weak<Sink>>>,
+    /// The connection was lost and isn't back.
+    away: AtomicBool,
+}
 
 // === impl NatsBus ===
 
@@ -99,14 +106,14 @@ impl Bus for NatsBus {
 
 impl Sinks {
     fn add(&self, sink: &Arc<Sink>) {
-        let mut sinks = self.0.lock();
-        sinks.retain(|sink| sink.strong_count() > 0);
-        sinks.push(Arc::downgrade(sink));
+        let mut all = self.all.lock();
+        all.retain(|sink| sink.strong_count() > 0);
+        all.push(Arc::downgrade(sink));
     }
 
     /// Tells every receiver that it may have lost something.
     fn lost(&self) {
-        self.0.lock().iter().filter_map(Weak::upgrade).for_each(|sink| sink.lost());
+        self.all.lock().iter().filter_map(Weak::upgrade).for_each(|sink| sink.lost());
     }
 }
 
@@ -114,13 +121,17 @@ fn heard(event: &Event, sinks: &Sinks) {
     match event {
         Event::Connected => {
             metrics::gauge!(metric::CONNECTED).set(1.0);
-            metrics::counter!(metric::RECONNECTS).increment(1);
             tracing::info!("connected to NATS");
-            // Whatever was published in between is lost.
-            sinks.lost();
+            // Of the first connection, too, one hears late.
+            if sinks.away.swap(false, Ordering::Relaxed) {
+                metrics::counter!(metric::RECONNECTS).increment(1);
+                // Whatever was published in between is lost.
+                sinks.lost();
+            }
         }
         Event::Disconnected => {
             metrics::gauge!(metric::CONNECTED).set(0.0);
+            sinks.away.store(true, Ordering::Relaxed);
             tracing::warn!("the connection to NATS is lost; it is made again");
         }
         Event::SlowConsumer(_) => sinks.lost(),

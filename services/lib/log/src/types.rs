@@ -136,7 +136,8 @@ impl NewRow {
 
 impl LogRow {
     /// The row for the store.
-    pub(crate) fn to_row(&self) -> Row {
+    #[must_use]
+    pub fn to_row(&self) -> Row {
         let text = |text: &Option<Box<str>>| text.as_deref().map(Value::from);
         Row::new(polity_store::values([Value::Int(self.seq.to_i64())]), self.body.clone()).with_columns(vec![
             Some(Value::Int(self.kind)),
@@ -170,7 +171,8 @@ impl LogRow {
 
 impl Head {
     /// The head's row for the store.
-    pub(crate) fn to_row(&self) -> Row {
+    #[must_use]
+    pub fn to_row(&self) -> Row {
         let mut value = BytesMut::with_capacity(PREFIX + self.state.len());
         value.put_u8(FORMAT);
         value.put_u8(KEY_NONE);

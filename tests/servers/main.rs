@@ -1,0 +1,7 @@
+//! The store and the bus on real servers, and what only those can show: `tests/servers/install` brings them.
+
+mod cql;
+mod log;
+mod lost_commits;
+mod nats;
+mod nodes;
