@@ -28,6 +28,9 @@ pub struct Cli {
     /// Adds the process that listens on this port of this machine; may be repeated.
     #[arg(long, global = true)]
     pid_of_port: Vec<u16>,
+    /// A process that the server uses (its database), whose CPU is told apart; may be repeated.
+    #[arg(long, global = true)]
+    beside: Vec<u32>,
     /// The secret of the shared-secret registration, where open registration is off.
     #[arg(long, global = true)]
     secret: Option<String>,
@@ -95,7 +98,8 @@ impl Cli {
         for port in &self.pid_of_port {
             pids.extend(procs::listening_on(*port)?);
         }
-        let target = Target::new(&self.name, &self.url, pids, self.secret.clone())?;
+        let mut target = Target::new(&self.name, &self.url, pids, self.secret.clone())?;
+        target.beside.clone_from(&self.beside);
         let mut rows = Vec::new();
         for scenario in scenarios {
             rows.extend(scenario.run(&target).await?);

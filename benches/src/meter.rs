@@ -83,6 +83,7 @@ pub struct Meter<'a> {
     target: &'a Target,
     began: Instant,
     server: Usage,
+    beside: Usage,
     own: Usage,
 }
 
@@ -93,7 +94,8 @@ impl<'a> Meter<'a> {
     /// When the target's processes can't be read.
     pub fn start(target: &'a Target) -> Result<Self, LoadError> {
         let own = procs::usage(&[std::process::id()])?;
-        Ok(Self { target, server: procs::usage(&target.pids)?, own, began: Instant::now() })
+        let (server, beside) = (procs::usage(&target.pids)?, procs::usage(&target.beside)?);
+        Ok(Self { target, server, beside, own, began: Instant::now() })
     }
 
     /// Ends measuring: one row of the report.
@@ -103,6 +105,7 @@ impl<'a> Meter<'a> {
     pub fn finish(self, scenario: &'static str, detail: String, tally: Tally) -> Result<Row, LoadError> {
         let seconds = self.began.elapsed().as_secs_f64();
         let server = procs::usage(&self.target.pids)?;
+        let beside = procs::usage(&self.target.beside)?;
         let own = procs::usage(&[std::process::id()])?;
         let ops = tally.done();
         let each = |total: u64| if ops == 0 { 0.0 } else { total as f64 / ops as f64 };
@@ -119,6 +122,7 @@ impl<'a> Meter<'a> {
             p95_ms: tally.quantile_ms(0.95),
             p99_ms: tally.quantile_ms(0.99),
             cpu_ms_per_op: each(server.cpu_ms.saturating_sub(self.server.cpu_ms)),
+            beside_cpu_ms_per_op: each(beside.cpu_ms.saturating_sub(self.beside.cpu_ms)),
             own_cpu_ms_per_op: each(own.cpu_ms.saturating_sub(self.own.cpu_ms)),
             rss_mib: server.rss_kib as f64 / 1024.0,
             rss_delta_kib: server.rss_kib as f64 - self.server.rss_kib as f64,

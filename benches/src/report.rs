@@ -31,6 +31,8 @@ pub struct Row {
     pub p99_ms: f64,
     /// CPU of the server's processes for each operation.
     pub cpu_ms_per_op: f64,
+    /// CPU of what the server uses, for each operation.
+    pub beside_cpu_ms_per_op: f64,
     /// CPU of the load generator for each operation.
     pub own_cpu_ms_per_op: f64,
     /// Resident memory of the server's processes at the end.
@@ -51,14 +53,14 @@ pub struct Row {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut out = String::from(
-        "| target | scenario | size | ops | errors | 429 | ops/s | p50 ms | p95 ms | p99 ms | CPU ms/op | load CPU ms/op \
-         | RSS MiB | written KiB/op | note |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
+        "| target | scenario | size | ops | errors | 429 | ops/s | p50 ms | p95 ms | p99 ms | CPU ms/op | beside CPU ms/op | load CPU ms/op \
+         | RSS MiB | written KiB/op | note |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
     );
     for row in rows {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {:.1} | {:.2} | {:.2} | {:.2} | {:.3} | {:.3} | {:.0} | {:.2} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {:.1} | {:.2} | {:.2} | {:.2} | {:.3} | {:.3} | {:.3} | {:.0} | {:.2} | {} |",
             row.target,
             row.scenario,
             row.detail,
@@ -70,6 +72,7 @@ pub fn table(rows: &[Row]) -> String {
             row.p95_ms,
             row.p99_ms,
             row.cpu_ms_per_op,
+            row.beside_cpu_ms_per_op,
             row.own_cpu_ms_per_op,
             row.rss_mib,
             row.written_kib_per_op,
@@ -122,6 +125,7 @@ mod tests {
             p95_ms: 2.0,
             p99_ms: 3.0,
             cpu_ms_per_op: cpu,
+            beside_cpu_ms_per_op: 0.5,
             own_cpu_ms_per_op: 0.1,
             rss_mib: 60.4,
             rss_delta_kib: 8.0,
@@ -135,10 +139,10 @@ mod tests {
     fn a_row_has_as_many_cells_as_the_head() {
         let text = table(&[row(0.25)]);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.iter().all(|line| line.matches('|').count() == 16), "{text}");
+        assert!(lines.iter().all(|line| line.matches('|').count() == 17), "{text}");
         assert_eq!(
             lines[2],
-            "| a | send-hot | x | 10 | 1 | 2 | 5.0 | 1.00 | 2.00 | 3.00 | 0.250 | 0.100 | 60 | 4.00 | n |"
+            "| a | send-hot | x | 10 | 1 | 2 | 5.0 | 1.00 | 2.00 | 3.00 | 0.250 | 0.500 | 0.100 | 60 | 4.00 | n |"
         );
     }
 

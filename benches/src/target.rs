@@ -14,6 +14,8 @@ pub struct Target {
     pub authority: String,
     /// The roots of its process trees.
     pub pids: Vec<u32>,
+    /// The roots of the process trees that it uses, told apart.
+    pub beside: Vec<u32>,
     /// The secret of the shared-secret registration, where open registration is off.
     pub secret: Option<String>,
     run: String,
@@ -34,7 +36,7 @@ impl Target {
         let authority = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
         // Names must not meet those of an earlier run against the same server.
         let run = format!("{:08x}", RandomState::new().build_hasher().finish() >> 32);
-        Ok(Self { name: name.to_owned(), authority, pids, secret, run, names: AtomicU64::new(0) })
+        Ok(Self { name: name.to_owned(), authority, pids, beside: Vec::new(), secret, run, names: AtomicU64::new(0) })
     }
 
     /// Parses `name=url,pid,pid…`.

@@ -23,7 +23,7 @@ async fn connect(server: &Nats) -> NatsBus {
 }
 
 async fn plain() -> Nats {
-    Nats::start(&NatsOptions::default()).await
+    Nats::start(NatsOptions::default()).await
 }
 
 /// Publishes again and again until the receiver hears it.
@@ -105,10 +105,10 @@ async fn tls_and_a_password_let_in_who_has_them_and_nobody_else() {
     let (ours, strangers) =
         (Authority::new(&folder.path().join("ours")), Authority::new(&folder.path().join("strangers")));
     let user = ("polity".to_owned(), "a secret".to_owned());
-    let tls = Some((ours.issue("nats"), ours.certificate()));
-    let mut server = Nats::start(&NatsOptions { user: Some(user.clone()), tls, max_pending_bytes: None }).await;
+    let tls = Some((ours.issue("nats", "nats"), ours.certificate()));
+    let mut server = Nats::start(NatsOptions { user: Some(user.clone()), tls, max_pending_bytes: None }).await;
     let client = |authority: &Authority| {
-        let certificate = authority.issue("client");
+        let certificate = authority.issue("client", "client");
         Some((certificate.certificate, certificate.key))
     };
     let good = NatsConfig {
@@ -143,7 +143,7 @@ async fn tls_and_a_password_let_in_who_has_them_and_nobody_else() {
 /// The server cuts off a connection for which too much waits; whoever reads it is told, and it comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_cut_off_for_being_slow_comes_back() {
-    let server = Nats::start(&NatsOptions { max_pending_bytes: Some(64 * 1024), ..NatsOptions::default() }).await;
+    let server = Nats::start(NatsOptions { max_pending_bytes: Some(64 * 1024), ..NatsOptions::default() }).await;
     let (reader, writer) = (connect(&server).await, connect(&server).await);
     let (subjects, mut receiver) = reader.receiver(16);
     subjects.subscribe(suite::subject(1));

@@ -2,6 +2,7 @@
 //! killed, the servers that a cluster needs, and a client that speaks plain HTTP.
 
 mod client;
+pub mod cluster;
 pub mod kill;
 mod ports;
 mod raw;

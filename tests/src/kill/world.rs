@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::journal::Journal;
-use crate::{Client, Failure, Sandbox, escape};
+use crate::{Client, Failure, escape};
 
 /// Users who write.
 pub(super) const WRITERS: usize = 4;
@@ -71,14 +71,14 @@ pub(super) struct Refused {
 }
 
 impl World {
-    pub(super) async fn new(sandbox: &Sandbox, seed: u64) -> Self {
+    pub(super) async fn new(url: &str, seed: u64) -> Self {
         let mut writers = Vec::new();
         for n in 0..WRITERS {
-            writers.push(account(sandbox, &format!("writer{n}")).await);
+            writers.push(account(url, &format!("writer{n}")).await);
         }
         let mut others = HashMap::new();
         for name in ["guest", "receiver", "owner", "claimer", "founder"] {
-            others.insert(name, account(sandbox, name).await);
+            others.insert(name, account(url, name).await);
         }
         let mut rooms = Vec::new();
         for _ in 0..ROOMS {
@@ -92,7 +92,7 @@ impl World {
         }
         Self {
             journal: Journal::new(seed),
-            url: sandbox.url(),
+            url: url.to_owned(),
             rooms,
             writers,
             others,
@@ -172,8 +172,8 @@ impl World {
     }
 }
 
-async fn account(sandbox: &Sandbox, name: &str) -> Client {
-    let mut client = sandbox.client();
+async fn account(url: &str, name: &str) -> Client {
+    let mut client = Client::new(url);
     client.register(name, PASSWORD).await.expect("a new account");
     client
 }

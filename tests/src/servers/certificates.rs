@@ -50,20 +50,20 @@ impl Authority {
         self.folder.join("ca.pem")
     }
 
-    /// A certificate for this name and for 127.0.0.1; a second one for the same name takes the first one's place.
+    /// A certificate for the name of a host and for 127.0.0.1, in files that are called `file`; those of an earlier one are replaced.
     ///
     /// # Panics
     /// When it can't be made.
     #[must_use]
-    pub fn issue(&self, name: &str) -> Certificate {
+    pub fn issue(&self, file: &str, name: &str) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).expect("a name");
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let file = |ending: &str| self.folder.join(format!("{name}.{ending}"));
-        let made = Certificate { certificate: file("pem"), key: file("key") };
+        let path = |ending: &str| self.folder.join(format!("{file}.{ending}"));
+        let made = Certificate { certificate: path("pem"), key: path("key") };
         fs::write(&made.certificate, certificate.pem()).expect("a file");
         fs::write(&made.key, key.serialize_pem()).expect("a file");
         made

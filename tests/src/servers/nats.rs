@@ -34,7 +34,7 @@ impl Nats {
     ///
     /// # Panics
     /// When it doesn't start.
-    pub async fn start(options: &NatsOptions) -> Self {
+    pub async fn start(options: NatsOptions) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
         let mut config = format!("listen: \"127.0.0.1:{port}\"\nwrite_deadline: \"2s\"\n");
@@ -63,6 +63,12 @@ impl Nats {
         format!("{}://127.0.0.1:{}", if self.tls { "tls" } else { "nats" }, self.port)
     }
 
+    /// The folder that it runs in.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("nats")
+    }
+
     /// The process, while it runs.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
@@ -82,7 +88,8 @@ impl Nats {
         self.kill();
         let mut command = Command::new(programs::nats_server());
         command.arg("--config").arg(self.folder.path().join("nats.conf"));
-        let process = self.process.insert(Process::start(&mut command, &self.folder.path().join("nats")));
+        let folder = self.folder();
+        let process = self.process.insert(Process::start(&mut command, &folder));
         let up = async {
             while !greets(self.port).await {
                 assert!(process.ended().is_none(), "NATS ended:\n{}", process.said());

@@ -142,7 +142,7 @@ fn text(keyspace: &str, table: &Table, shape: Shape) -> String {
             format!("DELETE FROM {name} WHERE {partition} AND {first} >= ? AND {first} <= ?")
         }
         Shape::Delete => format!("DELETE FROM {name} USING TIMESTAMP ? WHERE {key}"),
-        Shape::DeletePartition => format!("DELETE FROM {name} WHERE {partition}"),
+        Shape::DeletePartition => format!("DELETE FROM {name} USING TIMESTAMP ? WHERE {partition}"),
         Shape::Get(_) => format!("SELECT {} FROM {name} WHERE {key}", selected(table)),
         Shape::Scan(_, range) => {
             let bounds = bound(table, range.from, ">") + &bound(table, range.to, "<");

@@ -37,6 +37,9 @@ use crate::{
 /// Writes of one `put` that are under way at once.
 const CONCURRENT_WRITES: usize = 64;
 
+/// The clocks of processes and servers are never so far apart.
+const CLOCKS_APART_US: i64 = 60_000_000;
+
 /// Times that never repeat or go back within this process, whatever the clock does.
 #[derive(Default)]
 pub(crate) struct Monotonic(AtomicI64);
@@ -261,7 +264,9 @@ impl Store for CqlStore {
         check::drop_partition(table, &partition)?;
         let _timed = Timed::new("drop_partition", table);
         let statement = self.prepared(table, Shape::DeletePartition).await?;
-        let values: Bindings<'_> = partition.iter().map(Bound::Value).collect();
+        // Above the time of every row, whosever clock that was.
+        let time = Bound::Int(self.now_us().saturating_add(CLOCKS_APART_US));
+        let values: Bindings<'_> = [time].into_iter().chain(partition.iter().map(Bound::Value)).collect();
         let dropped = self.session.execute_unpaged(&statement, values).await;
         dropped.map(drop).map_err(|error| error::of_write("drop_partition", &error))
     }

@@ -1,0 +1,36 @@
+//! A whole cluster of real processes behind a proxy that gives every request to another instance, treated badly.
+//! `tests/servers/install` brings what it stands on. One cluster at a time.
+
+mod chat;
+mod counts;
+mod killed;
+mod outages;
+mod owners;
+
+use polity_tests::cluster::{Cluster, Shape};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// A cluster, and the right to be the only one.
+struct Alone {
+    cluster: Cluster,
+    _turn: MutexGuard<'static, ()>,
+}
+
+async fn alone(shape: Shape) -> Alone {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    Alone { cluster: Cluster::start(shape).await, _turn: turn }
+}
+
+/// A number from the environment.
+fn given(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The seed of a run: the one that is asked for, or any.
+#[expect(clippy::print_stdout, reason = "what a failed test shows")]
+fn seed() -> u64 {
+    let seed = given("POLITY_SEED").unwrap_or_else(rand::random);
+    println!("POLITY_SEED={seed}");
+    seed
+}

@@ -1,0 +1,278 @@
+//! A whole cluster of real processes: Cassandra, NATS, several processes of each tier, and one front proxy without stickiness. Every
+//! process can be killed, stopped and started again; all of them go with the cluster.
+
+mod instance;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+pub use instance::{Instance, Tier};
+
+use crate::{
+    Client,
+    ports::free_port,
+    servers::{Authority, Backend, Cassandra, CassandraOptions, Nats, NatsOptions, Process, Proxy},
+};
+
+/// Processes of one tier at most: the proxy knows all their places from the beginning.
+const PLACES: usize = 8;
+/// The name that the certificates of a cluster's processes are for.
+const INTERNAL_NAME: &str = "polity.internal";
+/// The longest that a process takes to start.
+const START: Duration = Duration::from_secs(120);
+
+/// How a cluster is made.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Processes of each tier.
+    pub tiers: Vec<(Tier, usize)>,
+    /// The nodes of the store.
+    pub cassandra: CassandraOptions,
+    /// The folder with the programs of the tiers.
+    pub programs: PathBuf,
+    /// Settings beside the usual ones (names of environment variables, without `POLITY__`).
+    pub settings: Vec<(String, String)>,
+}
+
+impl Shape {
+    /// Two processes of each tier on one node, made for tests: from the folder that the test was built into, or the one that
+    /// `POLITY_BINARIES` names.
+    ///
+    /// # Panics
+    /// When the test doesn't know where it is.
+    #[must_use]
+    pub fn for_tests() -> Self {
+        let beside_the_test = || {
+            let test = std::env::current_exe().expect("the test's own path");
+            test.parent().and_then(Path::parent).expect("a target folder").to_path_buf()
+        };
+        let settings = [("PASSWORDS__CHEAP_HASH_FOR_TESTS", "true"), ("LOG__LEVEL", "info")];
+        Self {
+            tiers: vec![(Tier::RoomState, 2), (Tier::ClientApi, 2)],
+            cassandra: CassandraOptions::default(),
+            programs: std::env::var_os("POLITY_BINARIES").map_or_else(beside_the_test, PathBuf::from),
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        }
+    }
+}
+
+/// See the module.
+pub struct Cluster {
+    folder: PathBuf,
+    shape: Shape,
+    authority: Authority,
+    proxy: Proxy,
+    proxy_port: u16,
+    instances: Vec<Instance>,
+    /// Where the store is.
+    pub cassandra: Cassandra,
+    /// The bus.
+    pub nats: Nats,
+    /// Removed when nobody writes to it any more, unless a test failed.
+    temporary: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Panics
+    /// When something doesn't start.
+    pub async fn start(shape: Shape) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let authority = Authority::new(&folder.path().join("certificates"));
+        let (cassandra, nats) = tokio::join!(Cassandra::start(&shape.cassandra), Nats::start(NatsOptions::default()));
+        let proxy_port = free_port();
+        let instances: Vec<Instance> = Tier::ALL
+            .into_iter()
+            .flat_map(|tier| (1..=PLACES).map(move |number| Instance::new(tier, number)))
+            .collect();
+        let backends: Vec<Backend> = instances.iter().filter_map(Instance::backend).collect();
+        let proxy = Proxy::start(&folder.path().join("proxy"), proxy_port, &backends).await;
+        let path = folder.path().to_path_buf();
+        let temporary = Some(folder);
+        let mut cluster =
+            Self { folder: path, shape, authority, proxy, proxy_port, instances, cassandra, nats, temporary };
+        let wanted = cluster.shape.tiers.clone();
+        for (tier, count) in &wanted {
+            (1..=*count).for_each(|number| cluster.launch(*tier, number));
+        }
+        for (tier, count) in wanted {
+            for number in 1..=count {
+                cluster.ready(tier, number).await;
+            }
+        }
+        cluster.behind_the_proxy().await;
+        cluster
+    }
+
+    /// The base URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.proxy.url()
+    }
+
+    /// A client without account, which speaks to the proxy: to one instance after the other.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(&self.url())
+    }
+
+    /// The folder of the cluster, with one for each process.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All places, also those where nothing runs.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter()
+    }
+
+    /// The processes that run (or are stopped).
+    pub fn running(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.process().is_some())
+    }
+
+    /// The proxy's process.
+    #[must_use]
+    pub fn proxy(&self) -> &Process {
+        self.proxy.process()
+    }
+
+    /// A tier's process by its number, from 1.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    #[must_use]
+    pub fn instance(&self, tier: Tier, number: usize) -> &Instance {
+        let found = self.instances.iter().find(|instance| instance.tier == tier && instance.number == number);
+        found.unwrap_or_else(|| panic!("there is no {tier} {number}"))
+    }
+
+    fn at(&mut self, tier: Tier, number: usize) -> &mut Instance {
+        let found = self.instances.iter_mut().find(|instance| instance.tier == tier && instance.number == number);
+        found.unwrap_or_else(|| panic!("there is no {tier} {number}"))
+    }
+
+    /// Starts one more process of a tier and waits until it is ready; its number. `None` when all places are taken.
+    pub async fn add(&mut self, tier: Tier) -> Option<usize> {
+        let free =
+            |instance: &&Instance| instance.tier == tier && instance.process().is_none() && !instance.was_there();
+        let number = self.instances.iter().find(free)?.number;
+        self.launch(tier, number);
+        self.ready(tier, number).await;
+        Some(number)
+    }
+
+    /// Starts a process (again) without waiting for it.
+    pub fn launch(&mut self, tier: Tier, number: usize) {
+        let settings = self.settings(self.instance(tier, number));
+        let program = self.shape.programs.join(tier.program());
+        let folder = self.folder.join(self.instance(tier, number).name());
+        self.at(tier, number).launch(&program, &folder, &settings);
+    }
+
+    /// Waits until a process says it is ready.
+    ///
+    /// # Panics
+    /// When it ends or takes too long.
+    pub async fn ready(&mut self, tier: Tier, number: usize) {
+        self.at(tier, number).ready(START).await;
+    }
+
+    /// Starts a process (again) and waits until it is ready.
+    pub async fn restart(&mut self, tier: Tier, number: usize) {
+        self.launch(tier, number);
+        self.ready(tier, number).await;
+    }
+
+    /// Ends a process at once.
+    pub fn kill(&mut self, tier: Tier, number: usize) {
+        self.at(tier, number).kill();
+    }
+
+    /// Asks a process to end, and waits for it; whether it did within `limit`.
+    ///
+    /// # Panics
+    /// When it doesn't run.
+    pub async fn leave(&mut self, tier: Tier, number: usize, limit: Duration) -> bool {
+        let process = self.at(tier, number).take().expect("a process that runs");
+        process.terminate(limit).await
+    }
+
+    /// Waits until the proxy gives requests to somebody.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn behind_the_proxy(&self) {
+        let client = self.client();
+        let answered = async {
+            while !client
+                .raw(http::Method::GET, "/_matrix/client/versions", None)
+                .await
+                .is_ok_and(|(s, _)| s.is_success())
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let waited = tokio::time::timeout(START, answered).await;
+        assert!(waited.is_ok(), "the proxy gives requests to nobody after {START:?}");
+    }
+
+    /// No process has panicked.
+    ///
+    /// # Panics
+    /// When one has.
+    pub fn assert_no_panic(&self) {
+        for instance in &self.instances {
+            let said = instance.said(&self.folder);
+            let fault = said.lines().find(|line| line.contains("panicked") || line.contains("ended in a panic"));
+            assert!(fault.is_none(), "{} panicked:\n{}", instance.name(), fault.unwrap_or_default());
+        }
+    }
+
+    fn settings(&self, instance: &Instance) -> Vec<(String, String)> {
+        let certificate = self.authority.issue(&instance.name(), INTERNAL_NAME);
+        let replicas = self.shape.cassandra.nodes;
+        let values = [
+            ("SERVER_NAME", "polity.test".to_owned()),
+            ("PUBLIC_BASEURL", format!("http://127.0.0.1:{}", self.proxy_port)),
+            ("DATA_DIR", self.folder.join(instance.name()).join("data").display().to_string()),
+            ("REGISTRATION__ENABLED", "true".to_owned()),
+            ("RATE_LIMITS__ENABLED", "false".to_owned()),
+            ("STORE__KIND", "cql".to_owned()),
+            ("STORE__CQL__CONTACT_POINTS", self.cassandra.contact_points().join(",")),
+            ("STORE__CQL__LOCAL_DATACENTER", "datacenter1".to_owned()),
+            ("STORE__CQL__REPLICATION", format!("datacenter1={replicas}")),
+            ("BUS__KIND", "nats".to_owned()),
+            ("BUS__NATS__URLS", self.nats.url()),
+            ("CLUSTER__NODE_NAME", instance.name()),
+            ("CLUSTER__INTERNAL_CA", self.authority.certificate().display().to_string()),
+            ("CLUSTER__INTERNAL_CERT", certificate.certificate.display().to_string()),
+            ("CLUSTER__INTERNAL_KEY", certificate.key.display().to_string()),
+            ("LISTENERS__CLIENT__TRUSTED_PROXIES", "127.0.0.1".to_owned()),
+        ];
+        let own = values.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(instance.listeners()).chain(self.shape.settings.clone()).collect()
+    }
+}
+
+impl Drop for Cluster {
+    #[expect(clippy::print_stderr, reason = "what a failed test says")]
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.temporary.take()
+        {
+            eprintln!("the cluster's folder is kept: {}", folder.keep().display());
+            for instance in self.instances.iter().filter(|instance| instance.was_there()) {
+                let said = instance.said(&self.folder);
+                let lines: Vec<&str> = said.lines().collect();
+                eprintln!("{} said last:\n{}", instance.name(), lines[lines.len().saturating_sub(15)..].join("\n"));
+            }
+        }
+    }
+}
