@@ -147,10 +147,10 @@ impl Instance {
         ports.map(|(name, port)| (format!("LISTENERS__{name}__BIND"), format!("127.0.0.1:{port}")))
     }
 
-    pub(super) fn launch(&mut self, program: &Path, folder: &Path, settings: &[(String, String)]) {
+    pub(super) fn launch(&mut self, program: &Path, config: &Path, folder: &Path, settings: &[(String, String)]) {
         self.kill();
         let mut command = Command::new(program);
-        command.arg("serve");
+        command.args(["serve", "--config"]).arg(config);
         for (name, value) in settings {
             command.env(format!("POLITY__{name}"), value);
         }

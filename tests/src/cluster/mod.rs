@@ -4,6 +4,7 @@
 mod instance;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,6 +23,8 @@ use crate::{
 const PLACES: usize = 8;
 /// The name that the certificates of a cluster's processes are for.
 const INTERNAL_NAME: &str = "polity.internal";
+/// The one file of all processes; the rest is in their environment, since each differs.
+const CONFIG: &str = "polity.toml";
 /// The longest that a process takes to start.
 const START: Duration = Duration::from_secs(120);
 
@@ -83,6 +86,7 @@ impl Cluster {
     /// When something doesn't start.
     pub async fn start(shape: Shape) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join(CONFIG), "server_name = \"polity.test\"\n").expect("a file");
         let authority = Authority::new(&folder.path().join("certificates"));
         let (cassandra, nats) = tokio::join!(Cassandra::start(&shape.cassandra), Nats::start(NatsOptions::default()));
         let proxy_port = free_port();
@@ -172,8 +176,8 @@ impl Cluster {
     pub fn launch(&mut self, tier: Tier, number: usize) {
         let settings = self.settings(self.instance(tier, number));
         let program = self.shape.programs.join(tier.program());
-        let folder = self.folder.join(self.instance(tier, number).name());
-        self.at(tier, number).launch(&program, &folder, &settings);
+        let (config, folder) = (self.config(), self.folder.join(self.instance(tier, number).name()));
+        self.at(tier, number).launch(&program, &config, &folder, &settings);
     }
 
     /// Waits until a process says it is ready.
@@ -235,11 +239,14 @@ impl Cluster {
         }
     }
 
+    fn config(&self) -> PathBuf {
+        self.folder.join(CONFIG)
+    }
+
     fn settings(&self, instance: &Instance) -> Vec<(String, String)> {
         let certificate = self.authority.issue(&instance.name(), INTERNAL_NAME);
         let replicas = self.shape.cassandra.nodes;
         let values = [
-            ("SERVER_NAME", "polity.test".to_owned()),
             ("PUBLIC_BASEURL", format!("http://127.0.0.1:{}", self.proxy_port)),
             ("DATA_DIR", self.folder.join(instance.name()).join("data").display().to_string()),
             ("REGISTRATION__ENABLED", "true".to_owned()),

@@ -66,7 +66,9 @@ impl Proxy {
 fn configuration(port: u16, backends: &[Backend]) -> String {
     let mut config = format!(
         "global
-  maxconn 20000
+  maxconn 8000
+  # Fewer files than that are allowed here and there.
+  no strict-limits
   nbthread 1
   # Health checks are spread a little.
   spread-checks 5
