@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::{
+    ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use polity_platform::{
     config::{self, Config},
     lifecycle::exit,
@@ -14,14 +15,22 @@ use polity_platform::{
 
 use tokio::runtime::Runtime;
 
-use crate::{failure::Failure, run};
+use crate::{failure::Failure, run, tenants, tier::Tier};
 
 /// Polity: a Matrix homeserver.
 #[derive(Parser)]
 #[command(name = "polity", version)]
-struct Arguments {
+struct Everything {
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// A part of Polity, a Matrix homeserver.
+#[derive(Parser)]
+#[command(version)]
+struct Part {
+    #[command(subcommand)]
+    command: PartCommand,
 }
 
 #[derive(Subcommand)]
@@ -45,8 +54,24 @@ enum Command {
 }
 
 #[derive(Subcommand)]
+enum PartCommand {
+    /// Runs this part, beside the others.
+    Serve {
+        /// The configuration: one file for all parts.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Looks at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
 enum TenantCommand {
-    /// Makes a tenant beside the one that the configuration names. The server must not run; it serves the tenant from its next start.
+    /// Makes a tenant beside the one that the configuration names. With an embedded store the server must not run. Processes serve
+    /// the tenant from their next start.
     Create {
         /// What stands behind the colon of its users.
         server_name: String,
@@ -71,36 +96,50 @@ enum ConfigCommand {
     Reference,
 }
 
-/// The process: parses the command line, does what it says, gives the exit code.
+/// A process of this tier: parses the command line, does what it says, gives the exit code.
 #[must_use]
-pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+pub fn main(tier: Tier) -> ExitCode {
+    let command = match parse(tier, std::env::args_os()) {
+        Ok(command) => command,
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
         }
     };
-    let done = match arguments.command.unwrap_or(Command::Serve { config: None }) {
-        Command::Serve { config } => serve(config.as_deref()),
+    match carry_out(tier, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // The log may go elsewhere: whoever started the process must see this.
+            let _ = writeln!(std::io::stderr(), "{}: {failure}", tier.program());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn parse(tier: Tier, arguments: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
+    if tier == Tier::All {
+        return Ok(Everything::try_parse_from(arguments)?.command.unwrap_or(Command::Serve { config: None }));
+    }
+    let matches = Part::command().name(tier.program()).try_get_matches_from(arguments)?;
+    Ok(match Part::from_arg_matches(&matches)?.command {
+        PartCommand::Serve { config } => Command::Serve { config: Some(config) },
+        PartCommand::Config { command } => Command::Config { command },
+    })
+}
+
+fn carry_out(tier: Tier, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve { config } => serve(tier, config.as_deref()),
         Command::Tenant { command: TenantCommand::Create { server_name, public_baseurl, config } } => {
             create_tenant(config.as_deref(), &server_name, public_baseurl.as_deref())
         }
         Command::Config { command: ConfigCommand::Check { config } } => {
-            load(Some(&config)).map(|_| say("the configuration is good"))
+            load(tier, Some(&config)).map(|_| say("the configuration is good"))
         }
         Command::Config { command: ConfigCommand::Reference } => {
             say(config::reference().trim_end());
             Ok(())
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // The log may go elsewhere: whoever started the process must see this.
-            let _ = writeln!(std::io::stderr(), "polity: {failure}");
-            ExitCode::from(failure.code)
         }
     }
 }
@@ -110,24 +149,27 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn load(file: Option<&Path>) -> Result<Config, Failure> {
+fn load(tier: Tier, file: Option<&Path>) -> Result<Config, Failure> {
     // Registration that only this opens is closed again when others can reach the listener.
     let base = if file.is_none() { Config::single_binary_default() } else { Config::default() };
-    config::load(file, std::env::vars(), base).map_err(|faults| Failure::new(exit::USAGE, faults))
+    let loaded = config::load(file, std::env::vars(), base);
+    let config = loaded.map_err(|faults| Failure::new(exit::USAGE, faults))?;
+    let faults = tier.faults(&config);
+    if faults.is_empty() { Ok(config) } else { Err(Failure::new(exit::USAGE, config::Faults(faults))) }
 }
 
 fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::software)
 }
 
-fn serve(file: Option<&Path>) -> Result<(), Failure> {
-    let config = load(file)?;
-    runtime()?.block_on(run::run(&config))
+fn serve(tier: Tier, file: Option<&Path>) -> Result<(), Failure> {
+    let config = load(tier, file)?;
+    runtime()?.block_on(run::run(tier, &config))
 }
 
 fn create_tenant(file: Option<&Path>, name: &str, public_baseurl: Option<&str>) -> Result<(), Failure> {
-    let config = load(file)?;
-    runtime()?.block_on(run::create_tenant(&config, name, public_baseurl))?;
+    let config = load(Tier::All, file)?;
+    runtime()?.block_on(tenants::create(&config, name, public_baseurl))?;
     say(&format!("the tenant {name} is made"));
     Ok(())
 }

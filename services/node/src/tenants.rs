@@ -1,5 +1,5 @@
 //! The tenants: the one that the configuration names, with its signing key in the data folder, and those that were made beside it,
-//! which stand in the store with theirs.
+//! which stand in the store with theirs. Processes that share a store find all keys there.
 
 use std::{
     fs,
@@ -7,14 +7,15 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use polity_client_api as client_api;
-use polity_core::{LogId, Random, TenantId, sync_token::TokenKey};
+use polity_core::{Clock, LogId, Random, SystemClock, SystemRandom, TenantId, sync_token::TokenKey};
 use polity_platform::{
-    config::{Config, is_base_url},
-    lifecycle::exit,
+    config::{Config, StoreKind, is_base_url},
+    lifecycle::{Lifecycle, exit},
 };
 use polity_room_engine::build::SigningIdentity;
 use polity_room_state as room_state;
@@ -24,7 +25,7 @@ use polity_store::{
 };
 use ruma_common::OwnedServerName;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, store, wait::Attempt};
 
 const DAMAGED_KEY: &str = "the signing key is damaged; restore it from a backup";
 
@@ -52,19 +53,17 @@ impl room_state::Tenants for Tenants {
 }
 
 impl Tenant {
-    /// The tenant of the configuration.
-    fn configured(config: &Config, random: &dyn Random) -> Result<Self, Failure> {
+    /// The tenant of the configuration, with a key.
+    fn configured(config: &Config, key: StoredKey) -> Result<StoredTenant, Failure> {
         let server_name = OwnedServerName::try_from(config.server_name.as_str())
             .map_err(|error| Failure::new(exit::USAGE, format!("server_name: {error}")))?;
-        let (version, seed) = signing_key(&config.data_dir, random)?;
-        let identity = SigningIdentity::from_seed(server_name, &version, &seed).map_err(Failure::software)?;
         // Derived from the name, so that a data folder without a list of tenants finds its own again.
         let id = LogId::derived(TenantId::new(0), "tenant", &config.server_name);
         let id = id.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
-        Ok(Self { id: TenantId::new(id), identity, seed, public_baseurl: config.base_url() })
+        Ok(StoredTenant { id: TenantId::new(id), server_name, public_baseurl: config.base_url(), key })
     }
 
-    fn stored(tenant: StoredTenant) -> Result<Self, Failure> {
+    fn new(tenant: StoredTenant) -> Result<Self, Failure> {
         let StoredTenant { id, server_name, public_baseurl, key: StoredKey { version, seed } } = tenant;
         let identity = SigningIdentity::from_seed(server_name, &version, &seed).map_err(Failure::software)?;
         Ok(Self { id, identity, seed, public_baseurl })
@@ -73,42 +72,23 @@ impl Tenant {
 
 impl Tenants {
     /// All of them, the configured one first.
-    pub(crate) async fn load(config: &Config, store: &dyn Store, random: &dyn Random) -> Result<Self, Failure> {
-        let mut tenants = vec![Arc::new(Tenant::configured(config, random)?)];
-        for stored in stored::all(store).await? {
-            // Who is named by the configuration is served as it says.
-            if stored.server_name.as_str() != config.server_name {
-                tenants.push(Arc::new(Tenant::stored(stored)?));
-            }
-        }
-        Ok(Self(tenants))
-    }
-
-    /// Makes a tenant beside the configured one.
-    pub(crate) async fn create(
-        config: &Config,
-        store: &dyn Store,
-        random: &dyn Random,
-        (name, public_baseurl): (&str, Option<&str>),
-    ) -> Result<(), Failure> {
-        let server_name = OwnedServerName::try_from(name)
-            .map_err(|error| Failure::new(exit::USAGE, format!("{name:?} is no server name: {error}")))?;
-        // Hosts are the same in both cases, so there must be one way only to write a name that the store keeps.
-        if name.chars().any(|c| c.is_ascii_uppercase()) {
-            return Err(Failure::new(exit::USAGE, format!("{name:?}: a server's name is written in lower case")));
-        }
-        let taken = || Failure::new(exit::USAGE, format!("there is a tenant {name} already"));
-        if name.eq_ignore_ascii_case(&config.server_name) {
-            return Err(taken());
-        }
-        let public_baseurl = public_baseurl.map_or_else(|| format!("https://{name}"), str::to_owned);
-        if !is_base_url(&public_baseurl) {
-            return Err(Failure::new(exit::USAGE, format!("{public_baseurl:?} is no http or https address")));
-        }
-        let key = StoredKey { version: random.alphanumeric(6), seed: random.bytes() };
-        let id = TenantId::new(u64::from_le_bytes(random.bytes()));
-        let tenant = StoredTenant { id, server_name, public_baseurl, key };
-        if stored::create(store, &tenant).await? { Ok(()) } else { Err(taken()) }
+    pub(crate) async fn load(config: &Config, store: &dyn Store, random: &dyn Random) -> Result<Self, Attempt> {
+        let mut stored = stored::all(store).await?;
+        let named = stored.iter().position(|tenant| tenant.server_name.as_str() == config.server_name);
+        let named = named.map(|at| stored.swap_remove(at));
+        let configured = if config.store.kind == StoreKind::Cql {
+            let tenant = match named {
+                Some(tenant) => tenant,
+                None => first_of_a_cluster(config, store, random).await?,
+            };
+            StoredTenant { public_baseurl: config.base_url(), ..tenant }
+        } else {
+            let (version, seed) = signing_key(&config.data_dir, random)?;
+            Tenant::configured(config, StoredKey { version, seed })?
+        };
+        stored.sort_by(|a, b| a.server_name.cmp(&b.server_name));
+        let all = std::iter::once(configured).chain(stored).map(|tenant| Ok(Arc::new(Tenant::new(tenant)?)));
+        Ok(Self(all.collect::<Result<_, Failure>>()?))
     }
 
     /// As the client API knows them.
@@ -123,6 +103,44 @@ impl Tenants {
         };
         client_api::Tenants::new(self.0.iter().map(known))
     }
+}
+
+/// The configured tenant of processes that share a store, whose key stands in the store: whoever comes first makes it.
+async fn first_of_a_cluster(config: &Config, store: &dyn Store, random: &dyn Random) -> Result<StoredTenant, Attempt> {
+    let tenant = Tenant::configured(config, StoredKey { version: random.alphanumeric(6), seed: random.bytes() })?;
+    if stored::create(store, &tenant).await? {
+        tracing::info!(name = %tenant.server_name, "the first tenant is made");
+        return Ok(tenant);
+    }
+    let all = stored::all(store).await?;
+    let made = all.into_iter().find(|other| other.server_name == tenant.server_name);
+    made.ok_or_else(|| Attempt::later("the first tenant was made by another process, and isn't seen yet"))
+}
+
+/// Makes a tenant beside the configured one.
+pub(crate) async fn create(config: &Config, name: &str, public_baseurl: Option<&str>) -> Result<(), Failure> {
+    let server_name = OwnedServerName::try_from(name)
+        .map_err(|error| Failure::new(exit::USAGE, format!("{name:?} is no server name: {error}")))?;
+    // Hosts are the same in both cases, so there must be one way only to write a name that the store keeps.
+    if name.chars().any(|c| c.is_ascii_uppercase()) {
+        return Err(Failure::new(exit::USAGE, format!("{name:?}: a server's name is written in lower case")));
+    }
+    let taken = || Failure::new(exit::USAGE, format!("there is a tenant {name} already"));
+    if name.eq_ignore_ascii_case(&config.server_name) {
+        return Err(taken());
+    }
+    let public_baseurl = public_baseurl.map_or_else(|| format!("https://{name}"), str::to_owned);
+    if !is_base_url(&public_baseurl) {
+        return Err(Failure::new(exit::USAGE, format!("{public_baseurl:?} is no http or https address")));
+    }
+    let random: &dyn Random = &SystemRandom;
+    let key = StoredKey { version: random.alphanumeric(6), seed: random.bytes() };
+    let id = TenantId::new(u64::from_le_bytes(random.bytes()));
+    let tenant = StoredTenant { id, server_name, public_baseurl, key };
+    let (clock, life): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), Lifecycle::new(Duration::ZERO));
+    let opened = store::open(config, &clock, random, &life).await?;
+    let Some(store) = opened else { return Err(Failure::software("the store isn't there")) };
+    if stored::create(&*store, &tenant).await? { Ok(()) } else { Err(taken()) }
 }
 
 /// The key's version and seed, from `signing.key` (`ed25519 VERSION SEED`); made at the first start, readable by its owner only.

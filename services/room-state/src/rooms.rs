@@ -50,7 +50,14 @@ impl Service {
     /// The service for callers in this process.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        local(RoomStateServer::new(self.clone()))
+        local(self.server())
+    }
+
+    /// The service, for a server.
+    #[must_use]
+    pub fn server(&self) -> RoomStateServer<Self> {
+        // Larger than any event: what is too large is told as such.
+        RoomStateServer::new(self.clone()).max_decoding_message_size(8 << 20)
     }
 
     /// Its loaded rooms, for recovery.

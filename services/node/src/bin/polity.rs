@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use polity_node::Tier;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    polity_node::main()
+    polity_node::main(Tier::All)
 }

@@ -5,7 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::settings::{Check, Fault, section};
+use super::{
+    settings::{Check, Fault, section},
+    storage::is_host_and_port,
+};
 
 section! {
     /// Where to listen.
@@ -38,8 +41,10 @@ section! {
 section! {
     /// The listener for other tiers.
     pub struct InternalListener {
-        /// gRPC between tiers. Nothing listens here while all tiers run in this process.
+        /// gRPC between processes, over mutual TLS (see [cluster]). Nothing listens here while the store isn't shared.
         bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+        /// Where other processes find it, "host:port". Default: the address above.
+        advertise: String = String::new();
     }
 }
 
@@ -70,7 +75,10 @@ impl Check for Listener {
 
 impl Check for InternalListener {
     fn faults(&self) -> Vec<Fault> {
-        Vec::new()
+        if self.advertise.is_empty() || is_host_and_port(&self.advertise) {
+            return Vec::new();
+        }
+        vec![("advertise", format!("{:?} is not a host and a port, like 10.0.0.1:8009", self.advertise))]
     }
 }
 

@@ -59,9 +59,10 @@ pub fn load(
             None => faults.push(unknown(&path, &name, matches!(raw, Raw::Environment(_)), &known)),
         }
     }
-    let registration = &mut config.registration;
-    if let Err(fault) = registration.shared_secret.resolve(&registration.shared_secret_file) {
-        faults.push(format!("registration.shared_secret_file: {fault}"));
+    for (key, secret, file) in config.secrets() {
+        if let Err(fault) = secret.resolve(file) {
+            faults.push(format!("{key}: {fault}"));
+        }
     }
     if !registration_was_asked_for && !config.listeners.client.bind.ip().is_loopback() {
         config.registration.enabled = false;

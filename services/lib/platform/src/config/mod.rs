@@ -2,6 +2,8 @@
 //!
 //! A key is declared once, in [`settings`]' macro: name, type, default and meaning. The reference is printed from that.
 
+mod bus;
+mod cluster;
 mod limits;
 mod listeners;
 mod load;
@@ -15,8 +17,13 @@ mod storage;
 mod telemetry;
 mod value;
 
-use std::path::PathBuf;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
+pub use bus::{Bus, BusKind, Nats};
+pub use cluster::Cluster;
 pub use limits::Limits;
 pub use listeners::{InternalListener, Listener, Listeners, OpsListener};
 pub use load::{Faults, load};
@@ -25,7 +32,7 @@ pub use reference::reference;
 pub use registration::{Passwords, Registration};
 pub use rooms::Rooms;
 pub use secret::Secret;
-pub use storage::{Bus, BusKind, Cluster, Store, StoreKind};
+pub use storage::{Cql, Store, StoreKind};
 pub use telemetry::{Log, LogFormat, Telemetry};
 
 use settings::{Check, Fault, section};
@@ -78,6 +85,39 @@ impl Config {
         config
     }
 
+    /// Secrets that may stand in a file of their own, and the key that names it.
+    fn secrets(&mut self) -> [(&'static str, &mut Secret, &Path); 4] {
+        let (registration, cql, nats) = (&mut self.registration, &mut self.store.cql, &mut self.bus.nats);
+        [
+            ("registration.shared_secret_file", &mut registration.shared_secret, &registration.shared_secret_file),
+            ("store.cql.password_file", &mut cql.password, &cql.password_file),
+            ("bus.nats.password_file", &mut nats.password, &nats.password_file),
+            ("bus.nats.token_file", &mut nats.token, &nats.token_file),
+        ]
+    }
+
+    /// What processes that share a store need to call each other.
+    fn shared_store_faults(&self) -> Vec<Fault> {
+        if self.store.kind != StoreKind::Cql {
+            return Vec::new();
+        }
+        let Cluster { internal_ca, internal_cert, internal_key, .. } = &self.cluster;
+        let files = [
+            ("cluster.internal_ca", internal_ca),
+            ("cluster.internal_cert", internal_cert),
+            ("cluster.internal_key", internal_key),
+        ];
+        let missing = files.into_iter().filter(|(_, path)| path.as_os_str().is_empty());
+        let mut faults: Vec<Fault> = missing
+            .map(|(key, _)| (key, "missing: processes that share a store call each other over mutual TLS".to_owned()))
+            .collect();
+        let InternalListener { bind, advertise } = &self.listeners.internal;
+        if bind.ip().is_unspecified() && advertise.is_empty() {
+            faults.push(("listeners.internal.advertise", format!("missing: {bind} tells nobody where to connect")));
+        }
+        faults
+    }
+
     /// Where clients find the server, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> String {
@@ -88,15 +128,15 @@ impl Config {
         format!("{scheme}://{}", self.listeners.client.bind)
     }
 
-    /// This process's name: as configured, or the host's name and the client listener's port.
+    /// This process's name: as configured, or the host's name and the port of the tier's listener.
     #[must_use]
-    pub fn node_name(&self) -> String {
+    pub fn node_name(&self, listener: SocketAddr) -> String {
         if !self.cluster.node_name.is_empty() {
             return self.cluster.node_name.clone();
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
-        format!("{host}:{}", self.listeners.client.bind.port())
+        format!("{host}:{}", listener.port())
     }
 }
 
@@ -122,6 +162,7 @@ impl Check for Config {
         if !url.is_empty() && !is_base_url(url) {
             faults.push(("public_baseurl", format!("{url:?} is no http or https address")));
         }
+        faults.extend(self.shared_store_faults());
         if self.data_dir.as_os_str().is_empty() {
             faults.push(("data_dir", "empty".to_owned()));
         }

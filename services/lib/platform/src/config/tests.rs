@@ -1,6 +1,6 @@
 //! The reference is the defaults, faults come all at once, secrets stay secret.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use super::*;
 
@@ -94,7 +94,7 @@ fn values_that_cannot_be_are_refused() {
         ("data_dir = \"\"", "data_dir"),
         ("shutdown_timeout_s = -1", "shutdown_timeout_s"),
         ("store = 1", "store: is a section"),
-        ("[store]\nkind = \"cql\"", "store.kind"),
+        ("[store]\nkind = \"cqll\"", "store.kind"),
         ("[listeners.client]\nbind = \"8008\"", "listeners.client.bind"),
         ("[listeners.client]\ntls_cert = \"a\"", "listeners.client.tls_key"),
         ("[listeners.ops]\nbind = \"127.0.0.1:8008\"", "listeners.ops.bind"),
@@ -140,7 +140,54 @@ fn addresses_and_names_have_defaults() {
     assert_eq!(config.base_url(), "http://127.0.0.1:8008");
     config.public_baseurl = "https://m.example.org/".to_owned();
     assert_eq!(config.base_url(), "https://m.example.org");
-    assert!(config.node_name().ends_with(":8008"));
+    assert!(config.node_name(config.listeners.client.bind).ends_with(":8008"));
     config.cluster.node_name = "a".to_owned();
-    assert_eq!(config.node_name(), "a");
+    assert_eq!(config.node_name(config.listeners.client.bind), "a");
+}
+
+#[test]
+fn a_shared_store_needs_what_processes_call_each_other_with() {
+    let faults = from(
+        "[store]\nkind = \"cql\"\n[listeners.internal]\nbind = \"0.0.0.0:8009\"\n[store.cql]\nreplication = { here = 3 }\n\
+         tls_cert = \"a.pem\"\ncontact_points = [\"a\"]\n[bus.nats]\nurls = [\"http://a\"]\nusername = \"u\"",
+        &[],
+    );
+    let faults = faults.unwrap_err().to_string();
+    for key in [
+        "cluster.internal_ca: missing",
+        "cluster.internal_cert: missing",
+        "cluster.internal_key: missing",
+        "listeners.internal.advertise: missing",
+        "store.cql.local_datacenter: \"dc1\" is not one",
+        "store.cql.tls_key: missing",
+        "store.cql.contact_points: \"a\" is not a host",
+        "bus.nats.urls: \"http://a\" is not",
+        "bus.nats.password: missing",
+    ] {
+        assert!(faults.contains(key), "{key} isn't in:\n{faults}");
+    }
+    assert_eq!(faults.lines().count(), 9, "{faults}");
+}
+
+#[test]
+fn a_cluster_is_configured_by_file_and_by_environment_alike() {
+    let file = "[store]\nkind = \"cql\"\n[store.cql]\ncontact_points = [\"a:1\", \"b:2\"]\nlocal_datacenter = \"x\"\n\
+                replication = { x = 3, y-z = 1 }\n[bus]\nkind = \"nats\"\n[listeners.internal]\nbind = \"0.0.0.0:8009\"\n\
+                advertise = \"here.local:8009\"\n\
+                [cluster]\ninternal_ca = \"ca\"\ninternal_cert = \"cert\"\ninternal_key = \"key\"";
+    let environment = [
+        ("POLITY__STORE__KIND", "cql"),
+        ("POLITY__STORE__CQL__CONTACT_POINTS", "a:1,b:2"),
+        ("POLITY__STORE__CQL__LOCAL_DATACENTER", "x"),
+        ("POLITY__STORE__CQL__REPLICATION", "x=3, y-z=1"),
+        ("POLITY__BUS__KIND", "nats"),
+        ("POLITY__LISTENERS__INTERNAL__BIND", "0.0.0.0:8009"),
+        ("POLITY__LISTENERS__INTERNAL__ADVERTISE", "here.local:8009"),
+        ("POLITY__CLUSTER__INTERNAL_CA", "ca"),
+        ("POLITY__CLUSTER__INTERNAL_CERT", "cert"),
+        ("POLITY__CLUSTER__INTERNAL_KEY", "key"),
+    ];
+    let config = from(file, &[]).unwrap();
+    assert_eq!(config.store.cql.replication, BTreeMap::from([("x".to_owned(), 3), ("y-z".to_owned(), 1)]));
+    assert_eq!(from("", &environment), Ok(config));
 }

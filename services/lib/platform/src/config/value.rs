@@ -1,6 +1,10 @@
 //! The types of settings: how each is read from the file and from the environment, and written for the reference.
 
-use std::{net::IpAddr, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use toml::Value;
 
@@ -139,6 +143,43 @@ impl Setting for Vec<IpAddr> {
     fn render(&self) -> String {
         let list: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
         format!("[{}]", list.join(", "))
+    }
+}
+
+impl Setting for Vec<String> {
+    fn from_file(value: &Value) -> Result<Self, String> {
+        let list = value.as_array().ok_or_else(|| expected("a list of texts", value))?;
+        list.iter().map(|item| text(item, "a text").map(str::to_owned)).collect()
+    }
+
+    fn from_environment(text: &str) -> Result<Self, String> {
+        Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn render(&self) -> String {
+        let list: Vec<String> = self.iter().map(|item| quoted(item)).collect();
+        format!("[{}]", list.join(", "))
+    }
+}
+
+/// Numbers by name.
+impl Setting for BTreeMap<String, u32> {
+    fn from_file(value: &Value) -> Result<Self, String> {
+        let table = value.as_table().ok_or_else(|| expected("a table of whole numbers", value))?;
+        table.iter().map(|(name, number)| Ok((name.clone(), u32::from_file(number)?))).collect()
+    }
+
+    /// As in the file, with or without the braces.
+    fn from_environment(text: &str) -> Result<Self, String> {
+        let inner = text.trim().trim_start_matches('{').trim_end_matches('}');
+        let table = format!("x = {{{inner}}}").parse::<toml::Table>();
+        let table = table.map_err(|_| expected("a list like dc1=3,dc2=3", &text))?;
+        Self::from_file(table.get("x").unwrap_or(&Value::Boolean(false)))
+    }
+
+    fn render(&self) -> String {
+        let list: Vec<String> = self.iter().map(|(name, number)| format!("{} = {number}", quoted(name))).collect();
+        format!("{{ {} }}", list.join(", "))
     }
 }
 

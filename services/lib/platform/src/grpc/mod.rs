@@ -6,10 +6,12 @@
 mod connector;
 mod identity;
 mod server;
+mod services;
 
 pub use connector::Connector;
 pub use identity::{Identity, IdentityFiles, MEMBER_NAME};
 pub use server::Server;
+pub use services::Services;
 
 #[cfg(test)]
 mod tests;

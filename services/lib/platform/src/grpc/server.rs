@@ -1,24 +1,18 @@
 //! Answering other members.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use ::http::Request;
-use axum::{
-    error_handling::HandleErrorLayer,
-    response::{IntoResponse, Response},
-};
+use axum::{error_handling::HandleErrorLayer, response::Response};
 use polity_core::{ErrorKind, tasks};
 use polity_proto::{DESCRIPTORS, Detail, Reason, answering, to_status};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
-use tower::{
-    BoxError, Service, ServiceBuilder, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer,
-};
+use tower::{BoxError, ServiceBuilder, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 
-use super::Identity;
+use super::{Identity, Services};
 use crate::{config::Limits, http, ops::Ready};
 
 /// Calls of one member at once.
@@ -26,37 +20,22 @@ const STREAMS: u32 = 4096;
 /// When to come again, said to who is refused.
 const COME_AGAIN: Duration = Duration::from_millis(500);
 
-/// Serves several services to other members, with gRPC health and reflection.
+/// Serves other members, with gRPC health and reflection.
 ///
 /// Calls end at their caller's deadline, belong to their caller's trace, and are refused when as many are under way as `limits.requests`.
 pub struct Server {
     server: http::Server,
-    routes: Routes,
-    names: Vec<&'static str>,
     requests: usize,
 }
 
 // === impl Server ===
 
 impl Server {
-    /// A server without services, for members only.
+    /// A server for members only.
     #[must_use]
     pub fn new(listener: TcpListener, identity: &Identity, limits: &Limits) -> Self {
         let server = http::Server::new(listener, limits).for_members(identity.acceptor(), STREAMS);
-        Self { server, routes: Routes::default(), names: Vec::new(), requests: limits.requests }
-    }
-
-    /// The same with one more service.
-    #[must_use]
-    pub fn with<S>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
-        S::Response: IntoResponse,
-        S::Future: Send + 'static,
-    {
-        self.names.push(S::NAME);
-        self.routes = self.routes.add_service(service);
-        self
+        Self { server, requests: limits.requests }
     }
 
     /// Where it listens.
@@ -68,8 +47,9 @@ impl Server {
     }
 
     /// Serves until `stop`; then calls under way may end, for at most `drain`. Its health is what `ready` says.
-    pub async fn serve(self, ready: Ready, stop: CancellationToken, drain: Duration) {
-        let limited = self.routes.into_axum_router().layer(
+    pub async fn serve(self, services: Services, ready: Ready, stop: CancellationToken, drain: Duration) {
+        let Services { routes, names } = services;
+        let limited = routes.into_axum_router().layer(
             ServiceBuilder::new()
                 .layer(HandleErrorLayer::new(async |_: BoxError| refused()))
                 .layer(LoadShedLayer::new())
@@ -77,9 +57,9 @@ impl Server {
         );
         // Who asks how it is, is told also when it has too much to do.
         let (reporter, health) = tonic_health::server::health_reporter();
-        let routes = Routes::from(limited).add_service(health).add_service(reflection(&self.names));
+        let routes = Routes::from(limited).add_service(health).add_service(reflection(&names));
         let routes = routes.into_axum_router().layer(layer_fn(answering));
-        let told = tasks::spawn(tell(reporter, self.names, ready, stop.clone()));
+        let told = tasks::spawn(tell(reporter, names, ready, stop.clone()));
         self.server.serve(routes, stop, drain).await;
         told.abort();
     }

@@ -110,9 +110,14 @@ struct Running {
 fn serve(identity: &Identity, address: &str, limits: &Limits) -> Running {
     let (rooms, ready, stop) = (Rooms::default(), Ready::default(), CancellationToken::new());
     let listener = bind(address.parse().unwrap()).unwrap();
-    let server = Server::new(listener, identity, limits).with(rooms.clone());
+    let server = Server::new(listener, identity, limits);
     let address = server.local_addr().unwrap();
-    let ended = tasks::spawn(server.serve(ready.clone(), stop.clone(), Duration::from_secs(10)));
+    let ended = tasks::spawn(server.serve(
+        Services::default().with(rooms.clone()),
+        ready.clone(),
+        stop.clone(),
+        Duration::from_secs(10),
+    ));
     Running { address, rooms, ready, stop, ended }
 }
 

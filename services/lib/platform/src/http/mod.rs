@@ -12,7 +12,7 @@ mod tls;
 pub use crate::tls::TlsError;
 pub use address::ClientAddress;
 pub use layers::{Errcode, Layers, Parked, Scope, describe_metrics};
-pub use server::{BindError, Server, bind};
+pub use server::{BindError, Reserved, Server, bind, reserve};
 pub(crate) use tls::Acceptor;
 pub use tls::Tls;
 

@@ -50,14 +50,46 @@ pub struct BindError {
 /// # Errors
 /// When it is in use, or isn't one of this machine's.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listen = || {
+    reserve(address)?.listen()
+}
+
+/// An address that nobody else can listen on. Whoever connects is refused until [`Reserved::listen`].
+#[derive(Debug)]
+pub struct Reserved {
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+/// Takes an address without listening on it yet.
+///
+/// # Errors
+/// When it is in use, or isn't one of this machine's.
+pub fn reserve(address: SocketAddr) -> Result<Reserved, BindError> {
+    let take = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A port that this process's predecessor had may be taken at once.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        Ok(Reserved { address: socket.local_addr()?, socket })
     };
-    listen().map_err(|error| BindError { address, error })
+    take().map_err(|error| BindError { address, error })
+}
+
+impl Reserved {
+    /// The address; the port is the one that the system gave.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// When somebody else was faster after all.
+    pub fn listen(self) -> Result<TcpListener, BindError> {
+        let address = self.address;
+        self.socket.listen(BACKLOG).map_err(|error| BindError { address, error })
+    }
 }
 
 /// A listener with what it needs to serve.

@@ -1,0 +1,12 @@
+//! `polity-room-state`: the tier that writes rooms.
+
+use std::process::ExitCode;
+
+use polity_node::Tier;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    polity_node::main(Tier::RoomState)
+}

@@ -1,0 +1,84 @@
+//! What every part of a process stands on.
+
+use std::sync::Arc;
+
+use polity_bus::Bus;
+use polity_cluster::Member;
+use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom};
+use polity_log::{Env, Moved, Names, Registry};
+use polity_platform::{config::Config, lifecycle::Lifecycle};
+use polity_room_state::ROOM_LOG;
+use polity_store::{MarkedStore, Marks, Store};
+use polity_sync::heads::HeadMap;
+
+use crate::{bus, failure::Failure, store, tenants::Tenants, tier::Tier, wait::until_there};
+
+/// Logs in the head map.
+const HEADS: usize = 200_000;
+
+/// See the module.
+pub(crate) struct Ground {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) tenants: Arc<Tenants>,
+    /// This process, as others see it.
+    pub(crate) this: Member,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) names: Arc<Names>,
+    /// How far logs have come, for who reads them here.
+    pub(crate) heads: Arc<HeadMap>,
+}
+
+/// The head map hears of appends before they are acknowledged.
+struct ToHeads(Arc<HeadMap>);
+
+impl Moved for ToHeads {
+    fn moved(&self, key: LogKey, seq: Seq) {
+        self.0.moved(key.tenant, key.log, seq);
+    }
+}
+
+// === impl Ground ===
+
+impl Ground {
+    /// Opens store and bus, and joins the processes that share them. Waits for what isn't there; nothing when the process is to end
+    /// meanwhile. `address` is where other processes find this one.
+    pub(crate) async fn lay(
+        tier: Tier,
+        config: &Config,
+        address: &str,
+        life: &Lifecycle,
+    ) -> Result<Option<Self>, Failure> {
+        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
+        let Some(opened) = store::open(config, &clock, &*random, life).await? else { return Ok(None) };
+        let (store, marks) = MarkedStore::over(opened);
+        let name = tier.node_name(config);
+        let Some(bus) = bus::open(config, &name, life).await? else { return Ok(None) };
+        let join = || async {
+            let tenants = Tenants::load(config, &*store, &*random).await?;
+            // A run of its own for each attempt: of one that failed it isn't known whether it stands in the registry.
+            let this = Member::new(IncarnationId::new(random.bytes()), tier.kind(), &name, address);
+            let registry = Registry::join(Arc::clone(&store), &this).await?;
+            Ok((tenants, this, registry))
+        };
+        let Some((tenants, this, registry)) = until_there("the store", &life.stop(), join).await? else {
+            return Ok(None);
+        };
+        let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
+        let (tenants, heads) = (Arc::new(tenants), Arc::new(HeadMap::new(HEADS)));
+        Ok(Some(Self { clock, random, store, marks, bus, tenants, this, registry, names, heads }))
+    }
+
+    /// What logs stand on.
+    pub(crate) fn env(&self) -> Env {
+        Env {
+            store: Arc::clone(&self.store),
+            registry: Arc::clone(&self.registry),
+            moved: Arc::new(ToHeads(Arc::clone(&self.heads))),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! This process among those that share its store: what it answers them, how it calls them, and whom it closes.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use polity_cluster::{ClusterService, Connect, Live, Peers, Presence, Routed, Watch, kind};
+use polity_log::Recover;
+use polity_platform::{
+    config::Limits,
+    grpc::{self, Connector, Services},
+    lifecycle::Lifecycle,
+    ops::Ready,
+};
+use polity_proto::Transport;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{failure::Failure, ground::Ground, ports::InternalPort};
+
+/// See the module. A process whose store is its own is alone.
+pub(crate) struct Members {
+    live: Arc<Live>,
+    peers: Arc<Peers>,
+    ways: Arc<Ways>,
+    presence: Arc<Presence>,
+    /// Where it answers.
+    port: Option<InternalPort>,
+}
+
+/// The ways to other processes, and to this one.
+struct Ways {
+    address: Box<str>,
+    /// Known once it is known what this process answers.
+    own: OnceLock<Transport>,
+    others: Option<Connector>,
+}
+
+/// What a process answers others, until it ends.
+pub(crate) struct Answering {
+    stop: CancellationToken,
+    ended: Option<JoinHandle<()>>,
+}
+
+// === impl Members ===
+
+impl Members {
+    /// Among those that are on the same ground.
+    pub(crate) fn new(ground: &Ground, port: Option<InternalPort>) -> Self {
+        let this = &ground.this;
+        let others = port.as_ref().map(|port| Connector::new(Arc::clone(&port.identity)));
+        let ways = Arc::new(Ways { address: this.address.clone(), own: OnceLock::new(), others });
+        let connect: Arc<dyn Connect> = connect(&ways);
+        let live = Live::new(this.incarnation);
+        let presence = Presence::new(Arc::clone(&ground.bus), this.clone(), Arc::clone(&live));
+        Self { live, peers: Peers::new(connect), ways, presence, port }
+    }
+
+    /// What every process answers.
+    pub(crate) fn services(&self) -> Services {
+        Services::default().with(ClusterService::new(self.live.this()).server())
+    }
+
+    /// The way to those who write rooms.
+    pub(crate) fn rooms(&self, own: &Services) -> Transport {
+        if self.port.is_none() {
+            return own.transport();
+        }
+        Routed::transport(Arc::clone(&self.live), Arc::clone(&self.peers), kind::ROOM_STATE)
+    }
+
+    /// Says and hears who is there, and closes who is dead; `uses` are the logs that this process can finish for others. A process that
+    /// was closed itself ends: it can write nothing any more.
+    pub(crate) fn watch(&self, ground: &Ground, uses: Vec<Arc<dyn Recover>>, life: &Lifecycle) {
+        if self.port.is_none() {
+            return;
+        }
+        let watch = Watch {
+            registry: Arc::clone(&ground.registry),
+            store: Arc::clone(&ground.store),
+            this: ground.this.clone(),
+            live: Arc::clone(&self.live),
+            connect: connect(&self.ways),
+            clock: Arc::clone(&ground.clock),
+            uses,
+        };
+        let (presence, stop) = (Arc::clone(&self.presence), life.stop());
+        life.essential("presence", async move {
+            tokio::select! { () = stop.cancelled() => {}, () = presence.run() => {} }
+        });
+        // Whoever takes long to end is still alive: it answers those who ask.
+        let stop = life.stop();
+        life.essential("watch", async move {
+            tokio::select! { () = stop.cancelled() => {}, () = watch.run() => {} }
+        });
+    }
+
+    /// Answers others from now on.
+    pub(crate) fn answer(
+        &mut self,
+        services: Services,
+        limits: &Limits,
+        ready: &Ready,
+        drain: Duration,
+    ) -> Result<Answering, Failure> {
+        let _ = self.ways.own.set(services.transport());
+        let stop = CancellationToken::new();
+        let Some(InternalPort { reserved, identity, .. }) = self.port.take() else {
+            return Ok(Answering { stop, ended: None });
+        };
+        let server = grpc::Server::new(reserved.listen()?, &identity, limits);
+        let serving = server.serve(services, ready.clone(), stop.clone(), drain);
+        #[expect(clippy::disallowed_methods, reason = "ends after the tasks that the end waits for")]
+        let ended = Some(tokio::spawn(serving));
+        Ok(Answering { stop, ended })
+    }
+
+    /// Lets nobody ask this process any more who can ask another one.
+    pub(crate) fn leave(&self) {
+        self.presence.leave();
+    }
+}
+
+// === impl Ways ===
+
+impl Ways {
+    fn to(&self, address: &str) -> Transport {
+        let own = if *address == *self.address { self.own.get() } else { None };
+        match (own, &self.others) {
+            (Some(own), _) => own.clone(),
+            (None, Some(others)) => others.to(address),
+            (None, None) => nobody(),
+        }
+    }
+}
+
+/// The way to others of a process that is alone, and calls nobody.
+fn nobody() -> Transport {
+    Services::default().transport()
+}
+
+// === impl Answering ===
+
+impl Answering {
+    /// Answers no more.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        if let Some(ended) = self.ended {
+            // A panic in it was told when it happened.
+            let _ = ended.await;
+        }
+    }
+}
+
+fn connect(ways: &Arc<Ways>) -> Arc<dyn Connect> {
+    let ways = Arc::clone(ways);
+    Arc::new(move |address: &str| ways.to(address))
+}
