@@ -6,10 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use polity_core::IncarnationId;
-use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Write,
-};
+use polity_store::{Bounds, Consistency, Page, Row, Store, StoreError, Table, Values, Wrap};
 
 /// See the module.
 pub(crate) struct CountedStore {
@@ -29,26 +26,12 @@ impl CountedStore {
 }
 
 #[async_trait]
-impl Store for CountedStore {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for CountedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        condition: Condition,
-        changes: Vec<Change>,
-    ) -> Result<Cas, StoreError> {
-        self.inner.cas(table, partition, condition, changes).await
-    }
-
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
-        self.inner.put(writes, durability).await
-    }
-
-    async fn get(
+    async fn on_get(
         &self,
         table: &'static Table,
         partition: Values,
@@ -59,7 +42,7 @@ impl Store for CountedStore {
         self.inner.get(table, partition, key, consistency).await
     }
 
-    async fn scan(
+    async fn on_scan(
         &self,
         table: &'static Table,
         partition: Values,
@@ -69,9 +52,5 @@ impl Store for CountedStore {
     ) -> Result<Page, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.scan(table, partition, bounds, limit, consistency).await
-    }
-
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.inner.drop_partition(table, partition).await
     }
 }

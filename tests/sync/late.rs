@@ -4,10 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_core::IncarnationId;
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Marks, Page, Row, Store, StoreError, Table, Values, Write,
-    schema,
+    Bounds, Consistency, Durability, Marks, Page, Row, Store, StoreError, Table, Values, Wrap, Write, schema,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -44,22 +42,12 @@ impl LateStore {
 }
 
 #[async_trait]
-impl Store for LateStore {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for LateStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        condition: Condition,
-        changes: Vec<Change>,
-    ) -> Result<Cas, StoreError> {
-        self.inner.cas(table, partition, condition, changes).await
-    }
-
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
         let rows: Vec<Name> = writes
             .iter()
             .filter(|write| write.table.name == schema::MEMBERSHIPS.name)
@@ -73,17 +61,7 @@ impl Store for LateStore {
         Ok(())
     }
 
-    async fn get(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        key: Values,
-        consistency: Consistency,
-    ) -> Result<Option<Row>, StoreError> {
-        self.inner.get(table, partition, key, consistency).await
-    }
-
-    async fn scan(
+    async fn on_scan(
         &self,
         table: &'static Table,
         partition: Values,
@@ -110,9 +88,5 @@ impl Store for LateStore {
             });
         }
         Ok(page)
-    }
-
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.inner.drop_partition(table, partition).await
     }
 }

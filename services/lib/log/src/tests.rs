@@ -13,7 +13,7 @@ use polity_core::{
     TenantId,
 };
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, StoreError, Table, Values,
+    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, StoreError, Table, Values, Wrap,
     Write, WriteKind, schema, values_of,
 };
 use polity_store_local::LocalStore;
@@ -83,12 +83,12 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Store for Faulty {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for Faulty {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
+    async fn on_cas(
         &self,
         table: &'static Table,
         partition: Values,
@@ -120,21 +120,7 @@ impl Store for Faulty {
         }
     }
 
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
-        self.inner.put(writes, durability).await
-    }
-
-    async fn get(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        key: Values,
-        consistency: Consistency,
-    ) -> Result<Option<Row>, StoreError> {
-        self.inner.get(table, partition, key, consistency).await
-    }
-
-    async fn scan(
+    async fn on_scan(
         &self,
         table: &'static Table,
         partition: Values,
@@ -147,10 +133,6 @@ impl Store for Faulty {
             return Err(StoreError::Unavailable("a test's".into()));
         }
         self.inner.scan(table, partition, bounds, limit, consistency).await
-    }
-
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.inner.drop_partition(table, partition).await
     }
 }
 

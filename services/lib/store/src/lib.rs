@@ -26,6 +26,7 @@ mod table;
 pub mod tenants;
 pub mod users;
 mod value;
+mod wrap;
 
 pub use error::StoreError;
 pub use kept::Kept;
@@ -34,3 +35,4 @@ pub use observe::{Observed, describe_metrics};
 pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
 pub use table::{Column, ColumnType, Direction, Kind, Table};
 pub use value::{Value, Values, values};
+pub use wrap::Wrap;

@@ -17,12 +17,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use polity_core::{IncarnationId, TenantId, tasks};
+use polity_core::{TenantId, tasks};
 use ruma_common::UserId;
 
-use crate::{
-    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Value, Values, Write,
-};
+use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write};
 
 /// Counters. Several partitions share one: a write of another's costs a read that wasn't needed, nothing else.
 const COUNTERS: usize = 1 << 16;
@@ -108,12 +106,12 @@ impl MarkedStore {
 }
 
 #[async_trait]
-impl Store for MarkedStore {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for MarkedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
+    async fn on_cas(
         &self,
         table: &'static Table,
         partition: Values,
@@ -133,7 +131,7 @@ impl Store for MarkedStore {
         .await
     }
 
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
         let places = writes.iter().filter_map(|write| self.marks.place_of(write.table, &write.partition));
         let places: Vec<usize> = places.collect();
         if places.is_empty() {
@@ -149,28 +147,7 @@ impl Store for MarkedStore {
         .await
     }
 
-    async fn get(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        key: Values,
-        consistency: Consistency,
-    ) -> Result<Option<Row>, StoreError> {
-        self.inner.get(table, partition, key, consistency).await
-    }
-
-    async fn scan(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        bounds: Bounds,
-        limit: usize,
-        consistency: Consistency,
-    ) -> Result<Page, StoreError> {
-        self.inner.scan(table, partition, bounds, limit, consistency).await
-    }
-
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
+    async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
         let Some(place) = self.marks.place_of(table, &partition) else {
             return self.inner.drop_partition(table, partition).await;
         };

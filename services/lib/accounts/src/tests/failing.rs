@@ -3,10 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::{StreamExt, stream};
-use polity_store::{
-    Bounds, Cas, Change as StoreChange, Condition, Durability, Page, Row, StoreError, Table, Values, Write, schema,
-    values_of,
-};
+use polity_store::{Bounds, Page, Row, StoreError, Table, Values, Wrap, schema, values_of};
 
 use super::*;
 use crate::inbox::{Deliver, Order};
@@ -35,26 +32,12 @@ fn unavailable() -> StoreError {
 }
 
 #[async_trait::async_trait]
-impl Store for Failing {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for Failing {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
-        &self,
-        table: &'static Table,
-        partition: Values,
-        condition: Condition,
-        changes: Vec<StoreChange>,
-    ) -> Result<Cas, StoreError> {
-        self.inner.cas(table, partition, condition, changes).await
-    }
-
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
-        self.inner.put(writes, durability).await
-    }
-
-    async fn get(
+    async fn on_get(
         &self,
         table: &'static Table,
         partition: Values,
@@ -67,7 +50,7 @@ impl Store for Failing {
         self.inner.get(table, partition, key, consistency).await
     }
 
-    async fn scan(
+    async fn on_scan(
         &self,
         table: &'static Table,
         partition: Values,
@@ -81,7 +64,7 @@ impl Store for Failing {
         self.inner.scan(table, partition, bounds, limit, consistency).await
     }
 
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
+    async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
         let left = self.drops.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.map_err(|_| unavailable())?;
         self.inner.drop_partition(table, partition).await

@@ -81,12 +81,12 @@ impl Stepwise {
 }
 
 #[async_trait]
-impl Store for Stepwise {
-    fn incarnation(&self) -> IncarnationId {
-        self.inner.incarnation()
+impl Wrap for Stepwise {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    async fn cas(
+    async fn on_cas(
         &self,
         table: &'static Table,
         partition: Values,
@@ -104,7 +104,7 @@ impl Store for Stepwise {
         outcome
     }
 
-    async fn put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
         self.step(Step::Put, true).await;
         if self.no_puts.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("a test's".into()));
@@ -112,7 +112,7 @@ impl Store for Stepwise {
         self.inner.put(writes, durability).await
     }
 
-    async fn get(
+    async fn on_get(
         &self,
         table: &'static Table,
         partition: Values,
@@ -125,7 +125,7 @@ impl Store for Stepwise {
         self.inner.get(table, partition, key, consistency).await
     }
 
-    async fn scan(
+    async fn on_scan(
         &self,
         table: &'static Table,
         partition: Values,
@@ -139,10 +139,6 @@ impl Store for Stepwise {
             page.rows.retain(|row| Some(&row.key) != newest.as_ref());
         }
         Ok(page)
-    }
-
-    async fn drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.inner.drop_partition(table, partition).await
     }
 }
 
