@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use polity_tests::{Client, Sandbox, escape};
+use polity_tests::{Client, Raw, Sandbox, escape};
 use serde_json::{Value, json};
 
 /// Method, path, body, and the status and errcode that answer (none: 200).
@@ -284,4 +284,20 @@ async fn a_deleted_alias_is_no_longer_the_rooms() {
         ("DELETE", directory("first"), Value::Null, 404, "M_NOT_FOUND"),
     ];
     check(&alice, gone).await;
+}
+
+#[tokio::test]
+async fn the_scheme_of_a_token_has_no_case() {
+    let sandbox = Sandbox::start(&[]).await;
+    let alice = account(&sandbox, "alice").await;
+    let token = alice.token.as_deref().expect("a token");
+    let mut raw = Raw::connect(&sandbox.address()).await.expect("a connection");
+    for (scheme, status) in [("bearer", 200), ("BEARER", 200), ("Bearer", 200), ("Basic", 401), ("bearers", 401)] {
+        let head = format!("authorization: {scheme} {token}");
+        raw.send(format!("GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n"))
+            .await
+            .expect("sent");
+        let answer = raw.answer().await.expect("an answer").expect("one on this connection");
+        assert_eq!(answer.status, status, "{scheme}: {answer:?}");
+    }
 }

@@ -15,6 +15,7 @@
 //! | noSeq: an append looks at the epoch only | `of_two_appends_...` |
 //! | fenceOldBucket: a full bucket is fenced in itself | `a_full_bucket_is_fenced_in_the_next_one`; 1 seed in 3,400 |
 //! | posFromHead: rows that the head tells are missing, and nobody looks again | `rows_that_read_repair_...` |
+//! | headAlone: a load believes a head without the rows that it tells of | `a_load_takes_no_head_without_its_rows` |
 //! | d_free: a point read is used after the row that it missed has left memory | `race.rs` |
 //!
 //! Seeds can't catch noSeq (each writer makes an epoch of its own), fenceInsert and unloadOwes (who loses a log projects its rows
@@ -278,4 +279,24 @@ async fn rows_that_read_repair_shows_late_are_looked_for_serially() {
         assert_eq!(rows.last().map(|row| row.seq), Some(Seq::new(3)), "dense up to the head, after {after}");
         assert_eq!(rows.len() as u64, 3 - after);
     }
+}
+
+#[tokio::test]
+async fn a_load_takes_no_head_without_its_rows() {
+    let store = Faulty::new();
+    let (_, one, _) = process(&store, 1, "a").await;
+    for text in ["first", "second", "third"] {
+        until_said(&one, text).await;
+    }
+    let seen = Stepwise::new(&store);
+    seen.hides_newest.store(true, Ordering::Relaxed);
+    let (_, two, announced) = process(&seen, 2, "b").await;
+    assert_eq!(
+        two.submit(key(), say("third")).await.unwrap().unwrap(),
+        Seq::new(3),
+        "it is there: the same transaction"
+    );
+    assert_eq!(announced.load(Ordering::Relaxed), 3, "each row that may not be projected yet");
+    assert_eq!(two.submit(key(), say("fourth")).await.unwrap().unwrap(), Seq::new(4));
+    assert_eq!(texts(&store).await, ["first", "second", "third", "fourth"]);
 }
