@@ -24,7 +24,7 @@ static TENANT: AtomicU64 = AtomicU64::new(0);
 /// Kept until the process ends, and then ended with it.
 static SERVER: OnceCell<Cassandra> = OnceCell::const_new();
 
-async fn contact_points() -> Vec<String> {
+pub(crate) async fn contact_points() -> Vec<String> {
     if let Ok(server) = std::env::var("POLITY_CQL") {
         return vec![server];
     }

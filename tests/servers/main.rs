@@ -5,3 +5,4 @@ mod log;
 mod lost_commits;
 mod nats;
 mod nodes;
+mod schema;

@@ -1,9 +1,15 @@
 //! Calls of room-state.
 
+use std::time::Duration;
+
 use polity_proto::{
     Transport,
-    room_state::{Profile, Requester as ProtoRequester, room_state_client::RoomStateClient},
-    with_deadline,
+    room_state::{
+        BanUserRequest, CreateRoomRequest, InviteUserRequest, JoinRoomRequest, KickUserRequest, KnockRoomRequest,
+        LeaveRoomRequest, ListRoomRequest, Profile, RedactEventRequest, Requester as ProtoRequester, SendEventRequest,
+        SetProfileRequest, SetStateRequest, UnbanUserRequest, room_state_client::RoomStateClient,
+    },
+    route, with_deadline,
 };
 use ruma_common::{OwnedEventId, UserId};
 
@@ -16,6 +22,64 @@ pub(crate) type RoomClient = RoomStateClient<Transport>;
 pub(crate) fn over(transport: Transport) -> RoomClient {
     // Larger than any event: the limits are room-state's to judge.
     RoomStateClient::new(transport).max_decoding_message_size(1 << 20).max_encoding_message_size(8 << 20)
+}
+
+/// A message to room-state, which goes to the process that has the room it is about.
+pub(crate) trait Message: Sized {
+    /// What it is about.
+    fn route(&self) -> String;
+
+    /// Whether carrying it out twice gives what carrying it out once gives.
+    fn is_repeatable(&self) -> bool;
+}
+
+macro_rules! about_rooms {
+    ($($request:ty: $repeatable:expr;)*) => { $(
+        impl Message for $request {
+            fn route(&self) -> String {
+                route::room(self.requester.as_ref().map_or(0, |requester| requester.tenant), &self.room_id)
+            }
+
+            fn is_repeatable(&self) -> bool {
+                let repeatable: fn(&Self) -> bool = $repeatable;
+                repeatable(self)
+            }
+        }
+    )* };
+}
+
+about_rooms! {
+    // A transaction is one, however often it comes.
+    SendEventRequest: |request| request.txn_id.is_some();
+    RedactEventRequest: |request| request.txn_id.is_some();
+    SetProfileRequest: |_| true;
+    ListRoomRequest: |_| true;
+    SetStateRequest: |_| false;
+    JoinRoomRequest: |_| false;
+    KnockRoomRequest: |_| false;
+    LeaveRoomRequest: |_| false;
+    InviteUserRequest: |_| false;
+    KickUserRequest: |_| false;
+    BanUserRequest: |_| false;
+    UnbanUserRequest: |_| false;
+}
+
+impl Message for CreateRoomRequest {
+    // There is no room yet: founders are spread.
+    fn route(&self) -> String {
+        let (tenant, user) = self.requester.as_ref().map_or((0, ""), |by| (by.tenant, by.user_id.as_str()));
+        format!("user:{tenant:016x}/{user}")
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+}
+
+/// A message that must be answered within `limit`, on its way to whoever has the room.
+pub(crate) fn call<T: Message>(message: T, limit: Duration) -> polity_proto::Call<T> {
+    let (to, repeatable) = (message.route(), message.is_repeatable());
+    route::routed(with_deadline(message, limit), &to, repeatable)
 }
 
 /// Who asks, for the wire.
@@ -40,8 +104,8 @@ impl Context {
     }
 
     /// A message that must be answered while this request has time.
-    pub(crate) fn call<T>(&self, message: T) -> polity_proto::Call<T> {
-        with_deadline(message, self.within())
+    pub(crate) fn call<T: Message>(&self, message: T) -> polity_proto::Call<T> {
+        call(message, self.within())
     }
 
     /// Who asks, for the wire.

@@ -15,7 +15,7 @@ use polity_platform::{
 
 use tokio::runtime::Runtime;
 
-use crate::{failure::Failure, run, tenants, tier::Tier};
+use crate::{failure::Failure, run, schema, tenants, tier::Tier};
 
 /// Polity: a Matrix homeserver.
 #[derive(Parser)]
@@ -50,6 +50,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Looks at the tables of a shared store, or makes them.
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
     },
 }
 
@@ -96,6 +101,22 @@ enum ConfigCommand {
     Reference,
 }
 
+#[derive(Subcommand)]
+enum SchemaCommand {
+    /// Says what the tables are and what is missing, and changes nothing.
+    Status {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Makes what is missing. Nothing is ever changed or removed, so that an older version goes on beside a newer one.
+    Apply {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
 /// A process of this tier: parses the command line, does what it says, gives the exit code.
 #[must_use]
 pub fn main(tier: Tier) -> ExitCode {
@@ -140,6 +161,12 @@ fn carry_out(tier: Tier, command: Command) -> Result<(), Failure> {
         Command::Config { command: ConfigCommand::Reference } => {
             say(config::reference().trim_end());
             Ok(())
+        }
+        Command::Schema { command: SchemaCommand::Status { config } } => {
+            runtime()?.block_on(schema::status(&load(tier, Some(&config))?))
+        }
+        Command::Schema { command: SchemaCommand::Apply { config } } => {
+            runtime()?.block_on(schema::apply(&load(tier, Some(&config))?))
         }
     }
 }

@@ -11,6 +11,7 @@ mod ports;
 mod readiness;
 mod rooms;
 mod run;
+mod schema;
 mod store;
 mod tenants;
 mod tier;

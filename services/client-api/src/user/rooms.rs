@@ -3,10 +3,7 @@
 use async_trait::async_trait;
 use polity_accounts::{Error, RoomWork};
 use polity_core::TenantId;
-use polity_proto::{
-    room_state::{LeaveRoomRequest, SetProfileRequest},
-    with_deadline,
-};
+use polity_proto::room_state::{LeaveRoomRequest, SetProfileRequest};
 use polity_store::rooms::memberships;
 use ruma_common::{OwnedDeviceId, RoomId, UserId};
 
@@ -58,11 +55,11 @@ impl Api {
             Owed::Profile => {
                 let profile = Some(self.profile_of(by, &by.user_id).await?);
                 let request = SetProfileRequest { requester, room_id, profile };
-                rooms.set_profile(with_deadline(request, CALL)).await?;
+                rooms.set_profile(room_client::call(request, CALL)).await?;
             }
             Owed::Leave => {
                 let request = LeaveRoomRequest { requester, room_id, reason: None };
-                rooms.leave_room(with_deadline(request, CALL)).await?;
+                rooms.leave_room(room_client::call(request, CALL)).await?;
             }
         }
         Ok(())

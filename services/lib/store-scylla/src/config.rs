@@ -74,7 +74,8 @@ impl Consistencies {
     }
 
     /// How the store names it.
-    pub(crate) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::OneDatacenter => "one_datacenter",
             Self::AcrossDatacenters => "across_datacenters",

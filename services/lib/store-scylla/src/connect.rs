@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use polity_core::{Clock, IncarnationId, Random};
-use polity_store::StoreError;
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
     errors::NewSessionError,
@@ -14,6 +13,7 @@ use scylla::{
 };
 
 use crate::{
+    agreed,
     config::{Consistencies, CqlConfig},
     keyspace::{self, Refused},
     page::RowSizes,
@@ -59,29 +59,26 @@ impl CqlStore {
     /// [`OpenError::Refused`] is final; after the others the caller waits and tries again.
     pub async fn open(config: &CqlConfig, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Arc<Self>, OpenError> {
         let session = session(config).await?;
-        keyspace::check_server(&session).await?;
-        keyspace::make(&session, config).await?;
-        // Until the agreement is read, what this process would choose; the first process's choice stands.
-        let proposed = Consistencies::of_replication(&config.replication);
+        let server = keyspace::check_server(&session).await?;
+        let made = keyspace::make(&session, config).await?;
+        tracing::info!(%server, made = made.len(), "the CQL store");
+        // Until the agreement is read everybody asks all datacentres, whatever the own file says.
         let mut store = Self {
-            statements: Statements::new(&config.keyspace, proposed),
+            statements: Statements::new(&config.keyspace, Consistencies::AcrossDatacenters),
             session,
-            levels: proposed,
+            levels: Consistencies::AcrossDatacenters,
             incarnation: IncarnationId::new([0; 16]),
             clock,
             times: Monotonic::default(),
             row_sizes: RowSizes::default(),
         };
-        let agreed = keyspace::agree(&store, proposed, random).await.map_err(not_ready)?;
+        let proposed = Consistencies::of_replication(&config.replication);
+        let agreed = agreed::agree(&store, proposed, random).await?;
         store.incarnation = agreed.incarnation;
         store.levels = agreed.levels;
         store.statements = Statements::new(&config.keyspace, agreed.levels);
         Ok(Arc::new(store))
     }
-}
-
-fn not_ready(error: StoreError) -> OpenError {
-    OpenError::NotReady(error.to_string())
 }
 
 /// A session: local nodes first, nothing tried again by itself but what is idempotent.

@@ -1,24 +1,22 @@
-//! The keyspace and its tables, made by whoever comes first, and what all processes agree on.
+//! The keyspace and its tables, made by whoever comes first.
 //!
 //! Tables are made `IF NOT EXISTS` under ids that follow from their names, so that two nodes which make one at the same moment make
 //! the same one. The schema is only ever added to: this version of the program runs on a schema of its own version or a newer one.
 
-use bytes::Bytes;
-use polity_core::{IncarnationId, Random};
-use polity_store::{
-    Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Table, Values, cql, schema, values_of,
-};
-use scylla::client::session::Session;
+use std::collections::BTreeSet;
 
-use crate::{
-    config::{Consistencies, CqlConfig},
-    connect::{CqlStore, OpenError},
-    value::Columns,
+use polity_store::{Table, cql, schema};
+use scylla::{
+    client::session::Session,
+    cluster::{ClusterState, metadata::Strategy},
 };
+
+use crate::{config::CqlConfig, connect::OpenError, value::Columns};
 
 /// The version of the tables that this program makes.
 pub const SCHEMA_VERSION: i64 = 1;
-const FORMAT: u8 = 1;
+/// Answered by ScyllaDB only.
+const SCYLLA_VERSION: &str = "SELECT version FROM system.versions WHERE key = 'local'";
 /// The first version of ScyllaDB that takes conditional writes in keyspaces with tablets.
 const TABLETS_WITH_LWT: (u32, u32) = (2025, 4);
 
@@ -37,58 +35,125 @@ pub enum Refused {
     /// The name would have to be quoted.
     #[error("{0:?} can't be a keyspace: use lower-case letters, digits and _")]
     Name(String),
+    /// A mistyped name: nothing would ever be stored there.
+    #[error("there is no datacentre {0:?}: the CQL cluster has {1}")]
+    Datacenter(String, String),
+    /// Nothing is stored where this process asks first.
+    #[error("the keyspace has no copies in the datacentre {0:?}: it has some in {1}")]
+    NoCopies(String, String),
+    /// Made by a program that this one can't run beside.
+    #[error("the store's schema can't be used by programs that don't know version {0} of it: use a newer version")]
+    TooNew(i64),
 }
 
-/// What all processes of a cluster agree on.
-pub(crate) struct Agreed {
-    pub(crate) incarnation: IncarnationId,
-    pub(crate) levels: Consistencies,
+/// Something that the keyspace lacks.
+pub(crate) struct Missing {
+    /// What it is.
+    pub(crate) what: String,
+    /// What makes it.
+    statement: String,
 }
 
-/// Refuses servers that can't do what is needed, and says what they are.
-pub(crate) async fn check_server(session: &Session) -> Result<(), OpenError> {
-    let scylla = text(session, "SELECT version FROM system.versions WHERE key = 'local'").await;
+/// What the servers are. Refuses those that can't do what is needed.
+pub(crate) async fn check_server(session: &Session) -> Result<String, OpenError> {
+    let scylla = text(session, SCYLLA_VERSION).await;
     if let Some(version) = scylla {
-        tracing::info!(%version, "ScyllaDB");
-        if numbers(&version) < (2025, 1) {
-            return Err(Refused::TooOld(format!("ScyllaDB {version}")).into());
-        }
-        return Ok(());
+        return if numbers(&version) < (2025, 1) {
+            Err(Refused::TooOld(format!("ScyllaDB {version}")).into())
+        } else {
+            Ok(format!("ScyllaDB {version}"))
+        };
     }
     let version = text(session, "SELECT release_version FROM system.local WHERE key = 'local'").await;
     let version = version.ok_or_else(|| OpenError::NotReady("the server doesn't say what it is".to_owned()))?;
-    tracing::info!(%version, "Apache Cassandra");
     if numbers(&version) < (4, 1) {
         return Err(Refused::TooOld(format!("Apache Cassandra {version}")).into());
     }
-    Ok(())
+    Ok(format!("Apache Cassandra {version}"))
 }
 
-/// Makes the keyspace and the tables that are missing.
-pub(crate) async fn make(session: &Session, config: &CqlConfig) -> Result<(), OpenError> {
+/// Makes the keyspace and whatever is missing in it; what that was.
+pub(crate) async fn make(session: &Session, config: &CqlConfig) -> Result<Vec<String>, OpenError> {
     let keyspace = &config.keyspace;
     let plain = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if keyspace.is_empty() || !plain(keyspace) || !keyspace.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err(Refused::Name(keyspace.clone()).into());
     }
+    let mut made = Vec::new();
+    if session.get_cluster_state().get_keyspace(keyspace).is_none() {
+        make_keyspace(session, config).await?;
+        made.push(format!("keyspace {keyspace}"));
+    }
+    check_copies(session, config)?;
+    check_tablets(session, keyspace).await?;
+    let mut failed = None;
+    for Missing { what, statement } in missing(&session.get_cluster_state(), keyspace) {
+        // Of processes that start at once several may add a column: all but one are told that it is there.
+        match run(session, statement).await {
+            Ok(()) => made.push(what),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let Some(error) = failed else { return Ok(made) };
+    refresh(session).await?;
+    if missing(&session.get_cluster_state(), keyspace).is_empty() { Ok(made) } else { Err(error) }
+}
+
+async fn make_keyspace(session: &Session, config: &CqlConfig) -> Result<(), OpenError> {
+    let state = session.get_cluster_state();
+    let there: BTreeSet<&str> = state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref()).collect();
+    if let Some(name) = config.replication.keys().find(|name| !there.contains(name.as_str())) {
+        let there: Vec<&str> = there.into_iter().collect();
+        return Err(Refused::Datacenter(name.clone(), there.join(", ")).into());
+    }
     let replicas: Vec<String> =
         config.replication.iter().map(|(name, count)| format!("'{}': {count}", name.replace('\'', "''"))).collect();
-    run(
-        session,
-        format!(
-            "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', {}}}",
-            replicas.join(", ")
-        ),
-    )
-    .await?;
-    check_tablets(session, keyspace).await?;
-    let known = session.get_cluster_state();
-    let there =
-        |table: &Table| known.get_keyspace(keyspace).is_some_and(|keyspace| keyspace.tables.contains_key(table.name));
-    for table in schema::ALL.iter().filter(|table| !there(table)) {
-        run(session, create(keyspace, table)).await?;
+    let statement = format!(
+        "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', {}}}",
+        config.keyspace,
+        replicas.join(", ")
+    );
+    run(session, statement).await?;
+    refresh(session).await
+}
+
+/// What tables and columns a keyspace lacks that this program uses.
+pub(crate) fn missing(state: &ClusterState, keyspace: &str) -> Vec<Missing> {
+    let there = state.get_keyspace(keyspace);
+    let mut missing = Vec::new();
+    for table in schema::ALL {
+        let Some(known) = there.and_then(|there| there.tables.get(table.name)) else {
+            let what = format!("table {}", table.name);
+            missing.push(Missing { what, statement: create(keyspace, table) });
+            continue;
+        };
+        for column in table.columns.iter().filter(|column| !known.columns.contains_key(column.name)) {
+            missing.push(Missing {
+                what: format!("column {} of table {}", column.name, table.name),
+                statement: format!("ALTER TABLE {keyspace}.{} ADD {}", table.name, cql::declare(column)),
+            });
+        }
     }
-    Ok(())
+    missing
+}
+
+/// Whether anything is stored in the datacentre that is asked first.
+fn check_copies(session: &Session, config: &CqlConfig) -> Result<(), OpenError> {
+    let state = session.get_cluster_state();
+    let strategy = state.get_keyspace(&config.keyspace).map(|keyspace| &keyspace.strategy);
+    let Some(Strategy::NetworkTopologyStrategy { datacenter_repfactors: copies, .. }) = strategy else {
+        return Ok(());
+    };
+    if copies.get(&config.local_datacenter).is_some_and(|copies| *copies > 0) {
+        return Ok(());
+    }
+    let mut there: Vec<&str> = copies.keys().map(String::as_str).collect();
+    there.sort_unstable();
+    Err(Refused::NoCopies(config.local_datacenter.clone(), there.join(", ")).into())
+}
+
+async fn refresh(session: &Session) -> Result<(), OpenError> {
+    session.refresh_metadata().await.map_err(|error| OpenError::NotReady(error.to_string()))
 }
 
 /// The statement that makes a table of a keyspace, under an id that follows from both names.
@@ -110,7 +175,7 @@ fn create(keyspace: &str, table: &Table) -> String {
 }
 
 async fn check_tablets(session: &Session, keyspace: &str) -> Result<(), OpenError> {
-    let Some(version) = text(session, "SELECT version FROM system.versions WHERE key = 'local'").await else {
+    let Some(version) = text(session, SCYLLA_VERSION).await else {
         return Ok(());
     };
     let query = format!(
@@ -121,42 +186,6 @@ async fn check_tablets(session: &Session, keyspace: &str) -> Result<(), OpenErro
         return Err(Refused::Tablets(version, keyspace.to_owned()).into());
     }
     Ok(())
-}
-
-/// What the first process of this store chose: its incarnation, the levels. Proposes both.
-pub(crate) async fn agree(
-    store: &CqlStore,
-    proposed: Consistencies,
-    random: &dyn Random,
-) -> Result<Agreed, StoreError> {
-    let corrupt = |what: &str| StoreError::corrupt(schema::META.name, what);
-    let incarnation = fact(store, "incarnation", IncarnationId::new(random.bytes()).as_bytes()).await?;
-    let levels = fact(store, "consistency", proposed.name().as_bytes()).await?;
-    fact(store, "schema", &SCHEMA_VERSION.to_be_bytes()).await?;
-    let levels = std::str::from_utf8(&levels).ok().and_then(Consistencies::of_name);
-    Ok(Agreed {
-        incarnation: IncarnationId::from_slice(&incarnation).map_err(|_| corrupt("the store's incarnation"))?,
-        levels: levels.ok_or_else(|| corrupt("the store's consistency"))?,
-    })
-}
-
-/// A fact about the store, made now if nobody made it.
-async fn fact(store: &CqlStore, name: &str, proposed: &[u8]) -> Result<Bytes, StoreError> {
-    let corrupt = || StoreError::corrupt(schema::META.name, format!("the fact {name}"));
-    loop {
-        let row = store.get(&schema::META, values_of![name], Values::new(), Consistency::Serial).await?;
-        if let Some(row) = row {
-            let known = row.value.first() == Some(&FORMAT);
-            return if known { Ok(row.value.slice(1..)) } else { Err(corrupt()) };
-        }
-        let value: Bytes = [&[FORMAT][..], proposed].concat().into();
-        let condition = Condition { row: Values::new(), expect: Expect::Absent };
-        let change = Change::Put(Row::new(Values::new(), value).guarded(SCHEMA_VERSION, 0));
-        match store.cas(&schema::META, values_of![name], condition, vec![change]).await {
-            Ok(Cas::Applied | Cas::Refused(_)) | Err(StoreError::Unknown(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 async fn run(session: &Session, statement: String) -> Result<(), OpenError> {

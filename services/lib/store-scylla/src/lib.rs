@@ -7,6 +7,7 @@
 //! It refuses to know what tables mean, and to trust a process's own idea of consistency: that is a property of the cluster,
 //! written at its creation. Only `node` imports it.
 
+mod agreed;
 mod config;
 mod connect;
 mod error;
@@ -15,10 +16,12 @@ mod metric;
 mod page;
 mod row;
 mod statements;
+mod status;
 mod store;
 mod value;
 
 pub use config::{Consistencies, CqlConfig};
 pub use connect::{CqlStore, OpenError};
-pub use keyspace::SCHEMA_VERSION;
+pub use keyspace::{Refused, SCHEMA_VERSION};
 pub use metric::describe_metrics;
+pub use status::SchemaStatus;

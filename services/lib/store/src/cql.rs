@@ -61,7 +61,9 @@ pub fn create_all() -> String {
     out
 }
 
-fn declare(column: &Column) -> String {
+/// A column as a table declares it.
+#[must_use]
+pub fn declare(column: &Column) -> String {
     let ty = match column.ty {
         ColumnType::Int => "bigint",
         ColumnType::Text => "text",
