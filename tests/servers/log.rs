@@ -93,7 +93,7 @@ impl Writers {
         for store in stores {
             let this = Member::new(IncarnationId::new(*log_id().as_bytes()), "test", "node", "");
             let registry = Registry::join(Arc::clone(&store), &this).await.expect("a member");
-            let env = Env { store, registry, moved: Arc::new(Deaf), clock: Arc::new(SystemClock::new()) };
+            let env = Env { store, registry, moved: Arc::new(Deaf), clock: Arc::new(SystemClock::new()), shared: true };
             processes.push(Logs::new(env, "texts", 100, Texts::default));
         }
         let key = |_| LogKey { tenant, log: log_id(), life: Life::FIRST };

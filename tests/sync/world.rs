@@ -96,7 +96,7 @@ pub(crate) async fn world() -> World {
     let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
     let heads = Arc::new(HeadMap::new(10_000));
     let moved = Arc::new(ToHeads(Arc::clone(&heads)));
-    let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock) };
+    let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock), shared: false };
     let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
     let server = OwnedServerName::try_from("t.test").unwrap();
     let tenants = Arc::new(TheTenant(Arc::new(OneTenant(SigningIdentity::from_seed(server, "1", &[3; 32]).unwrap()))));

@@ -55,9 +55,10 @@ about_rooms! {
     SetProfileRequest: |_| true;
     ListRoomRequest: |_| true;
     SetStateRequest: |_| false;
-    JoinRoomRequest: |_| false;
+    // Whoever is in a room joins it, and whoever left it leaves it, without a new event.
+    JoinRoomRequest: |_| true;
     KnockRoomRequest: |_| false;
-    LeaveRoomRequest: |_| false;
+    LeaveRoomRequest: |_| true;
     InviteUserRequest: |_| false;
     KickUserRequest: |_| false;
     BanUserRequest: |_| false;

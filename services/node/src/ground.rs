@@ -79,6 +79,12 @@ impl Ground {
             registry: Arc::clone(&self.registry),
             moved: Arc::new(ToHeads(Arc::clone(&self.heads))),
             clock: Arc::clone(&self.clock),
+            shared: self.is_shared(),
         }
+    }
+
+    /// Whether other processes may stand on the same store: then they can call this one.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.this.address.is_empty()
     }
 }

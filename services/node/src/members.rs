@@ -1,12 +1,14 @@
 //! This process among those that share its store: what it answers them, how it calls them, and whom it closes.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use polity_cluster::{ClusterService, Connect, Live, Peers, Presence, Routed, Watch, kind};
-use polity_log::Recover;
+use http::{Request, Response};
+use polity_cluster::{ClusterService, Connect, Forward, Live, Peers, Presence, Routed, Watch, kind};
+use polity_log::{Asked, Recover};
 use polity_platform::{
     config::Limits,
     grpc::{self, Connector, Services},
@@ -16,6 +18,8 @@ use polity_platform::{
 use polity_proto::Transport;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::Service;
 
 use crate::{failure::Failure, ground::Ground, ports::InternalPort};
 
@@ -68,6 +72,15 @@ impl Members {
             return own.transport();
         }
         Routed::transport(Arc::clone(&self.live), Arc::clone(&self.peers), kind::ROOM_STATE)
+    }
+
+    /// The service that `make` gives, of which one process at a time does what a call asks.
+    pub(crate) fn forward<S>(&self, ground: &Ground, make: impl Fn(Asked) -> S + Send + Sync + 'static) -> Forward<S>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        Forward::new(Arc::clone(&self.live), Arc::clone(&self.peers), Arc::clone(&ground.registry), make)
     }
 
     /// Says and hears who is there, and closes who is dead; `uses` are the logs that this process can finish for others. A process that

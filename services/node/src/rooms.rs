@@ -6,7 +6,7 @@ use polity_log::Recover;
 use polity_platform::grpc::Services;
 use polity_room_state::{Deps, Service};
 
-use crate::ground::Ground;
+use crate::{ground::Ground, members::Members};
 
 /// Bytes of state nodes that are kept.
 const NODE_CACHE: u64 = 16 << 20;
@@ -32,9 +32,13 @@ impl Rooms {
         Self(Service::new(deps, ground.env(), LOADED_ROOMS))
     }
 
-    /// These services and its own.
-    pub(crate) fn serve_in(&self, services: Services) -> Services {
-        services.with(self.0.server())
+    /// These services and its own: where other processes write rooms, too, calls are handed on to the one that has the room.
+    pub(crate) fn serve_in(&self, services: Services, ground: &Ground, members: &Members) -> Services {
+        if !ground.is_shared() {
+            return services.with(self.0.server());
+        }
+        let rooms = self.0.clone();
+        services.with(members.forward(ground, move |asked| rooms.asked(asked)))
     }
 
     pub(crate) fn recover(&self) -> Arc<dyn Recover> {

@@ -64,7 +64,7 @@ pub(crate) async fn run(tier: Tier, config: &Config) -> Result<(), Failure> {
         let members = Members::new(&ground, ports.internal);
         let (mut services, rooms) = (members.services(), tier.writes_rooms().then(|| Rooms::new(&ground)));
         if let Some(rooms) = &rooms {
-            services = rooms.serve_in(services);
+            services = rooms.serve_in(services, &ground, &members);
         }
         let way = members.rooms(&services);
         let clients = tier.serves_clients().then(|| Clients::new(config, &ground, way, &life)).transpose()?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use polity_core::{Classified, ErrorKind};
+use polity_core::{Classified, ErrorKind, IncarnationId};
 use polity_log::LogError;
-use polity_proto::{Detail, Reason};
+use polity_proto::{Detail, Reason, Status, route, to_status};
 use polity_room_engine::{auth::Rejection, build::BuildError};
 
 /// A command that was refused, or failed.
@@ -15,11 +15,30 @@ pub struct RoomError {
     /// What clients are told beyond the kind.
     reason: Reason,
     message: String,
+    /// Whether nothing was begun, and somebody else may be asked.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Who is to be asked what this process hasn't begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    At(IncarnationId),
+    Anywhere,
 }
 
 impl RoomError {
     pub(crate) fn new(kind: ErrorKind, reason: Reason, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into() }
+        Self { kind, reason, message: message.into(), elsewhere: None }
+    }
+
+    /// The error for the wire.
+    pub(crate) fn to_status(&self) -> Status {
+        let status = to_status(&Detail::from(self));
+        match self.elsewhere {
+            None => status,
+            Some(Elsewhere::Anywhere) => route::not_started(status, None),
+            Some(Elsewhere::At(writer)) => route::not_started(status, Some(&writer.to_string())),
+        }
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -65,7 +84,12 @@ impl Classified for RoomError {
 
 impl From<LogError> for RoomError {
     fn from(error: LogError) -> Self {
-        Self::new(error.kind(), Reason::Unspecified, error.to_string())
+        let elsewhere = match error {
+            LogError::Elsewhere(writer) => Some(Elsewhere::At(writer)),
+            LogError::NotHeld | LogError::Leaving | LogError::Closed => Some(Elsewhere::Anywhere),
+            _ => None,
+        };
+        Self { elsewhere, ..Self::new(error.kind(), Reason::Unspecified, error.to_string()) }
     }
 }
 

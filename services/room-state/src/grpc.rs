@@ -4,16 +4,12 @@ use std::future::Future;
 
 use polity_core::{Classified, ErrorKind, TenantId};
 use polity_log::Dedup;
-use polity_proto::{
-    Detail,
-    room_state::{
-        self as proto, BanUserRequest, BanUserResponse, CreateRoomRequest, CreateRoomResponse, InviteUserRequest,
-        InviteUserResponse, JoinRoomRequest, JoinRoomResponse, KickUserRequest, KickUserResponse, KnockRoomRequest,
-        KnockRoomResponse, LeaveRoomRequest, LeaveRoomResponse, ListRoomRequest, ListRoomResponse, RedactEventRequest,
-        RedactEventResponse, SendEventRequest, SendEventResponse, SetProfileRequest, SetProfileResponse,
-        SetStateRequest, SetStateResponse, UnbanUserRequest, UnbanUserResponse, room_state_server::RoomState,
-    },
-    to_status,
+use polity_proto::room_state::{
+    self as proto, BanUserRequest, BanUserResponse, CreateRoomRequest, CreateRoomResponse, InviteUserRequest,
+    InviteUserResponse, JoinRoomRequest, JoinRoomResponse, KickUserRequest, KickUserResponse, KnockRoomRequest,
+    KnockRoomResponse, LeaveRoomRequest, LeaveRoomResponse, ListRoomRequest, ListRoomResponse, RedactEventRequest,
+    RedactEventResponse, SendEventRequest, SendEventResponse, SetProfileRequest, SetProfileResponse, SetStateRequest,
+    SetStateResponse, UnbanUserRequest, UnbanUserResponse, room_state_server::RoomState,
 };
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use ruma_events::TimelineEventType;
@@ -209,7 +205,7 @@ fn answer<T>(command: &'static str, outcome: Result<T, RoomError>) -> Result<T, 
     {
         tracing::error!(command, %error, "a command on a room failed");
     }
-    outcome.map_err(|error| to_status(&Detail::from(&error)))
+    outcome.map_err(|error| error.to_status())
 }
 
 pub(crate) fn requester(requester: Option<proto::Requester>) -> Result<Requester, RoomError> {

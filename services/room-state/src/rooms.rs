@@ -6,7 +6,7 @@ use std::{
 };
 
 use polity_core::{LogKey, TenantId, tasks};
-use polity_log::{Env, Logs, read};
+use polity_log::{Asked, Env, Logs, read};
 use polity_proto::{Transport, local, room_state::room_state_server::RoomStateServer};
 use polity_room_engine::record::RoomHead;
 use polity_store::Consistency;
@@ -30,6 +30,8 @@ pub struct Service {
     rooms: Logs<Room>,
     /// When the last room was founded: see `found`.
     pub(crate) founded_ms: Arc<AtomicU64>,
+    /// How the commands of this door came here.
+    asked: Asked,
 }
 
 /// A row that a command gave, and the log in which it stands.
@@ -43,8 +45,14 @@ impl Service {
     #[must_use]
     pub fn new(deps: Arc<Deps>, env: Env, max_loaded: usize) -> Self {
         let machine_deps = Arc::clone(&deps);
-        let rooms = Logs::new(env, ROOM_LOG, max_loaded, move || Room::new(Arc::clone(&machine_deps)));
-        Self { deps, rooms, founded_ms: Arc::default() }
+        let rooms = Logs::owned(env, ROOM_LOG, max_loaded, move || Room::new(Arc::clone(&machine_deps)));
+        Self { deps, rooms, founded_ms: Arc::default(), asked: Asked::default() }
+    }
+
+    /// The service for a call that came like this: what other processes hand on is refused for rooms that aren't open here.
+    #[must_use]
+    pub fn asked(&self, asked: Asked) -> RoomStateServer<Self> {
+        Self { asked, ..self.clone() }.server()
     }
 
     /// The service for callers in this process.
@@ -103,7 +111,7 @@ impl Service {
     }
 
     pub(crate) async fn submit(&self, key: LogKey, command: Command) -> Result<Answer, RoomError> {
-        self.rooms.submit(key, command).await?
+        self.rooms.submit_as(key, command, self.asked).await?
     }
 
     /// The tenant of a request.

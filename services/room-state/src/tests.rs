@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use polity_bus::LocalBus;
-use polity_core::{IncarnationId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
+use polity_core::{Clock, IncarnationId, LogKey, ManualClock, Seq, SystemRandom, TenantId};
 use polity_log::{Env, Member, Moved, Names, Registry, read};
 use polity_proto::{
     Detail, Reason, Transport,
@@ -12,6 +12,7 @@ use polity_proto::{
         KnockRoomRequest, LeaveRoomRequest, Preset, Requester, SendEventRequest, SetProfileRequest, SetStateRequest,
         UnbanUserRequest, room_state_client::RoomStateClient,
     },
+    route,
 };
 use polity_room_engine::{build::SigningIdentity, record::RoomRow};
 use polity_store::{Consistency, Store, rooms};
@@ -20,6 +21,7 @@ use ruma_common::{OwnedServerName, UserId};
 
 use crate::{Deps, ROOM_LOG, Service, Tenant, Tenants};
 
+mod cluster;
 mod cut_off;
 mod directory;
 mod founded;
@@ -69,18 +71,21 @@ async fn process(store: Arc<dyn Store>, number: u8) -> World {
     let incarnation = IncarnationId::new([number; 16]);
     let this = Member::new(incarnation, "test", &number.to_string(), "");
     let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
+    let deps = deps(Arc::clone(&store), clock.clone());
+    let names = Arc::clone(&deps.names);
+    let env = Env { store: Arc::clone(&store), registry, moved: Arc::new(Deaf), clock, shared: false };
+    let client = RoomStateClient::new(Service::new(deps, env, 100).transport());
+    World { store, names, client }
+}
+
+fn deps(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Deps> {
     let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
     let tenants = [TENANT, TENANT + 1].map(|id| {
         let name = OwnedServerName::try_from(format!("t{id}.test")).unwrap();
         (TenantId::new(id), Arc::new(TestTenant(SigningIdentity::from_seed(name, "1", &[3; 32]).unwrap())))
     });
     let tenants = Arc::new(TestTenants(tenants.into()));
-    let bus = Arc::new(LocalBus::new());
-    let deps =
-        Deps::new(Arc::clone(&store), bus, clock.clone(), Arc::new(SystemRandom), tenants, Arc::clone(&names), 1 << 20);
-    let env = Env { store: Arc::clone(&store), registry, moved: Arc::new(Deaf), clock };
-    let client = RoomStateClient::new(Service::new(deps, env, 100).transport());
-    World { store, names, client }
+    Deps::new(store, Arc::new(LocalBus::new()), clock, Arc::new(SystemRandom), tenants, names, 1 << 20)
 }
 
 fn who(user: &str) -> Option<Requester> {
@@ -130,7 +135,8 @@ impl World {
             content: content.into().into(),
             txn_id: txn.map(str::to_owned),
         };
-        let answer = self.client.send_event(request).await.map_err(|status| Detail::from(&status))?.into_inner();
+        let call = route::routed(tonic::Request::new(request), &route::room(TENANT, room), txn.is_some());
+        let answer = self.client.send_event(call).await.map_err(|status| Detail::from(&status))?.into_inner();
         let event = answer.event.unwrap();
         Ok((event.event_id, event.seq))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::{BodyExt, Full, Limited};
 use polity_proto::{Status, route, timeout};
 use tokio::time::Instant;
@@ -30,6 +30,18 @@ impl Envelope {
         let message = Limited::new(body, MESSAGE_MAX).collect().await;
         let message = message.map_err(|_| Status::out_of_range("a message that can't be read whole"))?.to_bytes();
         Ok(Self { method: parts.method, uri: parts.uri, headers: parts.headers, message, deadline })
+    }
+
+    /// From now on the call says that it was handed on.
+    pub(crate) fn forward(&mut self) {
+        self.headers.insert(route::FORWARDED, HeaderValue::from_static("1"));
+    }
+
+    /// The call, as it came.
+    pub(crate) fn call_here(&self) -> Request<Body> {
+        let mut call = self.call();
+        call.headers_mut().remove(route::FORWARDED);
+        call
     }
 
     /// The call, once more, with what is left of its time.

@@ -7,6 +7,7 @@ mod beats;
 mod budget;
 mod connect;
 mod envelope;
+mod forward;
 mod grpc;
 mod heartbeat;
 mod judge;
@@ -23,6 +24,7 @@ mod watch;
 mod tests;
 
 pub use connect::Connect;
+pub use forward::Forward;
 pub use grpc::{CALL_LIMIT, ClusterService, ping};
 pub use live::Live;
 pub use member::{Member, kind};

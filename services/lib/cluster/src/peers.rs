@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use crate::{Connect, Member, envelope::Envelope, grpc::ping_within};
 
 /// How often whoever hasn't answered yet is asked for a sign of life, and how long that may take.
-const PROBE: Duration = Duration::from_millis(250);
+pub(crate) const PROBE: Duration = Duration::from_millis(250);
 /// Silence is forgotten after so long without a question: the run has ended, or nobody needs it.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 

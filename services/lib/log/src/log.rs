@@ -6,7 +6,7 @@ use polity_core::{LogKey, Seq};
 use polity_store::{Consistency, Durability};
 
 use crate::{
-    Head, LogError, LogRow, Machine,
+    Claim, Head, LogError, LogRow, Machine,
     append::{self, Known, Outcome},
     held::Held,
     logs::Inner,
@@ -26,6 +26,14 @@ pub(crate) struct Log<M: Machine> {
     pub(crate) key: LogKey,
 }
 
+/// What is known of a log that was loaded and that another process has extended since.
+pub(crate) struct Before {
+    /// What was known of the head. Its epoch is the one that the activation holds for, and all rows up to there are projected.
+    known: Known,
+    /// What `projected` says.
+    projected: Seq,
+}
+
 /// What became of a group.
 pub(crate) enum Appended {
     /// It stands in the log.
@@ -39,27 +47,52 @@ pub(crate) enum Appended {
     Unsettled,
 }
 
+impl Before {
+    /// Of a log that was loaded, with all its rows projected.
+    pub(crate) fn of<M>(held: &Held<M>) -> Self {
+        Self { known: held.known.clone(), projected: held.projected }
+    }
+}
+
 impl<M: Machine> Log<M> {
-    /// Loads the log. An activation: read the head, enter it in the registry, then fence. `fence`: also if the head is one's own.
+    /// Loads the log. An activation: read the head, enter it in the registry, then fence where that must be. `fence`: in any case.
+    /// `before`: it was loaded until now, so that it needs no other activation while the epoch is the same.
     ///
     /// # Errors
-    /// Whatever was fenced or entered stays so: this log is to be loaded until that succeeds once.
-    pub(crate) async fn load(&self, fence: bool) -> Result<Held<M>, LogError> {
+    /// [`LogError::Elsewhere`]: it is another process's. Any other: whatever was fenced or entered stays so, and this log is to be loaded
+    /// until that succeeds once.
+    pub(crate) async fn load(
+        &self,
+        fence: bool,
+        claim: Option<Claim>,
+        before: Option<Before>,
+    ) -> Result<Held<M>, LogError> {
         let env = &self.inner.env;
         let store = &*env.store;
-        let projected = read::projected_seq(store, self.key).await?;
-        let mut known = Known::from_read(read::newest(store, self.key, projected, Consistency::Serial).await?);
-        env.registry.activate(self.inner.usage, self.key).await?;
-        if known.head.epoch.is_sealed() {
+        let (hint, projected) = match &before {
+            Some(before) => (before.known.seq(), before.projected),
+            None => {
+                let projected = read::projected_seq(store, self.key).await?;
+                (projected, projected)
+            }
+        };
+        let mut known = Known::from_read(read::newest(store, self.key, hint, Consistency::Serial).await?);
+        let sealed = known.head.epoch.is_sealed();
+        let fence = fence || (!sealed && self.must_fence(&known, claim).await?);
+        // Who closed this process fences all that it had entered: no write under an epoch that was read before that lands any more.
+        if before.as_ref().is_none_or(|before| before.known.head.epoch != known.head.epoch) {
+            env.registry.activate(self.inner.usage, self.key).await?;
+        }
+        if sealed {
             return Err(LogError::Sealed);
         }
-        // Whoever wrote it may still be about to: after the fence he can't.
-        if fence || !known.is_own(env.registry.incarnation()) {
+        if fence {
             known = self.fence(&known).await?;
         }
         // What was trimmed since `projected` was read is projected.
         let projected = projected.max(Seq::new(known.head.first.get() - 1));
-        let tail = self.rows_after(projected, known.seq()).await?;
+        let done = before.map_or(projected, |before| before.known.seq().max(projected));
+        let tail = self.rows_after(done, known.seq()).await?;
         let mut machine = (self.inner.make)();
         machine.load(self.key, known.of_rows(), &tail).await?;
         let mut held = Held::new(machine, known, projected);
@@ -70,6 +103,16 @@ impl<M: Machine> Log<M> {
             held.machine.announce(self.key, &tail);
         }
         Ok(held)
+    }
+
+    /// Whether the log stands where it is known to stand.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub(crate) async fn is_current(&self, known: &Known) -> Result<bool, LogError> {
+        let now = read::newest(&*self.inner.env.store, self.key, known.seq(), Consistency::Quorum).await?;
+        let now = Known::from_read(now);
+        Ok((now.seq(), now.head.epoch) == (known.seq(), known.head.epoch))
     }
 
     pub(crate) async fn fence(&self, known: &Known) -> Result<Known, LogError> {

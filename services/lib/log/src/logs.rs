@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
 use crate::{
-    LogError, Machine, Registry, metric,
+    Asked, LogError, Machine, Registry, Writers, metric,
     recover::{Holds, Recover},
     retries::Retries,
     task::Task,
@@ -45,6 +45,8 @@ pub struct Env {
     pub moved: Arc<dyn Moved>,
     /// Time, for idleness only.
     pub clock: Arc<dyn Clock>,
+    /// Whether other processes may have the same store open.
+    pub shared: bool,
 }
 
 /// The logs of one use (rooms, user records, inboxes, ...) that this process has loaded, each driven by a task of its own.
@@ -59,6 +61,9 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) make: Box<dyn Fn() -> M + Send + Sync>,
     pub(crate) tasks: Mutex<Tasks<M>>,
     pub(crate) retries: Retries,
+    pub(crate) writers: Writers,
+    /// Nothing more is opened.
+    leaving: AtomicBool,
     max_loaded: usize,
 }
 
@@ -77,6 +82,8 @@ pub(crate) struct Waiting<M: Machine> {
     pub(crate) reply: oneshot::Sender<M::Reply>,
     /// The span of who asks.
     pub(crate) span: Span,
+    /// How it came here.
+    pub(crate) asked: Asked,
 }
 
 // === impl Logs ===
@@ -88,11 +95,38 @@ impl<M: Machine> Clone for Logs<M> {
 }
 
 impl<M: Machine> Logs<M> {
-    /// No log is loaded yet. `make` gives a new machine for each load; at most `max_loaded` logs stay loaded when idle.
+    /// No log is loaded yet. `make` gives a new machine for each load; at most `max_loaded` logs stay loaded when idle. Where
+    /// the store is shared any process may write these logs.
     #[must_use]
     pub fn new(env: Env, usage: &'static str, max_loaded: usize, make: impl Fn() -> M + Send + Sync + 'static) -> Self {
-        let (tasks, retries) = (Mutex::new(Tasks::new(usage)), Retries::default());
-        let inner = Arc::new(Inner { env, usage, make: Box::new(make), tasks, retries, max_loaded });
+        let writers = if env.shared { Writers::Any } else { Writers::Alone };
+        Self::written_by(writers, env, usage, max_loaded, make)
+    }
+
+    /// The same, but where the store is shared each of these logs is written by one process at a time: commands must be able to be
+    /// handed on to it.
+    #[must_use]
+    pub fn owned(
+        env: Env,
+        usage: &'static str,
+        max_loaded: usize,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self {
+        let writers = if env.shared { Writers::One } else { Writers::Alone };
+        Self::written_by(writers, env, usage, max_loaded, make)
+    }
+
+    fn written_by(
+        writers: Writers,
+        env: Env,
+        usage: &'static str,
+        max_loaded: usize,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self {
+        let retries = if writers == Writers::Any { Retries::many() } else { Retries::few() };
+        let (tasks, leaving) = (Mutex::new(Tasks::new(usage)), AtomicBool::new(false));
+        let inner = Inner { env, usage, make: Box::new(make), tasks, retries, writers, leaving, max_loaded };
+        let inner = Arc::new(inner);
         let holder: Arc<dyn Holds> = Arc::clone(&inner) as _;
         inner.env.registry.hold(&holder);
         Self { inner }
@@ -106,8 +140,16 @@ impl<M: Machine> Logs<M> {
     /// [`LogError::Overloaded`] at once when too many wait; [`LogError::Ended`] when the log's task died: it may or may not have been
     /// carried out. Whatever else fails is in the machine's answer.
     pub async fn submit(&self, key: LogKey, command: M::Command) -> Result<M::Reply, LogError> {
+        self.submit_as(key, command, Asked::default()).await
+    }
+
+    /// The same, for a command that came from another process, or with what is known of the one that writes the log.
+    ///
+    /// # Errors
+    /// As for [`Logs::submit`]; besides [`LogError::NotHeld`] and [`LogError::Leaving`].
+    pub async fn submit_as(&self, key: LogKey, command: M::Command, asked: Asked) -> Result<M::Reply, LogError> {
         let (reply, answer) = oneshot::channel();
-        self.order(key, Order::Command(Box::new(Waiting { command, reply, span: Span::current() })))?;
+        self.order(key, Order::Command(Box::new(Waiting { command, reply, span: Span::current(), asked })))?;
         answer.await.map_err(|_| LogError::Ended)
     }
 
@@ -115,6 +157,17 @@ impl<M: Machine> Logs<M> {
         let now_ms = self.inner.now_ms();
         // Sent under the lock: a task that unloads looks into its mailbox under it, too.
         let mut tasks = self.inner.tasks.lock();
+        if let Order::Command(waiting) = &order
+            && self.inner.writers == Writers::One
+            && !tasks.is_running(key)
+        {
+            if waiting.asked.forwarded {
+                return Err(LogError::NotHeld);
+            }
+            if self.inner.leaving.load(Ordering::Acquire) {
+                return Err(LogError::Leaving);
+            }
+        }
         let handle = tasks.running(key, |doubt| self.start(key, now_ms, doubt));
         handle.used_ms.store(now_ms, Ordering::Relaxed);
         handle.mailbox.try_send(order).map_err(|_| {
@@ -161,8 +214,10 @@ impl<M: Machine> Logs<M> {
         }
     }
 
-    /// Ends all tasks once their commands are answered and everything is projected. Says whether they ended within `limit`.
+    /// Ends all tasks once their commands are answered and everything is projected; logs that have one writer at a time aren't opened
+    /// any more, and are free for others from then on. Says whether they ended within `limit`.
     pub async fn drain(&self, limit: Duration) -> bool {
+        self.inner.leaving.store(true, Ordering::Release);
         let deadline = tokio::time::Instant::now() + limit;
         while self.loaded() > 0 {
             if tokio::time::Instant::now() >= deadline {

@@ -59,7 +59,7 @@ impl Member {
     }
 
     /// Reads a row; `None` if it isn't one.
-    fn from_row(row: &Row) -> Option<Self> {
+    pub(crate) fn from_row(row: &Row) -> Option<Self> {
         let column = |at: usize| row.columns.get(at).and_then(Option::as_ref);
         let text = |at: usize| column(at).and_then(Value::as_text).unwrap_or_default().into();
         Some(Self {

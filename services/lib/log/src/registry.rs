@@ -222,6 +222,24 @@ impl Registry {
         members::all(&*self.store, Consistency::Serial).await
     }
 
+    /// Whether a process may still write. One that isn't in the registry counts as closed.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub(crate) async fn state_of(&self, incarnation: IncarnationId) -> Result<MemberState, LogError> {
+        Ok(self.member(incarnation).await?.map_or(MemberState::Closed, |member| member.state))
+    }
+
+    /// A run of a process, if it is in the registry.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn member(&self, incarnation: IncarnationId) -> Result<Option<Member>, LogError> {
+        let key = members::key(incarnation);
+        let row = self.store.get(&schema::MEMBERS, values_of![CLUSTER], key, Consistency::Quorum).await?;
+        Ok(row.as_ref().and_then(Member::from_row))
+    }
+
     /// Closes a dead process: it can open nothing any more, also if it isn't dead after all. What it had open is found then by
     /// [`Registry::left_open`].
     ///

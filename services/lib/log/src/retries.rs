@@ -1,4 +1,4 @@
-//! How much may be tried again: a tenth of what succeeds, so that contention doesn't feed itself.
+//! How much may be tried again: a tenth of what succeeds, so that contention doesn't feed itself; more where several write.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -8,25 +8,32 @@ const RETRY: i64 = 10;
 const MOST: i64 = 64 * RETRY;
 
 /// See the module.
-pub(crate) struct Retries(AtomicI64);
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self(AtomicI64::new(MOST))
-    }
+pub(crate) struct Retries {
+    left: AtomicI64,
+    earned: i64,
 }
 
 impl Retries {
+    /// Those of logs with one writer: a tenth of what succeeds.
+    pub(crate) fn few() -> Self {
+        Self { left: AtomicI64::new(MOST), earned: 1 }
+    }
+
+    /// Those of logs with several writers, of whom all but one lose each time that they write at once.
+    pub(crate) fn many() -> Self {
+        Self { left: AtomicI64::new(MOST), earned: 4 * RETRY }
+    }
+
     /// Something succeeded.
     pub(crate) fn earn(&self) {
-        if self.0.load(Ordering::Relaxed) < MOST {
-            self.0.fetch_add(1, Ordering::Relaxed);
+        if self.left.load(Ordering::Relaxed) < MOST {
+            self.left.fetch_add(self.earned, Ordering::Relaxed);
         }
     }
 
     /// Whether something may be tried again.
     pub(crate) fn take(&self) -> bool {
-        self.0
+        self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left >= RETRY).then_some(left - RETRY))
             .is_ok()
     }

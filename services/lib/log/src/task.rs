@@ -8,15 +8,19 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 use crate::{
-    Dedup, LogError, Machine,
+    Claim, Dedup, LogError, Machine, Writers,
     append::GROUP_ROWS,
     held::{Group, Held},
-    log::{Appended, Log},
+    log::{Appended, Before, Log},
     logs::{Inner, Order, Waiting},
 };
 
 /// How often a group is decided again after its append was lost, if the budget allows it.
 const TRIES: u32 = 5;
+/// The same where any process writes.
+const TRIES_ANY: u32 = 16;
+/// A log that was asked for by nobody but other processes for so long is left to them.
+const LEFT_MS: u64 = 1_000;
 
 /// A log's task.
 pub(crate) struct Task<M: Machine> {
@@ -27,6 +31,12 @@ pub(crate) struct Task<M: Machine> {
     owes: bool,
     /// An earlier task died, or an append couldn't be settled: a write may be under way.
     doubt: bool,
+    /// What is known of the log, if another process has extended it since.
+    before: Option<Box<Before>>,
+    /// Whether it was ever loaded.
+    loaded: bool,
+    /// When it was asked for last by somebody who thinks that it is this process's.
+    direct_ms: u64,
     /// Removes the task from those of its use, whatever ends it.
     entry: Entry<M>,
 }
@@ -46,6 +56,8 @@ enum Attempt {
     Answered,
     /// Its append was lost: nothing was answered.
     Lost,
+    /// Another process has extended the log: nothing was answered.
+    Moved,
 }
 
 // === impl Task ===
@@ -59,7 +71,8 @@ impl<M: Machine> Task<M> {
         doubt: bool,
     ) -> Self {
         let entry = Entry { inner: Arc::clone(&inner), key, used_ms, ended: false };
-        Self { log: Log { inner, key }, orders, held: None, owes: doubt, doubt, entry }
+        let (log, owes) = (Log { inner, key }, doubt);
+        Self { log, orders, held: None, owes, doubt, before: None, loaded: false, direct_ms: 0, entry }
     }
 
     /// What it does is boxed: most of the loaded logs wait, and one that waits keeps no room for the work.
@@ -72,6 +85,7 @@ impl<M: Machine> Task<M> {
             {
                 unload |= self.take(order, &mut waiting).await;
             }
+            unload |= self.leave_to_others(&mut waiting).await;
             while !waiting.is_empty() {
                 // What a group does for all of them stands in the trace of the first one that has one.
                 let traced = waiting.iter().map(|waiting| &waiting.span).find(|span| !span.is_none()).cloned();
@@ -81,6 +95,8 @@ impl<M: Machine> Task<M> {
                     None => group.await,
                 }
             }
+            // Another process's: nothing of it is kept.
+            unload |= self.log.inner.writers == Writers::One && self.held.is_none() && !self.owes;
             if unload && Box::pin(self.unload()).await {
                 return;
             }
@@ -90,7 +106,12 @@ impl<M: Machine> Task<M> {
     /// Says whether the log may be unloaded then.
     async fn take(&mut self, order: Order<M>, waiting: &mut Vec<Waiting<M>>) -> bool {
         match order {
-            Order::Command(command) => waiting.push(*command),
+            Order::Command(command) => {
+                if !command.asked.forwarded {
+                    self.direct_ms = self.log.inner.now_ms();
+                }
+                waiting.push(*command);
+            }
             Order::Unload => return true,
             Order::Recover(done) => {
                 let idle = self.held.is_none();
@@ -103,6 +124,26 @@ impl<M: Machine> Task<M> {
         false
     }
 
+    /// Refuses commands that another process handed on, if the log isn't open here, or nobody else asks for it here any more: then that
+    /// process may have it, with all its rows projected. Says whether the log is to be unloaded.
+    async fn leave_to_others(&mut self, waiting: &mut Vec<Waiting<M>>) -> bool {
+        if self.log.inner.writers != Writers::One || !waiting.iter().any(|waiting| waiting.asked.forwarded) {
+            return false;
+        }
+        if let Some(held) = &mut self.held {
+            let unused_ms = self.log.inner.now_ms().saturating_sub(self.direct_ms);
+            if unused_ms < LEFT_MS || Box::pin(self.log.note_projected(held)).await.is_err() {
+                return false;
+            }
+            self.held = None;
+            self.owes = false;
+        }
+        let (forwarded, own) = waiting.drain(..).partition(|waiting: &Waiting<M>| waiting.asked.forwarded);
+        *waiting = own;
+        fail::<M>(Vec::into_iter(forwarded), &LogError::NotHeld);
+        true
+    }
+
     /// Fences the log, whoever writes it, and sees to it that all rows are projected.
     async fn recover(&mut self) -> Result<(), LogError> {
         if let Some(held) = &mut self.held {
@@ -113,7 +154,7 @@ impl<M: Machine> Task<M> {
             }
         }
         let fence = self.held.is_none();
-        self.ensure(fence).await?;
+        self.ensure(fence, None).await?;
         match &mut self.held {
             Some(held) => self.log.note_projected(held).await,
             None => Err(LogError::Ended),
@@ -121,18 +162,20 @@ impl<M: Machine> Task<M> {
     }
 
     /// Loads the log if it isn't.
-    async fn ensure(&mut self, fence: bool) -> Result<(), LogError> {
+    async fn ensure(&mut self, fence: bool, claim: Option<Claim>) -> Result<(), LogError> {
         if self.held.is_none() {
             self.owes = true;
-            match self.log.load(fence || self.doubt).await {
+            match self.log.load(fence || self.doubt, claim, self.before.take().map(|before| *before)).await {
                 Ok(held) => {
                     self.held = Some(held);
                     self.doubt = false;
+                    self.loaded = true;
                     self.entry.inner.tasks.lock().loaded(self.entry.key);
                 }
                 Err(error) => {
-                    // A sealed log is nobody's; those of a closed process are finished by who closed it.
-                    self.owes = !matches!(error, LogError::Sealed | LogError::Closed);
+                    // A sealed log is nobody's; those of a closed process are finished by who closed it; and what another process
+                    // has is that one's to finish: own rows are projected before anything else is done.
+                    self.owes = !matches!(error, LogError::Sealed | LogError::Closed | LogError::Elsewhere(_));
                     return Err(error);
                 }
             }
@@ -144,7 +187,7 @@ impl<M: Machine> Task<M> {
     async fn unload(&mut self) -> bool {
         let mut aside = false;
         if self.owes
-            && let Err(error) = self.ensure(false).await
+            && let Err(error) = self.ensure(false, None).await
             && self.owes
         {
             aside = error.is_permanent();
@@ -168,7 +211,7 @@ impl<M: Machine> Task<M> {
         if aside {
             tasks.set_aside(self.log.key, now_ms);
         } else {
-            tasks.end(self.log.key, now_ms);
+            tasks.end(self.log.key, now_ms, self.loaded);
         }
         self.entry.ended = true;
         true
@@ -177,18 +220,23 @@ impl<M: Machine> Task<M> {
     /// Answers the first of the commands, as many as fit into one append; leaves the others.
     async fn group(&mut self, waiting: &mut Vec<Waiting<M>>) {
         let (mut most, mut lost) = (waiting.len(), 0);
+        let claim = waiting.iter().find_map(|waiting| waiting.asked.claim);
         loop {
-            if let Err(error) = self.ensure(false).await {
+            if let Err(error) = self.ensure(false, claim).await {
                 return fail::<M>(waiting.drain(..), &error);
             }
             let error = match self.attempt(waiting, most).await {
                 Ok(Attempt::Answered) => return,
-                Ok(Attempt::Lost) if lost + 1 < TRIES && self.log.inner.retries.take() => {
-                    self.log.pause(lost).await;
+                Ok(Attempt::Moved) if lost < TRIES_ANY => {
                     lost += 1;
                     continue;
                 }
-                Ok(Attempt::Lost) => LogError::Contended,
+                Ok(Attempt::Lost) if self.may_retry(lost) => {
+                    self.pause_after(lost).await;
+                    lost += 1;
+                    continue;
+                }
+                Ok(Attempt::Lost | Attempt::Moved) => LogError::Contended,
                 // One of them is to blame, and is to fail alone: it is looked for by halves.
                 Err(error) if most > 1 && error.is_permanent() => {
                     most = most.div_ceil(2);
@@ -197,6 +245,21 @@ impl<M: Machine> Task<M> {
                 Err(error) => error,
             };
             return fail::<M>(waiting.drain(..most), &error);
+        }
+    }
+
+    /// Whether a group whose append was lost so often before is decided again.
+    fn may_retry(&self, lost: u32) -> bool {
+        let tries = if self.log.inner.writers == Writers::Any { TRIES_ANY } else { TRIES };
+        lost + 1 < tries && self.log.inner.retries.take()
+    }
+
+    /// Where any process writes, losing once is no sign of a crowd.
+    async fn pause_after(&mut self, lost: u32) {
+        match (self.log.inner.writers, lost) {
+            (Writers::Any, 0) => {}
+            (Writers::Any, lost) => self.log.pause((lost - 1).min(3)).await,
+            (_, lost) => self.log.pause(lost).await,
         }
     }
 
@@ -223,7 +286,13 @@ impl<M: Machine> Task<M> {
             return Err(LogError::TooLarge("more rows than fit before a bucket's end".to_owned()));
         }
         let answered: Vec<Waiting<M>>;
+        let shared = self.log.inner.writers != Writers::Alone;
         if group.rows.is_empty() && group.first == held.known.head.first {
+            // What nothing was appended for isn't known to rest on what is there now, unless nobody else writes.
+            if shared && !self.log.is_current(&held.known).await? {
+                self.before = Some(Box::new(Before::of(&held)));
+                return Ok(Attempt::Moved);
+            }
             answered = waiting.drain(..group.answers.len()).collect();
             self.held = Some(held);
             reply(answered, group.answers);
@@ -232,13 +301,17 @@ impl<M: Machine> Task<M> {
         // A row that can't be projected would keep everybody out of the log for ever.
         let writes = self.log.projections(&held, &group.rows);
         writes.iter().try_for_each(check::write)?;
+        let before = shared.then(|| Box::new(Before::of(&held)));
         // Not kept unless it is known to be current: whatever fails here, the next command finds what is in the log.
         match self.log.append(&mut held, &group.rows, group.first).await? {
-            Appended::Lost => Ok(Attempt::Lost),
             Appended::Unsettled => {
                 // The next load fences first, whoever's the head is; and nobody unloads the log before.
                 (self.doubt, self.owes) = (true, true);
                 Err(StoreError::Unknown("whether rows were appended can't be told yet".to_owned()).into())
+            }
+            Appended::Lost => {
+                self.before = before;
+                Ok(Attempt::Lost)
             }
             Appended::Durable { current } => {
                 answered = waiting.drain(..group.answers.len()).collect();

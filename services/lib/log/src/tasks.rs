@@ -55,18 +55,25 @@ impl<M: Machine> Tasks<M> {
         })
     }
 
-    /// Notes that a log's task has ended with everything projected and nothing unknown.
-    pub(crate) fn end(&mut self, key: LogKey, now_ms: u64) {
+    /// Whether a log has a task, or one that died and left something.
+    pub(crate) fn is_running(&self, key: LogKey) -> bool {
+        self.running.contains_key(&key) || self.died.contains(&key)
+    }
+
+    /// Notes that a log's task has ended with everything projected and nothing unknown; whether it ever had the log.
+    pub(crate) fn end(&mut self, key: LogKey, now_ms: u64, loaded: bool) {
         if let Some(handle) = self.running.remove(&key) {
             metrics::gauge!(metric::LOADED, "use" => self.usage).decrement(1.0);
             self.forget(now_ms);
-            self.unloaded.push_back((handle.used_ms.load(Ordering::Relaxed), key));
+            if loaded {
+                self.unloaded.push_back((handle.used_ms.load(Ordering::Relaxed), key));
+            }
         }
     }
 
     /// Notes that a log's task has ended without having loaded it, and why trying again is no use.
     pub(crate) fn set_aside(&mut self, key: LogKey, now_ms: u64) {
-        self.end(key, now_ms);
+        self.end(key, now_ms, true);
         self.aside.insert(key);
     }
 

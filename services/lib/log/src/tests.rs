@@ -230,8 +230,8 @@ async fn process<S: Store>(
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     let this = Member::new(IncarnationId::new([incarnation; 16]), "test", node, "");
     let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
-    let env =
-        Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock: Arc::new(ManualClock::new(0)) };
+    let (moved, clock) = (Arc::new(Deaf), Arc::new(ManualClock::new(0)));
+    let env = Env { store, registry: Arc::clone(&registry), moved, clock, shared: false };
     let announced = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&announced);
     let logs = Logs::new(env, "counter", 100, move || Counter { count: 0, announced: Arc::clone(&counted) });

@@ -29,6 +29,15 @@ pub enum LogError {
     /// This process was closed by another one: it may not write any more.
     #[error("this process was closed by another one")]
     Closed,
+    /// Another process writes it: ask there. Nothing was done.
+    #[error("another process writes this log")]
+    Elsewhere(IncarnationId),
+    /// It isn't open here: whoever handed this on may open it, without a fence. Nothing was done.
+    #[error("this process doesn't have the log open")]
+    NotHeld,
+    /// This process is about to end and opens nothing any more. Nothing was done.
+    #[error("this process is leaving")]
+    Leaving,
     /// A row can't be understood.
     #[error("damaged log: {0}")]
     Corrupt(String),
@@ -96,7 +105,14 @@ impl LogError {
             Self::Store(error) => {
                 matches!(error, StoreError::Corrupt { .. } | StoreError::Misuse { .. } | StoreError::TooLarge(_))
             }
-            Self::Overloaded | Self::Contended | Self::Sealed | Self::Closed | Self::Ended => false,
+            Self::Overloaded
+            | Self::Contended
+            | Self::Sealed
+            | Self::Closed
+            | Self::Elsewhere(_)
+            | Self::NotHeld
+            | Self::Leaving
+            | Self::Ended => false,
         }
     }
 }
@@ -106,7 +122,9 @@ impl Classified for LogError {
         match self {
             Self::Overloaded => ErrorKind::Overloaded,
             Self::Store(error) => error.kind(),
-            Self::Contended | Self::Closed | Self::Ended => ErrorKind::Unavailable,
+            Self::Contended | Self::Closed | Self::Elsewhere(_) | Self::NotHeld | Self::Leaving | Self::Ended => {
+                ErrorKind::Unavailable
+            }
             Self::Sealed => ErrorKind::NotFound,
             Self::Corrupt(_) => ErrorKind::Internal,
             Self::TooLarge(_) => ErrorKind::TooLarge,

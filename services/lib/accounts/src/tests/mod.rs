@@ -83,7 +83,7 @@ impl World {
         let this = Member::new(id, "test", "a", "");
         let registry = Registry::join(Arc::clone(&self.store), &this).await.unwrap();
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
-        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock };
+        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared: false };
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
         let marks = Arc::clone(&self.marks);
         let accounts = Arc::new(Accounts::new(&env, marks, &bus, Arc::new(SystemRandom), true, 100).unwrap());

@@ -10,7 +10,8 @@ use super::*;
 
 const OPEN: i64 = 0;
 const DRAINED: i64 = 2;
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 600;
+const WRITERS: [Writers; 3] = [Writers::Alone, Writers::Any, Writers::One];
 const PROCESSES: u8 = 3;
 /// At most so many clients and commands of each: with few of them what goes wrong last is not mended by what follows.
 const CLIENTS: u64 = 4;
@@ -31,7 +32,7 @@ struct Process {
 type Told = Arc<Mutex<BTreeMap<String, Seq>>>;
 
 impl Process {
-    async fn start(world: &Arc<World>, number: u8, mortal: bool) -> Self {
+    async fn start(world: &Arc<World>, writers: Writers, number: u8, mortal: bool) -> Self {
         let incarnation = IncarnationId::new([number; 16]);
         let view = world.view(mortal);
         let store: Arc<dyn Store> = Arc::clone(&view) as _;
@@ -41,8 +42,13 @@ impl Process {
             }
         };
         let clock = Arc::new(ManualClock::new(0));
-        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock };
-        Self { logs: Logs::new(env, "counter", 100, Counter::default), registry, view, incarnation }
+        let shared = writers != Writers::Alone;
+        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared };
+        let logs = match writers {
+            Writers::One => Logs::owned(env, "counter", 100, Counter::default),
+            _ => Logs::new(env, "counter", 100, Counter::default),
+        };
+        Self { logs, registry, view, incarnation }
     }
 
     fn is_killed(&self) -> bool {
@@ -78,14 +84,44 @@ fn begin(world: &World) -> u64 {
     start
 }
 
+/// Gives a command to a process, which hands it on to the one that has the log, or takes the log from it.
+async fn command(world: &World, processes: &[Arc<Process>], at: usize, text: &str) -> Option<Seq> {
+    let mut claim = None;
+    for _ in 0..4 {
+        let asked = Asked { forwarded: false, claim };
+        match processes[at].logs.submit_as(key(), say(text), asked).await.ok()? {
+            Ok(seq) => return Some(seq),
+            Err(LogError::Elsewhere(from)) => {
+                let writer = processes.iter().find(|process| process.incarnation == from);
+                let writer = writer.filter(|writer| !writer.is_killed() && world.below(4) > 0);
+                let Some(writer) = writer else {
+                    claim = Some(Claim { from, why: Why::Silent });
+                    continue;
+                };
+                let asked = Asked { forwarded: true, claim: None };
+                match writer.logs.submit_as(key(), say(text), asked).await {
+                    Ok(Ok(seq)) => return Some(seq),
+                    Err(LogError::NotHeld) | Ok(Err(LogError::NotHeld)) => {
+                        claim = Some(Claim { from, why: Why::NotHeld })
+                    }
+                    _ => return None,
+                }
+            }
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
 /// Asks one process after the other until one has done it.
-async fn ask(world: &World, processes: &[Arc<Process>], told: &Told, text: &str, tries: u64) {
+async fn ask(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, text: &str, tries: u64) {
     for _ in 0..tries {
         let live: Vec<&Arc<Process>> = processes.iter().filter(|process| !process.is_killed()).collect();
         let at = usize::try_from(world.below(live.len() as u64)).unwrap();
         let submitted = polity_core::tasks::spawn({
-            let (logs, text) = (live[at].logs.clone(), text.to_owned());
-            async move { logs.submit(key(), say(&text)).await }
+            let (live, world, text) =
+                (live.into_iter().cloned().collect::<Vec<_>>(), Arc::clone(world), text.to_owned());
+            async move { command(&world, &live, at, &text).await }
         });
         // A client gives up, and tries elsewhere while its first request is still being worked on.
         let mut patience = 30 + world.below(300);
@@ -94,7 +130,7 @@ async fn ask(world: &World, processes: &[Arc<Process>], told: &Told, text: &str,
             tokio::task::yield_now().await;
         }
         if submitted.is_finished()
-            && let Ok(Ok(Ok(seq))) = submitted.await
+            && let Ok(Some(seq)) = submitted.await
         {
             let before = told.lock().insert(text.to_owned(), seq);
             assert!(before.is_none_or(|before| before == seq), "{text} was told {before:?} and {seq}");
@@ -142,9 +178,9 @@ async fn chaos(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, trim
 }
 
 /// Everything goes on until nothing is left to do, although no command comes any more. A new process finishes the dead.
-async fn settle(world: &Arc<World>, processes: &mut Vec<Arc<Process>>) {
+async fn settle(world: &Arc<World>, writers: Writers, processes: &mut Vec<Arc<Process>>) {
     world.faults.store(false, Ordering::Relaxed);
-    let new = Arc::new(Process::start(world, PROCESSES + 1, false).await);
+    let new = Arc::new(Process::start(world, writers, PROCESSES + 1, false).await);
     for process in &*processes {
         // Who learns that it was closed ends itself.
         if process.is_killed() || state(world, process) != OPEN {
@@ -200,12 +236,12 @@ fn rows(world: &World, seed: u64, start: u64, trimmed: u64) -> BTreeMap<Seq, Log
     rows
 }
 
-async fn run(seed: u64) {
+async fn run(seed: u64, writers: Writers) {
     let world = World::new(seed);
     let start = begin(&world);
     let mut processes = Vec::new();
     for number in 1..=PROCESSES {
-        processes.push(Arc::new(Process::start(&world, number, number < PROCESSES).await));
+        processes.push(Arc::new(Process::start(&world, writers, number, number < PROCESSES).await));
     }
     world.faults.store(true, Ordering::Relaxed);
     let (told, trimmed): (Told, _) = (Told::default(), AtomicU64::new(0));
@@ -219,7 +255,7 @@ async fn run(seed: u64) {
         }
     });
     tokio::join!(futures_util::future::join_all(all), chaos(&world, &processes, &told, &trimmed));
-    settle(&world, &mut processes).await;
+    settle(&world, writers, &mut processes).await;
     let trimmed = trimmed.into_inner();
     for (seq, row) in rows(&world, seed, start, trimmed) {
         let Some((device, txn)) = row.device.as_deref().zip(row.txn.as_deref()) else { continue };
@@ -258,11 +294,12 @@ async fn hanging(seed: u64) {
 fn whatever_happens_no_row_is_lost_or_twice_or_left_behind() {
     let asked = std::env::var("RACE_SEEDS").ok();
     let (from, to) = asked.as_deref().and_then(|seeds| seeds.split_once("..")).unwrap_or(("0", ""));
-    for seed in from.parse().unwrap()..to.parse().unwrap_or(SEEDS) {
+    let seeds = from.parse().unwrap()..to.parse().unwrap_or(SEEDS);
+    for (seed, writers) in seeds.flat_map(|seed| WRITERS.map(|writers| (seed, writers))) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut limit = std::pin::pin!(hanging(seed));
-            let mut seed = std::pin::pin!(run(seed));
+            let mut seed = std::pin::pin!(run(seed, writers));
             futures_util::future::select(&mut seed, &mut limit).await;
         });
     }

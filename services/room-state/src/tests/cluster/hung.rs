@@ -1,0 +1,88 @@
+//! A process hangs, goes on, or dies while it has rooms.
+
+use super::*;
+
+const CAROL: &str = "@carol:t7.test";
+
+#[tokio::test]
+async fn a_hung_owner_loses_its_room_and_neither_forks_it_nor_answers_by_what_it_knew() {
+    let processes = cluster(2).await;
+    let (room, other) = (processes[0].create().await, processes[1].create().await);
+    processes[0].world.clone().member(BOB, &room, BOB, "join").await.unwrap();
+    processes[0].fate.is(HUNG);
+    // What it was about to do when it stopped.
+    let late = polity_core::tasks::spawn({
+        let mut world = processes[0].world.clone();
+        let room = room.clone();
+        async move { world.send(ALICE, &room, "late").await }
+    });
+    let took = tokio::join!(processes[1].send_at_last(&room, "1"), async {
+        for n in 0..50 {
+            let began = Instant::now();
+            processes[1].send(&other, &n.to_string()).await.unwrap();
+            assert!(began.elapsed() < Duration::from_millis(500), "other rooms lose nothing");
+        }
+    })
+    .0;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let mut there = processes[1].world.clone();
+    there.member(ALICE, &room, BOB, "kick").await.unwrap();
+    there.member(CAROL, &room, CAROL, "join").await.unwrap();
+    processes[0].fate.is(WELL);
+    let mut back = processes[0].world.clone();
+    assert_eq!(back.send(BOB, &room, "kicked").await.unwrap_err().reason, Reason::Forbidden);
+    back.send(CAROL, &room, "joined").await.unwrap();
+    late.await.unwrap().unwrap();
+    assert_eq!(processes[0].send(&room, "1").await.unwrap(), processes[1].send(&room, "1").await.unwrap());
+    let mut told = processes[0].messages(&room).await;
+    told.sort();
+    assert_eq!(told, ["1", "joined", "late"]);
+}
+
+#[tokio::test]
+async fn an_owner_that_went_on_refuses_nobody_by_what_it_knew() {
+    let processes = cluster(2).await;
+    let room = processes[0].create().await;
+    assert!(processes[0].world.clone().send(CAROL, &room, "early").await.is_err(), "she isn't in it");
+    processes[0].fate.is(HUNG);
+    processes[1].send_at_last(&room, "1").await;
+    processes[1].world.clone().member(CAROL, &room, CAROL, "join").await.unwrap();
+    processes[0].fate.is(WELL);
+    // Nothing would be appended for a refusal: it is looked whether that is still so.
+    processes[0].world.clone().send(CAROL, &room, "now").await.unwrap();
+    assert_eq!(processes[0].messages(&room).await, ["1", "now"]);
+}
+
+#[tokio::test]
+async fn a_killed_owner_costs_its_rooms_three_seconds_and_the_next_one_nothing() {
+    let processes = cluster(2).await;
+    let (first, second) = (processes[0].create().await, processes[0].create().await);
+    processes[0].fate.is(DEAD);
+    let took = processes[1].send_at_last(&first, "1").await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let took = processes[1].send_at_last(&second, "1").await;
+    assert!(took < Duration::from_secs(1), "it is known to be silent: {took:?}");
+}
+
+#[tokio::test]
+async fn what_a_closed_process_had_is_finished_within_two_seconds_and_taken_at_once() {
+    let processes = cluster(3).await;
+    let mut rooms = Vec::new();
+    for _ in 0..60 {
+        rooms.push(processes[0].create().await);
+    }
+    processes[0].fate.is(DEAD);
+    let began = Instant::now();
+    let uses = |process: &Process| -> [Arc<dyn Recover>; 1] { [process.service.recover()] };
+    // Two at once do no harm.
+    let (one, two) = (uses(&processes[1]), uses(&processes[2]));
+    let dead = processes[0].id();
+    let (one, two) =
+        tokio::join!(recover(&processes[1].registry, dead, &one), recover(&processes[2].registry, dead, &two));
+    assert_eq!((one.unwrap(), two.unwrap()), (60, 60));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for (n, room) in rooms.iter().enumerate() {
+        let took = processes[1 + n % 2].send_at_last(room, "1").await;
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+}
