@@ -6,7 +6,7 @@ mod instance;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -208,23 +208,24 @@ impl Cluster {
         process.terminate(limit).await
     }
 
-    /// Waits until the proxy gives requests to somebody.
+    /// Waits until the proxy gives requests to all processes that run and answer clients.
     ///
     /// # Panics
     /// When it takes too long.
     pub async fn behind_the_proxy(&self) {
-        let client = self.client();
-        let answered = async {
-            while !client
-                .raw(http::Method::GET, "/_matrix/client/versions", None)
-                .await
-                .is_ok_and(|(s, _)| s.is_success())
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        let running = self.running().filter(|instance| instance.backend().is_some());
+        let mut wanted: Vec<String> = running.map(Instance::name).collect();
+        wanted.sort_unstable();
+        loop {
+            let mut given = self.proxy.gives_to().await;
+            given.sort_unstable();
+            if given == wanted {
+                return;
             }
-        };
-        let waited = tokio::time::timeout(START, answered).await;
-        assert!(waited.is_ok(), "the proxy gives requests to nobody after {START:?}");
+            assert!(began.elapsed() < START, "the proxy gives requests to {given:?}, not to {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// No process has panicked.

@@ -2,10 +2,14 @@
 
 use std::{fmt::Write as _, fs, path::Path, process::Command, time::Duration};
 
+use http::Method;
 use tokio::net::TcpStream;
 
 use super::{Process, programs};
+use crate::{Client, ports::free_port};
 
+/// What the configuration calls all instances together.
+const BACKEND: &str = "client_api";
 const START: Duration = Duration::from_secs(20);
 
 /// A place where an instance may be; nobody needs to be there yet.
@@ -22,6 +26,8 @@ pub struct Backend {
 /// See the module.
 pub struct Proxy {
     port: u16,
+    /// Where it tells about itself.
+    stats_port: u16,
     process: Process,
 }
 
@@ -33,7 +39,8 @@ impl Proxy {
     pub async fn start(folder: &Path, port: u16, backends: &[Backend]) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let config = folder.join("haproxy.cfg");
-        fs::write(&config, configuration(port, backends)).expect("a file");
+        let stats_port = free_port();
+        fs::write(&config, configuration(port, stats_port, backends)).expect("a file");
         let mut command = Command::new(programs::haproxy());
         command.arg("-db").arg("-f").arg(&config);
         let mut process = Process::start(&mut command, folder);
@@ -45,13 +52,27 @@ impl Proxy {
         };
         let waited = tokio::time::timeout(START, up).await;
         assert!(waited.is_ok(), "the proxy isn't ready after {START:?}");
-        Self { port, process }
+        Self { port, stats_port, process }
     }
 
     /// The base URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The names of those to whom it gives requests now.
+    pub async fn gives_to(&self) -> Vec<String> {
+        let stats = Client::new(&format!("http://127.0.0.1:{}", self.stats_port));
+        let Ok((_, text)) = stats.raw(Method::GET, "/_/stats;csv", None).await else { return Vec::new() };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut lines = text.trim_start_matches("# ").lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let head = lines.next().unwrap_or_default();
+        let at = |name: &str| head.iter().position(|column| *column == name).unwrap_or(usize::MAX);
+        let (backend, name, status) = (at("pxname"), at("svname"), at("status"));
+        let cell = |line: &[&str], at: usize| line.get(at).copied().unwrap_or_default().to_owned();
+        let ours = lines.filter(|line| cell(line, backend) == BACKEND && cell(line, status).starts_with("UP"));
+        ours.map(|line| cell(&line, name)).filter(|name| name != "BACKEND").collect()
     }
 
     /// The process.
@@ -63,7 +84,7 @@ impl Proxy {
 
 /// No stickiness: the requests of one connection go to one instance after the other. A request is given to another instance only when
 /// no connection could be made, so that none is done twice behind a client's back.
-fn configuration(port: u16, backends: &[Backend]) -> String {
+fn configuration(port: u16, stats_port: u16, backends: &[Backend]) -> String {
     let mut config = format!(
         "global
   maxconn 8000
@@ -86,9 +107,14 @@ defaults
 
 frontend clients
   bind 127.0.0.1:{port}
-  default_backend client_api
+  default_backend {BACKEND}
 
-backend client_api
+frontend stats
+  bind 127.0.0.1:{stats_port}
+  stats enable
+  stats uri /_/stats
+
+backend {BACKEND}
   option httpchk GET /health/ready
   http-reuse safe
   default-server check inter 500ms fastinter 100ms downinter 250ms fall 2 rise 1 on-error fastinter observe layer4 init-addr none
