@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use http::Method;
 use polity_tests::{
     Client,
-    cluster::{Cluster, Shape, Tier},
+    cluster::{Cluster, Tier},
     escape,
 };
 use serde_json::{Value, json};
 
-use super::alone;
+use super::shared;
 
 /// The same client, at one instance after the other.
 struct Alternating {
@@ -43,9 +43,9 @@ fn ids(answer: &Value, room: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_answers_knows_what_the_other_has_acknowledged() {
     const TURNS: usize = 60;
-    let on = alone(Shape::for_tests()).await;
-    let mut alice = Alternating::register(&on.cluster, "alice").await;
-    let mut bob = Alternating::register(&on.cluster, "bob").await;
+    let on = shared().await;
+    let mut alice = Alternating::register(on.cluster, "alice").await;
+    let mut bob = Alternating::register(on.cluster, "bob").await;
     let room = alice.next().create_room(json!({"preset": "public_chat"})).await.expect("a room");
     let join = format!("/rooms/{}/join", escape(&room));
     bob.next().call(Method::POST, &join, Some(json!({}))).await.expect("anybody may join");
@@ -76,24 +76,24 @@ async fn whoever_answers_knows_what_the_other_has_acknowledged() {
 /// Records, devices, keys and messages to devices: written at one instance, read at the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_are_the_same_everywhere() {
-    let on = alone(Shape::for_tests()).await;
-    let mut alice = Alternating::register(&on.cluster, "alice").await;
-    let mut bob = Alternating::register(&on.cluster, "bob").await;
-    let user = alice.at[0].user_id.clone();
+    let on = shared().await;
+    let mut carol = Alternating::register(on.cluster, "carol").await;
+    let mut dave = Alternating::register(on.cluster, "dave").await;
+    let user = carol.at[0].user_id.clone();
     for turn in 0..20 {
         let path = format!("/user/{}/account_data/org.polity.turn", escape(&user));
-        alice.next().call(Method::PUT, &path, Some(json!({"n": turn}))).await.expect("account data");
-        assert_eq!(alice.next().call(Method::GET, &path, None).await.expect("account data")["n"], json!(turn));
+        carol.next().call(Method::PUT, &path, Some(json!({"n": turn}))).await.expect("account data");
+        assert_eq!(carol.next().call(Method::GET, &path, None).await.expect("account data")["n"], json!(turn));
         let name = format!("/profile/{}/displayname", escape(&user));
-        let shown = format!("alice {turn}");
-        alice.next().call(Method::PUT, &name, Some(json!({"displayname": shown}))).await.expect("a name");
-        let told = bob.next().call(Method::GET, &name, None).await.expect("a name");
+        let shown = format!("carol {turn}");
+        carol.next().call(Method::PUT, &name, Some(json!({"displayname": shown}))).await.expect("a name");
+        let told = dave.next().call(Method::GET, &name, None).await.expect("a name");
         assert_eq!(told["displayname"], json!(shown), "turn {turn}");
         // A token of a session that has ended opens nothing anywhere.
-        let mut other = alice.next().clone();
-        other.login("alice", "a long password").await.expect("a login");
-        alice.next();
-        let mut elsewhere = alice.next().clone();
+        let mut other = carol.next().clone();
+        other.login("carol", "a long password").await.expect("a login");
+        carol.next();
+        let mut elsewhere = carol.next().clone();
         elsewhere.token.clone_from(&other.token);
         elsewhere.call(Method::GET, "/account/whoami", None).await.expect("the session is known");
         other.call(Method::POST, "/logout", Some(json!({}))).await.expect("a logout");
@@ -105,7 +105,7 @@ async fn accounts_are_the_same_everywhere() {
 /// The proxy gives requests of one connection to all instances.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_has_no_favourites() {
-    let on = alone(Shape::for_tests()).await;
+    let on = shared().await;
     let client = on.cluster.client();
     for _ in 0..20 {
         client.raw(Method::GET, "/_matrix/client/versions", None).await.expect("an answer");

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use http::Method;
-use polity_tests::cluster::{Cluster, Instance, Shape};
+use polity_tests::cluster::{Cluster, Instance};
 use serde_json::json;
 
-use super::alone;
+use super::shared;
 
 /// What goes on whether or not anybody asks for anything: who is there, and whether the store is.
 const IN_THE_BACKGROUND: [&str; 3] = ["members", "beats", "meta"];
@@ -65,10 +65,10 @@ fn reads(counts: &BTreeMap<String, i64>) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_costs_what_the_design_says() {
     const SENDS: i64 = 100;
-    let on = alone(Shape::for_tests()).await;
-    let cluster = &on.cluster;
+    let on = shared().await;
+    let cluster = on.cluster;
     let mut client = cluster.client();
-    client.register("sender", "a long password").await.expect("an account");
+    client.register("counted", "a long password").await.expect("an account");
     let room = client.create_room(json!({})).await.expect("a room");
     for n in 0..10 {
         client.send(&room, &format!("warm{n}"), "warm").await.expect("a send");

@@ -8,7 +8,7 @@ use polity_tests::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::{alone, given, seed};
+use super::{given, own, seed};
 
 /// A clean end may take so long.
 const LEAVE: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ async fn kill_one(cluster: &mut Cluster, load: &Load, random: &mut StdRng, kill:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_any_process_is_killed() {
-    let mut on = alone(Shape::for_tests()).await;
+    let mut on = own(Shape::for_tests()).await;
     let (cluster, seed) = (&mut on.cluster, seed());
     let (load, mut random) = (Load::start(&cluster.url(), seed).await, StdRng::seed_from_u64(seed));
     for kill in 0..given("POLITY_CLUSTER_KILLS").unwrap_or(100) {
@@ -61,7 +61,7 @@ async fn all_ready(cluster: &mut Cluster) {
 /// Processes join and leave while requests flow: nobody else is told, and nobody is refused for long.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_join_and_leave_under_load() {
-    let mut on = alone(Shape::for_tests()).await;
+    let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
     let load = Load::start(&cluster.url(), seed()).await;
     for tier in [Tier::RoomState, Tier::ClientApi] {

@@ -8,18 +8,29 @@ mod outages;
 mod owners;
 
 use polity_tests::cluster::{Cluster, Shape};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-/// A cluster, and the right to be the only one.
-struct Alone {
-    cluster: Cluster,
+/// A cluster, and the right to be the only one who asks anything of one.
+struct Alone<C> {
+    cluster: C,
     _turn: MutexGuard<'static, ()>,
 }
 
-async fn alone(shape: Shape) -> Alone {
-    static TURN: Mutex<()> = Mutex::const_new(());
+/// One at a time: the machine is small.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A cluster of one's own, to be treated badly.
+async fn own(shape: Shape) -> Alone<Cluster> {
     let turn = TURN.lock().await;
     Alone { cluster: Cluster::start(shape).await, _turn: turn }
+}
+
+/// The cluster of those who only speak to it.
+async fn shared() -> Alone<&'static Cluster> {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    let turn = TURN.lock().await;
+    let cluster = SHARED.get_or_init(async || Cluster::start(Shape::for_tests()).await).await;
+    Alone { cluster, _turn: turn }
 }
 
 /// A number from the environment.

@@ -10,7 +10,7 @@ use polity_tests::{
 };
 use serde_json::json;
 
-use super::{alone, given, seed};
+use super::{given, own, seed};
 
 /// NATS is gone for so long: a minute, or what `POLITY_OUTAGE_S` says.
 fn outage() -> Duration {
@@ -20,7 +20,7 @@ fn outage() -> Duration {
 /// Without the bus everything goes on, later at worst; nobody is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_and_syncs_go_on_without_the_bus() {
-    let mut on = alone(Shape::for_tests()).await;
+    let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
     let load = Load::start(&cluster.url(), seed()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -66,7 +66,7 @@ async fn late_at_worst(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_refused_without_the_store_and_served_again_with_it() {
     let cassandra = CassandraOptions { durable: true, ..CassandraOptions::default() };
-    let mut on = alone(Shape { cassandra, ..Shape::for_tests() }).await;
+    let mut on = own(Shape { cassandra, ..Shape::for_tests() }).await;
     let cluster = &mut on.cluster;
     let mut client = cluster.client();
     client.register("sender", "a long password").await.expect("an account");

@@ -8,14 +8,14 @@ use polity_tests::{
 };
 use serde_json::json;
 
-use super::{alone, seed};
+use super::{own, seed};
 
 /// Stopped for less and for more than others wait before they steal a room, and before they close a process.
 const STOPPED_S: [u64; 4] = [1, 4, 3, 14];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_owner_that_goes_on_forks_no_room() {
-    let mut on = alone(Shape::for_tests()).await;
+    let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
     let load = Load::start(&cluster.url(), seed()).await;
     for (turn, seconds) in STOPPED_S.into_iter().enumerate() {
@@ -41,7 +41,7 @@ async fn a_stopped_owner_that_goes_on_forks_no_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_owner_costs_its_rooms_three_seconds_and_others_nothing() {
     const ROOMS: usize = 12;
-    let mut on = alone(Shape::for_tests()).await;
+    let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
     let mut client = cluster.client();
     client.register("sender", "a long password").await.expect("an account");

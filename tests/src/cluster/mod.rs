@@ -9,14 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
 pub use instance::{Instance, Tier};
 
 use crate::{
     Client,
     ports::free_port,
-    servers::{Authority, Backend, Cassandra, CassandraOptions, Nats, NatsOptions, Process, Proxy},
+    servers::{Authority, Backend, Cassandra, CassandraOptions, Folder, Nats, NatsOptions, Process, Proxy},
 };
 
 /// Processes of one tier at most: the proxy knows all their places from the beginning.
@@ -65,7 +63,6 @@ impl Shape {
 
 /// See the module.
 pub struct Cluster {
-    folder: PathBuf,
     shape: Shape,
     authority: Authority,
     proxy: Proxy,
@@ -75,8 +72,8 @@ pub struct Cluster {
     pub cassandra: Cassandra,
     /// The bus.
     pub nats: Nats,
-    /// Removed when nobody writes to it any more, unless a test failed.
-    temporary: Option<TempDir>,
+    /// Goes when nobody writes to it any more, unless a test failed.
+    folder: Folder,
 }
 
 impl Cluster {
@@ -85,7 +82,7 @@ impl Cluster {
     /// # Panics
     /// When something doesn't start.
     pub async fn start(shape: Shape) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new();
         fs::write(folder.path().join(CONFIG), "server_name = \"polity.test\"\n").expect("a file");
         let authority = Authority::new(&folder.path().join("certificates"));
         let (cassandra, nats) = tokio::join!(Cassandra::start(&shape.cassandra), Nats::start(NatsOptions::default()));
@@ -96,10 +93,7 @@ impl Cluster {
             .collect();
         let backends: Vec<Backend> = instances.iter().filter_map(Instance::backend).collect();
         let proxy = Proxy::start(&folder.path().join("proxy"), proxy_port, &backends).await;
-        let path = folder.path().to_path_buf();
-        let temporary = Some(folder);
-        let mut cluster =
-            Self { folder: path, shape, authority, proxy, proxy_port, instances, cassandra, nats, temporary };
+        let mut cluster = Self { shape, authority, proxy, proxy_port, instances, cassandra, nats, folder };
         let wanted = cluster.shape.tiers.clone();
         for (tier, count) in &wanted {
             (1..=*count).for_each(|number| cluster.launch(*tier, number));
@@ -128,7 +122,7 @@ impl Cluster {
     /// The folder of the cluster, with one for each process.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// All places, also those where nothing runs.
@@ -176,7 +170,7 @@ impl Cluster {
     pub fn launch(&mut self, tier: Tier, number: usize) {
         let settings = self.settings(self.instance(tier, number));
         let program = self.shape.programs.join(tier.program());
-        let (config, folder) = (self.config(), self.folder.join(self.instance(tier, number).name()));
+        let (config, folder) = (self.config(), self.folder().join(self.instance(tier, number).name()));
         self.at(tier, number).launch(&program, &config, &folder, &settings);
     }
 
@@ -234,14 +228,14 @@ impl Cluster {
     /// When one has.
     pub fn assert_no_panic(&self) {
         for instance in &self.instances {
-            let said = instance.said(&self.folder);
+            let said = instance.said(self.folder.path());
             let fault = said.lines().find(|line| line.contains("panicked") || line.contains("ended in a panic"));
             assert!(fault.is_none(), "{} panicked:\n{}", instance.name(), fault.unwrap_or_default());
         }
     }
 
     fn config(&self) -> PathBuf {
-        self.folder.join(CONFIG)
+        self.folder().join(CONFIG)
     }
 
     fn settings(&self, instance: &Instance) -> Vec<(String, String)> {
@@ -249,7 +243,7 @@ impl Cluster {
         let replicas = self.shape.cassandra.nodes;
         let values = [
             ("PUBLIC_BASEURL", format!("http://127.0.0.1:{}", self.proxy_port)),
-            ("DATA_DIR", self.folder.join(instance.name()).join("data").display().to_string()),
+            ("DATA_DIR", self.folder().join(instance.name()).join("data").display().to_string()),
             ("REGISTRATION__ENABLED", "true".to_owned()),
             ("RATE_LIMITS__ENABLED", "false".to_owned()),
             ("STORE__KIND", "cql".to_owned()),
@@ -272,12 +266,11 @@ impl Cluster {
 impl Drop for Cluster {
     #[expect(clippy::print_stderr, reason = "what a failed test says")]
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(folder) = self.temporary.take()
-        {
-            eprintln!("the cluster's folder is kept: {}", folder.keep().display());
+        if std::thread::panicking() {
+            self.folder.keep();
+            eprintln!("the cluster's folder is kept: {}", self.folder.path().display());
             for instance in self.instances.iter().filter(|instance| instance.was_there()) {
-                let said = instance.said(&self.folder);
+                let said = instance.said(self.folder.path());
                 let lines: Vec<&str> = said.lines().collect();
                 eprintln!("{} said last:\n{}", instance.name(), lines[lines.len().saturating_sub(15)..].join("\n"));
             }

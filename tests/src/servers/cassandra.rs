@@ -8,13 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use super::{Process, programs};
+use super::{Folder, Process, programs};
 use crate::ports::free_port_of;
 
 /// The longest that a node takes to start, on a machine that has other things to do.
@@ -62,10 +61,11 @@ impl Default for CassandraOptions {
 
 /// See the module.
 pub struct Cassandra {
-    _folder: TempDir,
     options: CassandraOptions,
     port: u16,
     nodes: Vec<Node>,
+    /// Goes when nobody writes to it any more.
+    _folder: Folder,
 }
 
 struct Node {
@@ -80,7 +80,7 @@ impl Cassandra {
     /// # Panics
     /// When they don't.
     pub async fn start(options: &CassandraOptions) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new();
         let addresses: Vec<Ipv4Addr> = (1..=3).take(options.nodes).map(|last| Ipv4Addr::new(127, 0, 0, last)).collect();
         let (port, storage_port) = (free_port_of(&addresses), free_port_of(&addresses));
         let mut nodes = Vec::new();
@@ -93,7 +93,7 @@ impl Cassandra {
             fs::write(folder.join("rules.btm"), if *clock_s == 0 { rules } else { rules + &clock }).expect("a file");
             nodes.push(Node { address, folder, process: None });
         }
-        let mut cassandra = Self { _folder: folder, options: options.clone(), port, nodes };
+        let mut cassandra = Self { options: options.clone(), port, nodes, _folder: folder };
         // The others ask the first one who is there.
         cassandra.restart(0).await;
         (1..options.nodes).for_each(|node| cassandra.launch(node));

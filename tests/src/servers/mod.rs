@@ -3,6 +3,7 @@
 
 mod cassandra;
 mod certificates;
+mod folder;
 mod nats;
 mod process;
 mod programs;
@@ -10,6 +11,7 @@ mod proxy;
 
 pub use cassandra::{Cassandra, CassandraOptions};
 pub use certificates::{Authority, Certificate};
+pub use folder::Folder;
 pub use nats::{Nats, NatsOptions};
 pub use process::Process;
 pub use proxy::{Backend, Proxy};

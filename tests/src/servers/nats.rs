@@ -2,10 +2,9 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command, time::Duration};
 
-use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::{Certificate, Process, programs};
+use super::{Certificate, Folder, Process, programs};
 use crate::ports::free_port;
 
 const START: Duration = Duration::from_secs(20);
@@ -23,10 +22,11 @@ pub struct NatsOptions {
 
 /// See the module.
 pub struct Nats {
-    folder: TempDir,
     port: u16,
     tls: bool,
     process: Option<Process>,
+    /// Goes when nobody writes to it any more.
+    folder: Folder,
 }
 
 impl Nats {
@@ -35,7 +35,7 @@ impl Nats {
     /// # Panics
     /// When it doesn't start.
     pub async fn start(options: NatsOptions) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new();
         let port = free_port();
         let mut config = format!("listen: \"127.0.0.1:{port}\"\nwrite_deadline: \"2s\"\n");
         if let Some((certificate, authority)) = &options.tls {

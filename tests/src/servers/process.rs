@@ -1,15 +1,15 @@
 //! A program that runs as long as its owner wants it to, and never longer than its owner's process.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-/// Ends the process whose number it is given once its input ends: when the owner's process is gone, however it went. Then nobody
-/// else removes the folder, nor the one around it when that is empty.
-const GUARDIAN: &str = "cat >/dev/null; kill -KILL $0; sleep 1; rm -rf \"$1\"; rmdir \"$(dirname \"$1\")\"";
+/// Ends the process whose number it is given once its input ends.
+const ENDS: &str = "cat >/dev/null; kill -KILL $0";
 const POLL: Duration = Duration::from_millis(5);
 
 /// See the module.
@@ -20,8 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program in a folder of its own; what it says is appended to a file there. The folder stands in one that is there for
-    /// nothing but such folders.
+    /// Starts a program in a folder, which is made if it isn't there; what it says is appended to a file there.
     ///
     /// # Panics
     /// When it can't be run.
@@ -33,14 +32,7 @@ impl Process {
         let second = file.try_clone().expect("a second handle");
         let started = command.current_dir(folder).stdin(Stdio::null()).stdout(second).stderr(file).spawn();
         let child = started.unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
-        let guardian = Command::new("sh")
-            .args(["-c", GUARDIAN, &child.id().to_string()])
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell");
+        let guardian = guardian(ENDS, child.id().to_string().as_ref());
         Self { child, guardian, output }
     }
 
@@ -115,6 +107,14 @@ impl Drop for Process {
     }
 }
 
+/// A shell that does what it is told with its argument once its input ends: when the process that holds the other end of the pipe is
+/// gone, however it went.
+pub(super) fn guardian(script: &str, argument: &OsStr) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(argument).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().expect("a shell")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,8 +145,8 @@ mod tests {
         // What the system does with the pipe when a process ends.
         drop(process.guardian.stdin.take());
         let began = Instant::now();
-        while exists(process.pid()) || folder.path().exists() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it still runs, or its folder is there");
+        while exists(process.pid()) {
+            assert!(began.elapsed() < Duration::from_secs(20), "it still runs");
             std::thread::sleep(POLL);
         }
     }
