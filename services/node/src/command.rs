@@ -15,7 +15,7 @@ use polity_platform::{
 
 use tokio::runtime::Runtime;
 
-use crate::{failure::Failure, run, schema, tenants, tier::Tier};
+use crate::{failure::Failure, health, run, schema, tenants, tier::Tier};
 
 /// Polity: a Matrix homeserver.
 #[derive(Parser)]
@@ -51,6 +51,12 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Asks the running process whether it is ready; ends with 1 if it isn't. For containers, which have nothing else to ask with.
+    Health {
+        /// Its configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Looks at the tables of a shared store, or makes them.
     Schema {
         #[command(subcommand)]
@@ -70,6 +76,12 @@ enum PartCommand {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Asks the running process whether it is ready; ends with 1 if it isn't. For containers, which have nothing else to ask with.
+    Health {
+        /// Its configuration.
+        #[arg(long)]
+        config: PathBuf,
     },
 }
 
@@ -146,6 +158,7 @@ fn parse(tier: Tier, arguments: impl Iterator<Item = OsString>) -> Result<Comman
     Ok(match Part::from_arg_matches(&matches)?.command {
         PartCommand::Serve { config } => Command::Serve { config: Some(config) },
         PartCommand::Config { command } => Command::Config { command },
+        PartCommand::Health { config } => Command::Health { config },
     })
 }
 
@@ -162,6 +175,7 @@ fn carry_out(tier: Tier, command: Command) -> Result<(), Failure> {
             say(config::reference().trim_end());
             Ok(())
         }
+        Command::Health { config } => health::ask(&load(tier, Some(&config))?),
         Command::Schema { command: SchemaCommand::Status { config } } => {
             runtime()?.block_on(schema::status(&load(tier, Some(&config))?))
         }

@@ -6,6 +6,7 @@ mod command;
 mod failure;
 mod greeting;
 mod ground;
+mod health;
 mod members;
 mod ports;
 mod readiness;
