@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 use http::{Method, StatusCode};
 use polity_tests::{Client, Sandbox, escape, run};
 use serde_json::json;
+use tokio::process::Command;
 
 const USAGE: i32 = 64;
 const DAMAGED: i32 = 65;
@@ -136,6 +138,49 @@ async fn a_folder_that_cannot_be_made_is_told() {
         assert!(message.contains(file.to_str().expect("UTF-8")), "{message}");
     }
     assert_eq!(fs::read(&file).expect("the file"), b"no folder");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_told() {
+    const NOBODY: u32 = 65_534;
+    let sandbox = Sandbox::new(&[]);
+    let data = sandbox.folder().join("data");
+    fs::create_dir(&data).expect("a folder");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    mode(&data, 0o555);
+    let usual = sandbox.command(&["serve"]);
+    let usual = usual.as_std();
+    // Root may write anywhere: then it is tried as somebody else, who must reach the program.
+    let root = fs::metadata("/proc/self").expect("this process").uid() == 0;
+    let mut command = if root {
+        mode(sandbox.folder(), 0o755);
+        let program = sandbox.folder().join("polity");
+        fs::copy(usual.get_program(), &program).expect("a copy of the program");
+        let mut command = Command::new(program);
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    } else {
+        Command::new(usual.get_program())
+    };
+    command.args(usual.get_args()).current_dir(sandbox.folder()).stdin(Stdio::null()).kill_on_drop(true);
+    command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let message = refused(&run(&mut command).await, CANT_CREATE);
+    assert!(message.contains(data.to_str().expect("UTF-8")) && message.contains("ermission denied"), "{message}");
+    assert!(contents(&data).is_empty());
+    mode(&data, 0o755);
+    assert_eq!(run(command.arg("--help")).await.status.code(), Some(0), "it was the folder, and nothing else");
+}
+
+#[tokio::test]
+async fn the_data_folder_is_its_users_alone() {
+    let below = Sandbox::new(&[]);
+    let data = below.folder().join("one/two");
+    let sandbox = Sandbox::start(&[("DATA_DIR", data.to_str().expect("UTF-8"))]).await;
+    for folder in [&data, &below.folder().join("one")] {
+        let mode = fs::metadata(folder).expect("it was made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+    sandbox.assert_no_panic();
 }
 
 const MESSAGES: usize = 50;
