@@ -14,6 +14,8 @@ use crate::{Connect, Member, envelope::Envelope, grpc::ping_within};
 
 /// How often whoever hasn't answered yet is asked for a sign of life, and how long that may take.
 pub(crate) const PROBE: Duration = Duration::from_millis(250);
+/// Who wasn't asked for so long hasn't been silent.
+const UNASKED: Duration = Duration::from_secs(5);
 /// Silence is forgotten after so long without a question: the run has ended, or nobody needs it.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -151,6 +153,32 @@ impl Peers {
         let (now, mut silent) = (Instant::now(), self.silent.lock());
         silent.retain(|_, silence| now.saturating_duration_since(silence.last) < FORGOTTEN);
         let silence = silent.entry(incarnation).or_insert(Silence { since: asked, last: now, probed: false });
+        if asked.saturating_duration_since(silence.last) > UNASKED {
+            // It may have been well meanwhile.
+            silence.since = asked;
+        }
         silence.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_counted_while_it_is_asked_and_ends_with_an_answer() {
+        let peers = Peers::new(Arc::new(|_: &str| crate::ClusterService::new(IncarnationId::new([0; 16])).transport()));
+        let member = IncarnationId::new([1; 16]);
+        let fail = || peers.unheard(member, Instant::now());
+        fail();
+        assert_eq!((peers.silence(member), peers.is_silent(member)), (Duration::ZERO, true));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        fail();
+        assert_eq!(peers.silence(member), Duration::from_secs(2));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fail();
+        assert_eq!(peers.silence(member), Duration::ZERO, "nobody asked for a minute");
+        peers.heard(member);
+        assert!(!peers.is_silent(member));
     }
 }

@@ -210,7 +210,7 @@ impl Registry {
         let earlier = |member: &Member| {
             &*member.node == node && member.state != MemberState::Drained && member.incarnation != self.incarnation
         };
-        let members = self.members().await?;
+        let members = members::all(&*self.store, Consistency::Serial).await?;
         Ok(members.into_iter().filter(earlier).map(|member| member.incarnation).collect())
     }
 
@@ -219,7 +219,7 @@ impl Registry {
     /// # Errors
     /// When the store can't be read.
     pub async fn members(&self) -> Result<Vec<Member>, LogError> {
-        members::all(&*self.store, Consistency::Serial).await
+        members::all(&*self.store, Consistency::Quorum).await
     }
 
     /// Whether a process may still write. One that isn't in the registry counts as closed.

@@ -16,6 +16,7 @@ use ruma_common::{OwnedDeviceId, UserId, device_id, server_name, user_id};
 use super::*;
 
 mod account;
+mod beside;
 mod cross_signing;
 mod devices;
 mod failing;
@@ -79,13 +80,28 @@ impl World {
 
     /// A process of node `a`: the earlier ones are dead to it.
     async fn start(&self, incarnation: u8) -> Process {
+        self.run(incarnation, "a", (Arc::clone(&self.store), Arc::clone(&self.marks)), false).await
+    }
+
+    /// A process of a node of its own, beside others.
+    async fn beside(&self, incarnation: u8) -> Process {
+        let own = MarkedStore::over(Arc::clone(&self.store));
+        self.run(incarnation, &incarnation.to_string(), own, true).await
+    }
+
+    async fn run(
+        &self,
+        incarnation: u8,
+        node: &str,
+        (store, marks): (Arc<dyn Store>, Arc<Marks>),
+        shared: bool,
+    ) -> Process {
         let id = IncarnationId::new([incarnation; 16]);
-        let this = Member::new(id, "test", "a", "");
-        let registry = Registry::join(Arc::clone(&self.store), &this).await.unwrap();
-        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
-        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared: false };
+        let this = Member::new(id, "test", node, "");
+        let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
+        let clock = self.clock.clone();
+        let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared };
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
-        let marks = Arc::clone(&self.marks);
         let accounts = Arc::new(Accounts::new(&env, marks, &bus, Arc::new(SystemRandom), true, 100).unwrap());
         Process { registry, accounts }
     }
