@@ -140,9 +140,20 @@ impl ApiError {
         let kind = error.kind();
         if kind == ErrorKind::Internal {
             tracing::error!(%error, "internal error");
-            return Self::of_kind(kind, "internal error");
         }
-        Self::of_kind(kind, error.to_string())
+        Self::of_kind(kind, for_clients(kind, error.to_string()))
+    }
+}
+
+/// What clients are told of a failure: where our parts are and why they don't answer is nobody else's business.
+fn for_clients(kind: ErrorKind, message: String) -> String {
+    match kind {
+        ErrorKind::Internal => "internal error".to_owned(),
+        ErrorKind::Unavailable => {
+            tracing::debug!(reason = %message, "a request is refused for want of a part of the server");
+            "a part of the server can't be reached; try again".to_owned()
+        }
+        _ => message,
     }
 }
 
@@ -214,7 +225,8 @@ impl From<polity_proto::Status> for ApiError {
 impl From<polity_proto::Detail> for ApiError {
     fn from(detail: polity_proto::Detail) -> Self {
         use polity_proto::Reason as R;
-        let mut error = Self::of_kind(detail.kind, detail.message).retry_after(detail.retry_after);
+        let message = for_clients(detail.kind, detail.message);
+        let mut error = Self::of_kind(detail.kind, message).retry_after(detail.retry_after);
         let (status, errcode) = match detail.reason {
             R::Unspecified => return error,
             R::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
