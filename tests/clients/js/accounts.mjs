@@ -28,6 +28,20 @@ export function login(baseUrl, username, password = PASSWORD) {
   });
 }
 
+/** Makes a request that may want a proof of who asks: asked for one, it gives the password. */
+export function proven(user) {
+  return async (request) => {
+    try {
+      return await request(null);
+    } catch (error) {
+      if (error.httpStatus !== 401) throw error;
+      const { session } = error.data;
+      const identifier = { type: "m.id.user", user: user.id };
+      return request({ type: "m.login.password", session, identifier, password: PASSWORD });
+    }
+  };
+}
+
 /** Checks that the token is known to be dead. */
 export async function expectDeadToken(baseUrl, token, what) {
   const client = createClient({ baseUrl, accessToken: token });

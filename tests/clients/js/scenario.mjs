@@ -5,6 +5,7 @@ import { expectDeadToken, login, register } from "./accounts.mjs";
 import { User, bodies, check, finish, refused, run, same, step, until } from "./harness.mjs";
 import { encryption, gap } from "./history.mjs";
 import { relations, signals } from "./relations.mjs";
+import { crossSigning } from "./signing.mjs";
 
 const { baseUrl } = run();
 const tag = randomBytes(4).toString("hex");
@@ -63,6 +64,7 @@ await step("100 messages each way", async () => {
 await relations({ a, b, roomId });
 await signals({ a, b, roomId });
 await encryption({ a, b });
+await crossSigning({ a, b });
 await gap({ a, b, roomId });
 
 await step("log out", async () => {

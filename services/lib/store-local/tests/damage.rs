@@ -275,7 +275,8 @@ async fn a_full_disk_is_said_and_loses_nothing_acknowledged() {
     let began = std::time::Instant::now();
     drop(store);
     assert!(began.elapsed() < Duration::from_secs(5), "it ends");
-    let remount = Command::new("mount").args(["-o", "remount,size=64m"]).arg(folder.path()).status();
+    let remount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "remount,size=64m", "tmpfs"]).arg(folder.path()).status();
     assert!(remount.unwrap().success());
     let store = open(&path).unwrap();
     assert!(count(&*store).await.unwrap() >= written, "{written} were acknowledged");
