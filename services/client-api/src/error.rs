@@ -192,7 +192,6 @@ impl From<polity_accounts::Error> for ApiError {
             E::KeyExists(_) | E::Invalid(_) => Self::invalid_param(error.to_string()),
             E::InvalidSignature(_) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", error.to_string()),
             E::NoMasterKey => Self::missing_param(error.to_string()),
-            E::TooLarge(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", error.to_string()),
             _ => Self::from_classified(&error),
         }
     }

@@ -7,18 +7,29 @@ use std::collections::BTreeSet;
 use polity_core::TenantId;
 use polity_room_engine::signed_json::SignedBytes;
 use ruma_common::{DeviceId, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
     Accounts, Change, Device, DeviceRef, Error, jobs,
-    keys::{Signatures, add, check},
+    keys::{Made, Signatures, check},
     record::kind,
 };
 
 /// Keys that one upload signs.
 const SIGNED: usize = 1000;
+/// Letters of a public key in base64, without padding.
+const PUBLIC: usize = 43;
 /// The key that stands for all three when it is looked at whether they were changed.
 const MASTER: (&str, &str, &str) = (kind::CROSS_SIGNING, "", "master");
+
+/// Signatures of one user on a master key: of the last one that the user signed. So a record has one entry for each user who signed
+/// any, however often keys are replaced.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct OnMaster {
+    public: String,
+    made: Signatures,
+}
 
 /// A cross-signing key to be set.
 #[derive(Debug, Clone)]
@@ -46,7 +57,7 @@ impl Accounts {
         let mut changes = Vec::with_capacity(keys.len() + 2);
         for CrossSigningKey { usage, key } in keys {
             let has_usage = key["usage"].as_array().is_some_and(|usages| usages.iter().any(|has| has == usage));
-            if key["user_id"] != user_id.as_str() || !has_usage || public_key(key).is_none() {
+            if key["user_id"] != user_id.as_str() || !has_usage || !is_named_by_itself(key) {
                 return Err(Error::Invalid(format!("that is no {usage} key of {user_id}")));
             }
             let bytes = key.to_string().into_bytes();
@@ -97,16 +108,16 @@ impl Accounts {
         viewer: &UserId,
     ) -> Result<Option<Value>, Error> {
         let Some(mut key) = self.cross_signing_key(tenant, user_id, usage).await? else { return Ok(None) };
-        if let Some(name) = public_key(&key).map(|(_, public)| public.to_owned())
+        // No other is signed later.
+        if usage == "master"
+            && let Some(name) = public_key(&key).map(|(_, public)| public.to_owned())
             && let Some(key) = key.as_object_mut()
         {
             for signer in BTreeSet::from([user_id, viewer]) {
-                let entry = self.entry(tenant, user_id, (kind::SIGNATURES, signer.as_str(), &name)).await?;
-                add_signatures(
-                    key,
-                    signer,
-                    entry.map(|entry| entry.decode()).transpose()?.flatten().unwrap_or_default(),
-                );
+                let entry = self.entry(tenant, user_id, (kind::SIGNATURES, signer.as_str(), "master")).await?;
+                let signed: Option<OnMaster> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+                let made = signed.filter(|signed| signed.public == name).map(|signed| signed.made);
+                add_signatures(key, signer, made.unwrap_or_default());
             }
         }
         Ok(Some(key))
@@ -178,12 +189,15 @@ impl Accounts {
         // One's own by one's devices, others' by the key for that.
         let by: &[_] = if signer == user_id { &[] } else { &["user_signing"] };
         let made = self.made_by(tenant, signer, (&master, &object), by).await?;
-        self.update(tenant, user_id, (kind::SIGNATURES, signer.as_str(), name), None, |entry| {
-            let mut all: Signatures = entry.map(|entry| entry.decode()).transpose()?.flatten().unwrap_or_default();
-            if !add(&mut all, &made)? {
+        self.update(tenant, user_id, (kind::SIGNATURES, signer.as_str(), "master"), None, |entry| {
+            let before: Option<OnMaster> = entry.map(|entry| entry.decode()).transpose()?.flatten();
+            let before = before.filter(|before| before.public == name).unwrap_or_default();
+            let mut now = OnMaster { public: name.to_owned(), made: before.made };
+            if !made.add_to(&mut now.made)? {
                 return Ok((false, Vec::new()));
             }
-            Ok((true, vec![Change::set(kind::SIGNATURES, signer.as_str(), name, &all)?, jobs::owe(jobs::LISTS)]))
+            let set = Change::set(kind::SIGNATURES, signer.as_str(), "master", &now)?;
+            Ok((true, vec![set, jobs::owe(jobs::LISTS)]))
         })
         .await
     }
@@ -196,7 +210,7 @@ impl Accounts {
         signer: &UserId,
         (key, signed): (&Value, &Value),
         usages: &[&str],
-    ) -> Result<Signatures, Error> {
+    ) -> Result<Made, Error> {
         if content(key.clone()) != content(signed.clone()) {
             return Err(Error::Invalid("the signed key is another one".to_owned()));
         }
@@ -226,7 +240,7 @@ impl Accounts {
                 "there is no signature by a key of {signer} that may sign it"
             )));
         }
-        Ok(made)
+        Ok(Made { known: known.into_keys().collect(), made })
     }
 }
 
@@ -235,6 +249,11 @@ fn public_key(key: &Value) -> Option<(&str, &str)> {
     let keys = key["keys"].as_object()?;
     let (id, public) = keys.iter().next().filter(|_| keys.len() == 1)?;
     Some((id, public.as_str()?))
+}
+
+/// Whether a key's id is made of the public key, as it must be: so both have an end.
+fn is_named_by_itself(key: &Value) -> bool {
+    public_key(key).is_some_and(|(id, public)| id.strip_prefix("ed25519:") == Some(public) && public.len() == PUBLIC)
 }
 
 /// Whether a user's key is signed by the user's master key.

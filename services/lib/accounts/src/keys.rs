@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#device-keys>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use polity_core::TenantId;
 use ruma_common::{OwnedDeviceId, UserId};
@@ -21,6 +21,12 @@ const KEYS_MAX: usize = 64 * 1024;
 
 /// Signatures of one user on one key, by the ids of the keys with which they were made.
 pub(crate) type Signatures = BTreeMap<String, String>;
+
+/// Signatures that somebody made, and the ids of all keys with which they can be made now.
+pub(crate) struct Made {
+    pub(crate) made: Signatures,
+    pub(crate) known: BTreeSet<String>,
+}
 
 /// The keys of a device, at its place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,19 +84,14 @@ impl Accounts {
     }
 
     /// Adds signatures that the user made on these keys of a device. Says whether there was one to add.
-    pub(crate) async fn sign_device(
-        &self,
-        device: DeviceRef<'_>,
-        keys: &[u8],
-        made: &Signatures,
-    ) -> Result<bool, Error> {
+    pub(crate) async fn sign_device(&self, device: DeviceRef<'_>, keys: &[u8], made: &Made) -> Result<bool, Error> {
         let place = device.place();
         let name = (kind::DEVICE_KEYS, "", place.as_str());
         self.update(device.tenant, device.user_id, name, Some(device.alive()), |entry| {
             // Others by now: the signatures say nothing about them.
             let now = decode(entry.as_ref())?.filter(|now| now.device_id == device.device_id && now.keys == keys);
             let mut now = now.ok_or(Error::NotSignable)?;
-            if !add(&mut now.signatures, made)? {
+            if !made.add_to(&mut now.signatures)? {
                 return Ok((false, Vec::new()));
             }
             Ok((true, vec![Change::set(kind::DEVICE_KEYS, "", &place, &now)?, jobs::owe(jobs::LISTS)]))
@@ -103,14 +104,17 @@ fn decode(entry: Option<&record::Entry>) -> Result<Option<DeviceKeys>, Error> {
     Ok(entry.map(record::Entry::decode).transpose()?.flatten())
 }
 
-/// Puts signatures to others; says whether they are more now.
-pub(crate) fn add(to: &mut Signatures, made: &Signatures) -> Result<bool, Error> {
-    if made.iter().all(|(id, signature)| to.get(id) == Some(signature)) {
-        return Ok(false);
+impl Made {
+    /// Puts the signatures to others, of which those go that were made with keys that are gone; says whether there are new ones.
+    pub(crate) fn add_to(&self, to: &mut Signatures) -> Result<bool, Error> {
+        if self.made.iter().all(|(id, signature)| to.get(id) == Some(signature)) {
+            return Ok(false);
+        }
+        to.retain(|id, _| self.known.contains(id));
+        to.extend(self.made.clone());
+        let bytes = to.iter().map(|(id, signature)| id.len() + signature.len()).sum();
+        check(bytes).map(|()| true)
     }
-    to.extend(made.clone());
-    let bytes = to.iter().map(|(id, signature)| id.len() + signature.len()).sum();
-    check(bytes).map(|()| true)
 }
 
 /// Whether keys (or signatures) of so many bytes aren't too large.

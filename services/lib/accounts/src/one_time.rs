@@ -55,9 +55,36 @@ pub struct KeyCounts {
 /// The next index to hand out, and the next to upload to.
 type Head = Option<(i64, i64)>;
 
-/// Named by the device's life: what is uploaded late for one that ended is nobody's.
-fn partition(device: DeviceRef<'_>, algorithm: &str) -> Values {
-    values([device.tenant.into(), device.user_id.as_str().into(), device.name().into(), algorithm.into()])
+/// Indexes of one life of a device.
+const LIFE: i64 = 1 << 32;
+
+/// Where a device's keys of one algorithm stand: at its place, which lives use one after the other, with the indexes of its life. So
+/// lives that ended leave no heads behind, and what is uploaded late for one that ended is refused.
+struct Keys {
+    partition: Values,
+    first: i64,
+}
+
+impl Keys {
+    fn of(device: DeviceRef<'_>, algorithm: &str) -> Self {
+        let DeviceRef { tenant, user_id, life, .. } = device;
+        let first = i64::try_from(shelf::ordinal(life)).unwrap_or(i64::MAX).saturating_mul(LIFE);
+        Self {
+            partition: values([tenant.into(), user_id.as_str().into(), device.place().into(), algorithm.into()]),
+            first,
+        }
+    }
+
+    /// The first index that is a later life's.
+    fn end(&self) -> i64 {
+        self.first.saturating_add(LIFE)
+    }
+
+    /// What a head says about this life: nothing yet, while it is an earlier one's. None: the life is over.
+    fn own(&self, head: Head) -> Option<(i64, i64)> {
+        let (claim, upload) = head.unwrap_or_default();
+        (upload < self.end()).then(|| (claim.max(self.first), upload.max(self.first)))
+    }
 }
 
 fn head_condition(head: Head) -> Condition {
@@ -82,9 +109,9 @@ impl Accounts {
         // Noted before the keys, so that none stands where nobody looks.
         self.note_algorithms(device, by_algorithm.keys()).await?;
         for (algorithm, keys) in by_algorithm {
-            let partition = partition(device, &algorithm);
+            let at = Keys::of(device, &algorithm);
             let mut tries = 0;
-            while !self.try_upload(&partition, &keys).await? {
+            while !self.try_upload(&at, &keys).await? {
                 tries += 1;
                 if tries == TRIES {
                     return Err(contended());
@@ -122,10 +149,11 @@ impl Accounts {
         .await
     }
 
-    async fn try_upload(&self, partition: &Values, keys: &[OneTimeKey]) -> Result<bool, Error> {
+    async fn try_upload(&self, at: &Keys, keys: &[OneTimeKey]) -> Result<bool, Error> {
+        let Keys { partition, first } = at;
         let head = self.head(partition).await?;
-        let (claim, upload) = head.unwrap_or((0, 0));
-        let oldest = (claim - KEYS).max(0);
+        let (claim, upload) = at.own(head).ok_or(Error::NoDevice)?;
+        let oldest = (claim - KEYS).max(*first);
         let there = self.keys_from(partition, oldest).await?;
         let mut new = Vec::new();
         for key in keys {
@@ -152,8 +180,8 @@ impl Accounts {
             )
         });
         let head_change = StoreChange::Put(head_row((claim, upload + count)));
-        let forget =
-            (oldest > 0).then(|| StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(oldest - 1) });
+        let forget = (oldest > *first)
+            .then(|| StoreChange::DeleteRange { first: Value::Int(*first), last: Value::Int(oldest - 1) });
         let changes = rows.chain([head_change]).chain(forget).collect();
         self.key_cas(partition, head_condition(head), changes).await
     }
@@ -171,17 +199,18 @@ impl Accounts {
     ) -> Result<Option<(String, Vec<u8>)>, Error> {
         let Some(Device { life, .. }) = self.device(tenant, user_id, device_id).await? else { return Ok(None) };
         let device = DeviceRef { tenant, user_id, device_id, life };
-        let partition = partition(device, algorithm);
+        let at = Keys::of(device, algorithm);
+        let partition = &at.partition;
         for _ in 0..TRIES {
-            let head = self.head(&partition).await?;
-            let Some((claim, upload)) = head.filter(|(claim, upload)| claim < upload) else {
+            let head = self.head(partition).await?;
+            let Some((claim, upload)) = at.own(head).filter(|(claim, upload)| claim < upload) else {
                 return self.claim_fallback_key(device, algorithm).await;
             };
             let key = self.store.get(&schema::ONE_TIME_KEYS, partition.clone(), values_of![claim], Consistency::Serial);
             // Absent: the device was removed since the head was read. The next look tells.
             let Some(key) = key.await? else { continue };
             let changes = vec![StoreChange::Put(head_row((claim + 1, upload)))];
-            if self.key_cas(&partition, head_condition(head), changes).await? {
+            if self.key_cas(partition, head_condition(head), changes).await? {
                 let id = key_id(&key).map(String::from).unwrap_or_default();
                 return Ok(Some((id, key.value.get(2..).unwrap_or_default().to_vec())));
             }
@@ -196,7 +225,8 @@ impl Accounts {
     pub async fn key_counts(&self, device: DeviceRef<'_>) -> Result<KeyCounts, Error> {
         let mut one_time = BTreeMap::new();
         for algorithm in self.noted(device).await? {
-            let (claim, upload) = self.head(&partition(device, &algorithm)).await?.unwrap_or((0, 0));
+            let at = Keys::of(device, &algorithm);
+            let (claim, upload) = at.own(self.head(&at.partition).await?).unwrap_or_default();
             one_time.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
         }
         Ok(KeyCounts { one_time, unused_fallback: self.unused_fallback_keys(device).await? })
@@ -205,18 +235,21 @@ impl Accounts {
     /// Takes all one-time keys of a device out: it is gone.
     pub(crate) async fn drop_one_time_keys(&self, device: DeviceRef<'_>) -> Result<(), Error> {
         for algorithm in self.noted(device).await? {
-            self.drop_keys_of(&partition(device, &algorithm)).await?;
+            self.drop_keys_of(&Keys::of(device, &algorithm)).await?;
         }
         Ok(())
     }
 
-    async fn drop_keys_of(&self, partition: &Values) -> Result<(), Error> {
+    async fn drop_keys_of(&self, at: &Keys) -> Result<(), Error> {
         for _ in 0..TRIES {
-            let Some((claim, upload)) = self.head(partition).await? else { return Ok(()) };
-            let all = StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(upload) };
-            // One past the last, so that a claim that read this head before is refused.
-            let changes = vec![StoreChange::Put(head_row((upload + 1, upload + 1))), all];
-            if self.key_cas(partition, head_condition(Some((claim, upload))), changes).await? {
+            let head = self.head(&at.partition).await?;
+            if at.own(head).is_none() {
+                return Ok(());
+            }
+            let all = StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(at.end() - 1) };
+            // Past all indexes of this life, so that whoever read this head before is refused, and who comes late, too.
+            let changes = vec![StoreChange::Put(head_row((at.end(), at.end()))), all];
+            if self.key_cas(&at.partition, head_condition(head), changes).await? {
                 return Ok(());
             }
         }

@@ -6,6 +6,7 @@ use ruma_common::CanonicalJsonObject;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::record;
 
 async fn set(accounts: &Accounts, user: &UserId, keys: &[(&'static str, &Value)], proven: bool) -> Result<(), Error> {
     let key = |(usage, key): &(&'static str, &Value)| CrossSigningKey { usage, key: (*key).clone() };
@@ -217,4 +218,49 @@ async fn what_changes_nothing_is_told_to_nobody() {
     let told = all().await;
     assert_eq!(told, 4, "each once");
     assert_eq!(all().await, told);
+}
+
+#[tokio::test]
+async fn keys_that_are_replaced_leave_no_signatures_behind() {
+    let accounts = accounts().await;
+    let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
+    let (session, [device, ..]) = with_keys(&accounts, a, 10).await;
+    with_keys(&accounts, b, 20).await;
+    let name = session.device_id.as_str();
+    let keys = device.of_device(a, name);
+    for n in 30..50 {
+        let [master, own, of_b] = [n, n + 50, n + 100].map(Key::new);
+        let plain = master.of(a, "master");
+        let signed = master.sign(own.of(a, "self_signing"), a, None);
+        set(&accounts, a, &[("master", &plain), ("self_signing", &signed)], true).await.unwrap();
+        let master_of_b = accounts.cross_signing(TENANT, b, "master", b).await.unwrap().unwrap();
+        let for_others = Key::new(21).sign(of_b.of(b, "user_signing"), b, None);
+        set(&accounts, b, &[("master", &master_of_b), ("user_signing", &for_others)], true).await.unwrap();
+        let by_a = vec![
+            (name.to_owned(), own.sign(keys.clone(), a, None)),
+            (master.public.clone(), device.sign(plain.clone(), a, Some(name))),
+        ];
+        assert!(accounts.add_signatures(TENANT, a, a, by_a).await.unwrap().is_empty());
+        let by_b = vec![(master.public.clone(), of_b.sign(plain.clone(), b, None))];
+        assert!(accounts.add_signatures(TENANT, a, b, by_b).await.unwrap().is_empty());
+        let seen = accounts.cross_signing(TENANT, a, "master", b).await.unwrap().unwrap();
+        assert!(!seen["signatures"][a.as_str()][format!("ed25519:{name}")].is_null());
+        assert!(!seen["signatures"][b.as_str()][of_b.id()].is_null());
+    }
+    let read = record::entries(&*accounts.store, TENANT, a, record::kind::SIGNATURES, None).await.unwrap();
+    assert_eq!(read.len(), 2, "one entry for each who signed");
+    let (_, keys) = accounts.device_keys(TENANT, a).await.unwrap().remove(0);
+    assert_eq!(keys["signatures"][a.as_str()].as_object().unwrap().len(), 1, "the one by the key of now");
+}
+
+#[tokio::test]
+async fn a_key_is_named_by_its_public_half() {
+    let accounts = accounts().await;
+    let a = user_id!("@a:b");
+    registered(&accounts, a).await;
+    let public = Key::new(1).public;
+    for id in [format!("ed25519:{}", "x".repeat(60_000)), format!("curve25519:{public}"), public.clone()] {
+        let key = json!({"user_id": a, "usage": ["master"], "keys": {id: public}});
+        assert!(matches!(set(&accounts, a, &[("master", &key)], false).await, Err(Error::Invalid(_))));
+    }
 }

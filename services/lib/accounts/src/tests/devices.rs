@@ -172,7 +172,7 @@ async fn nothing_of_a_dead_device_stays_in_the_store() {
     use polity_store::{schema, values_of};
     let inbox = session.device().inbox().log;
     assert!(rows(&schema::LOG, values_of![TENANT, inbox, 0]).await.unwrap().rows.is_empty());
-    let keys = values_of![TENANT, user.as_str(), session.device().name(), "x"];
+    let keys = values_of![TENANT, user.as_str(), session.device().place(), "x"];
     assert_eq!(rows(&schema::ONE_TIME_KEYS, keys).await.unwrap().rows.len(), 1, "the head only");
 }
 

@@ -98,7 +98,7 @@ async fn keys_are_capped_and_old_claimed_ones_forgotten() {
     upload(1000, 1001).await.unwrap();
     upload(999, 1001).await.unwrap();
     assert_eq!(accounts.key_counts(session.device()).await.unwrap().one_time[CURVE], 1);
-    let partition = polity_store::values_of![TENANT, user.as_str(), session.device().name(), CURVE];
+    let partition = polity_store::values_of![TENANT, user.as_str(), session.device().place(), CURVE];
     let all = polity_store::Bounds::all();
     let page =
         accounts.store.scan(&polity_store::schema::ONE_TIME_KEYS, partition, all, 5000, Consistency::Quorum).await;

@@ -57,6 +57,30 @@ async fn two_thousand_logins_leave_no_more_rows_than_a_few() {
 }
 
 #[tokio::test]
+async fn lives_that_ended_leave_no_heads_of_their_keys() {
+    let accounts = accounts().await;
+    let user = user_id!("@a:b");
+    new_account(&accounts, TENANT, user, "password").await;
+    let mut names = std::collections::BTreeSet::new();
+    for n in 0..20 {
+        let session = with_keys(&accounts, user, named("D"), "x").await;
+        assert_eq!(accounts.key_counts(session.device()).await.unwrap().one_time["x"], 1, "{n}");
+        let claimed = accounts.claim_one_time_key(TENANT, user, "D".into(), "x").await.unwrap();
+        assert_eq!(claimed, Some(("1".to_owned(), b"1".to_vec())));
+        names.extend([session.device().name(), session.device().place()]);
+        accounts.remove_devices(TENANT, user, &["D".into()]).await.unwrap();
+        assert!(accounts.settle_all(&FakeRooms::default()).await);
+    }
+    let mut rows = 0;
+    for name in names {
+        let partition = values_of![TENANT, user.as_str(), name, "x"];
+        let all = accounts.store.scan(&schema::ONE_TIME_KEYS, partition, Bounds::all(), 100, Consistency::Quorum);
+        rows += all.await.unwrap().rows.len();
+    }
+    assert_eq!(rows, 1);
+}
+
+#[tokio::test]
 async fn a_place_is_free_only_once_it_is_cleared_up_and_what_comes_late_reaches_no_later_life() {
     let (world, failing) = world();
     let accounts = world.start(1).await.accounts;

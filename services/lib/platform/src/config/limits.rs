@@ -20,7 +20,7 @@ section! {
         request_head_bytes: usize = 32_768;
         /// How long a request may take to be answered. Longer than the longest wait of a sync.
         request_timeout_s: u64 = 180;
-        /// How long a client may take to send a body.
+        /// How long a client may take to send a body, and to read an answer (a large one: and a second for each 16 KiB).
         body_timeout_s: u64 = 30;
         /// How long a new connection may take for its TLS handshake and its first bytes.
         handshake_timeout_s: u64 = 10;

@@ -85,6 +85,7 @@ impl Engine {
             if events.len() < INBOX_PAGE && at.life == inbox.life {
                 self.heads.moved(viewer.tenant, inbox.log, at.seq);
             }
+            progress.share.grow(events.iter().map(Bytes::len).sum())?;
             look.answer.to_device = events;
             progress.at.inbox = at;
         }

@@ -61,7 +61,7 @@ impl Engine {
             Some(since) => Some(SyncToken::decode(since, &viewer.token_key, &viewer.token_owner())?),
             None => None,
         };
-        let (fresh, share) = (token.is_none(), self.answers.share());
+        let (fresh, share) = (token.is_none(), self.answers.share((viewer.tenant, viewer.user_id.clone())));
         let Some(token) = token.filter(|token| token.store == self.store.incarnation()) else {
             let at = Positions {
                 record: Seq::ZERO,

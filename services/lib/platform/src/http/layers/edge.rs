@@ -21,6 +21,7 @@ use super::{
     line::{Line, RouteMetrics},
     metric, refusal,
     scope::BodyFault,
+    sending,
 };
 use crate::telemetry;
 
@@ -65,6 +66,7 @@ where
         let scope = Scope::new(Arc::clone(&self.layers.load), self.layers.request_timeout);
         let span = telemetry::request_span(line.method(), line.route(), request.headers());
         let metrics = Arc::clone(&self.metrics);
+        let patience = self.layers.body_timeout;
         let Some(inner) = self.enter(request, &scope) else {
             return Box::pin(std::future::ready(Ok(finish(refusal::too_large(), &line, &scope, &metrics, &span))));
         };
@@ -84,7 +86,7 @@ where
                 }
                 (Err(_), None) => refusal::out_of_time(),
             };
-            Ok(finish(response, &line, &scope, &metrics, &span))
+            Ok(finish(response, &line, &scope, &metrics, &span).map(|body| sending::send(body, patience)))
         })
     }
 }

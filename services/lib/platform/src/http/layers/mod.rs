@@ -11,6 +11,7 @@ mod load;
 pub(super) mod metric;
 mod refusal;
 mod scope;
+mod sending;
 
 use std::{sync::Arc, time::Duration};
 
