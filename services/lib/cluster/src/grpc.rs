@@ -13,7 +13,7 @@ use polity_proto::{
     },
     local, with_deadline,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// How long a process may take for an answer that needs neither the store nor anybody else.
 pub const CALL_LIMIT: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl Cluster for ClusterService {
     }
 }
 
-/// Whether `incarnation` is what answers there.
+/// Whether `incarnation` is what answers there, or somebody who has too much to do to say who he is.
 pub async fn ping(transport: Transport, incarnation: IncarnationId) -> bool {
     ping_within(transport, incarnation, CALL_LIMIT).await
 }
@@ -62,7 +62,12 @@ pub(crate) async fn ping_within(transport: Transport, incarnation: IncarnationId
     let mut client = ClusterClient::new(transport);
     // Whatever stands in the way may not know of deadlines.
     let answer = tokio::time::timeout(limit, client.ping(with_deadline(PingRequest {}, limit))).await;
-    answer.is_ok_and(|answer| answer.is_ok_and(|answer| *answer.get_ref().incarnation == incarnation.as_bytes()[..]))
+    match answer {
+        Ok(Ok(answer)) => *answer.get_ref().incarnation == incarnation.as_bytes()[..],
+        // Whoever has too much to do is there.
+        Ok(Err(status)) => status.code() == Code::ResourceExhausted,
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]

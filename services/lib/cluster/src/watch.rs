@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use polity_core::{Clock, IncarnationId, tasks};
+use polity_core::{Clock, IncarnationId};
 use polity_log::{LogError, MemberState, Recover, Registry, recover};
 use polity_store::Store;
 use tokio::time::MissedTickBehavior;
@@ -61,26 +62,28 @@ struct Progress {
 impl Watch {
     /// Watches until this process finds itself closed by another one: then it may write nothing any more and should end.
     pub async fn run(self) {
-        let (watch, progress, mut judge) = (Arc::new(self), Arc::<Mutex<Progress>>::default(), Judge::default());
+        let (progress, mut judge, mut count) = (Mutex::<Progress>::default(), Judge::default(), 0);
+        let mut seen_to = FuturesUnordered::new();
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for count in 0.. {
-            ticks.tick().await;
-            match watch.look(count, &mut judge, &progress).await {
-                Ok(()) => {}
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // What takes long delays no beat.
+                Some(()) = seen_to.next() => continue,
+            }
+            match self.look(count, &mut judge, &progress).await {
+                Ok(due) => seen_to.extend(due.into_iter().map(|member| self.see_to(member, &progress))),
                 Err(LogError::Closed) => return tracing::error!("this process was closed by another one"),
                 // Who can't read the store closes nobody: what isn't watched doesn't stand still.
                 Err(error) => tracing::warn!(%error, "the other processes can't be watched"),
             }
+            count += 1;
         }
     }
 
-    async fn look(
-        self: &Arc<Self>,
-        count: u64,
-        judge: &mut Judge,
-        progress: &Arc<Mutex<Progress>>,
-    ) -> Result<(), LogError> {
+    /// Beats, and looks at the others; whom to see to now.
+    async fn look(&self, count: u64, judge: &mut Judge, progress: &Mutex<Progress>) -> Result<Vec<Member>, LogError> {
         let store = &*self.store;
         if let Err(error) = beats::beat(store, self.this.incarnation, count).await {
             tracing::warn!(%error, "the beat can't be written");
@@ -92,15 +95,11 @@ impl Watch {
         }
         self.live.stored(&members);
         judge.look(self.clock.monotonic(), &members, &beats);
-        for member in self.due(&members, judge, progress) {
-            let (watch, member, progress) = (Arc::clone(self), member.clone(), Arc::clone(progress));
-            tasks::spawn(async move { watch.see_to(&member, &progress).await });
-        }
-        Ok(())
+        Ok(self.due(&members, judge, progress))
     }
 
     /// Whom to see to now.
-    fn due<'a>(&self, members: &'a [Member], judge: &Judge, progress: &Mutex<Progress>) -> Vec<&'a Member> {
+    fn due(&self, members: &[Member], judge: &Judge, progress: &Mutex<Progress>) -> Vec<Member> {
         let (now, mut progress) = (self.clock.monotonic(), progress.lock());
         progress.done.retain(|done| members.iter().any(|member| member.incarnation == *done));
         progress.alive.retain(|_, at| now.saturating_sub(*at) < ALIVE);
@@ -126,7 +125,7 @@ impl Watch {
                 && !progress.done.contains(&member.incarnation)
                 && progress.under_way.insert(member.incarnation)
             {
-                due.push(member);
+                due.push(member.clone());
             }
         }
         due
@@ -149,9 +148,9 @@ impl Watch {
     }
 
     /// Closes a process that doesn't answer, and finishes what it left.
-    async fn see_to(&self, member: &Member, progress: &Mutex<Progress>) {
-        let alive = member.state == MemberState::Open && self.is_alive(member).await;
-        let done = !alive && self.finish(member).await;
+    async fn see_to(&self, member: Member, progress: &Mutex<Progress>) {
+        let alive = member.state == MemberState::Open && self.is_alive(&member).await;
+        let done = !alive && self.finish(&member).await;
         let mut progress = progress.lock();
         progress.under_way.remove(&member.incarnation);
         if done {

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_cluster::{ClusterService, Forward, Live, Member, Peers, kind};
+use polity_cluster::{ClusterService, Forward, Live, Member, Peers, Watch, kind};
 use polity_core::IncarnationId;
 use polity_log::{Head, Recover, recover};
 use polity_proto::{cluster::cluster_server::ClusterServer, remote};
@@ -99,6 +99,7 @@ struct Process {
     fate: Arc<Fate>,
     registry: Arc<Registry>,
     service: Service,
+    ways: Ways,
     world: World,
 }
 
@@ -168,12 +169,26 @@ async fn start(store: &Arc<LocalStore>, ways: &Ways, n: u8) -> Process {
     ways.lock().insert(n.to_string(), (Arc::clone(&fate), polity_proto::local(both)));
     let client = RoomStateClient::new(way(ways, &n.to_string()));
     let world = World { store: Arc::clone(store) as _, names, client };
-    Process { member, fate, registry, service, world }
+    Process { member, fate, registry, service, ways: Arc::clone(ways), world }
 }
 
 impl Process {
     fn id(&self) -> IncarnationId {
         self.member.incarnation
+    }
+
+    /// Watches the others, as long as it is well.
+    fn watch(&self) -> Watch {
+        let ways = Arc::clone(&self.ways);
+        Watch {
+            registry: Arc::clone(&self.registry),
+            store: Arc::clone(&self.fate) as _,
+            this: self.member.clone(),
+            live: Live::new(self.id()),
+            connect: Arc::new(move |address: &str| way(&ways, address)),
+            clock: Arc::new(polity_core::SystemClock::new()),
+            uses: vec![self.service.recover()],
+        }
     }
 
     /// Sends as Alice.

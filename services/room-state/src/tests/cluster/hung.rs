@@ -1,5 +1,7 @@
 //! A process hangs, goes on, or dies while it has rooms.
 
+use polity_log::MemberState;
+
 use super::*;
 
 const CAROL: &str = "@carol:t7.test";
@@ -85,4 +87,41 @@ async fn what_a_closed_process_had_is_finished_within_two_seconds_and_taken_at_o
         let took = processes[1 + n % 2].send_at_last(room, "1").await;
         assert!(took < Duration::from_millis(500), "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn who_is_killed_is_closed_by_the_others_and_what_it_had_is_finished_at_once() {
+    let processes = cluster(3).await;
+    let mut rooms = Vec::new();
+    for _ in 0..20 {
+        rooms.push(processes[0].create().await);
+    }
+    let watches = processes.iter().map(|process| polity_core::tasks::spawn(process.watch().run()));
+    let watches: Vec<_> = watches.collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    processes[0].fate.is(DEAD);
+    let (killed, mut closed) = (Instant::now(), None);
+    loop {
+        let members = processes[1].registry.members().await.unwrap();
+        let states: Vec<MemberState> = members.iter().map(|member| member.state).collect();
+        assert_eq!(states[1..], [MemberState::Open; 2], "those that live are left alone");
+        if states[0] != MemberState::Open && closed.is_none() {
+            closed = Some(Instant::now());
+        }
+        if states[0] == MemberState::Drained {
+            break;
+        }
+        assert!(killed.elapsed() < Duration::from_secs(25), "it is never closed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let closed = closed.unwrap();
+    assert!(closed - killed >= Duration::from_secs(8), "{:?}", closed - killed);
+    assert!(closed.elapsed() < Duration::from_secs(2), "found, fenced, projected: {:?}", closed.elapsed());
+    for room in &rooms {
+        let took = processes[1].send_at_last(room, "1").await;
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+    // It was only stopped: it finds itself closed, and ends.
+    processes[0].fate.is(WELL);
+    tokio::time::timeout(Duration::from_secs(5), watches.into_iter().next().unwrap()).await.unwrap().unwrap();
 }
