@@ -167,6 +167,7 @@ impl Answering {
 }
 
 fn connect(ways: &Arc<Ways>) -> Arc<dyn Connect> {
-    let ways = Arc::clone(ways);
-    Arc::new(move |address: &str| ways.to(address))
+    // What this process answers is built on the ways, and is one of them: only [`Members`] holds them, so that all of it can end.
+    let ways = Arc::downgrade(ways);
+    Arc::new(move |address: &str| ways.upgrade().map_or_else(nobody, |ways| ways.to(address)))
 }
