@@ -41,30 +41,31 @@ async fn a_stopped_owner_that_goes_on_forks_no_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_owner_costs_its_rooms_three_seconds_and_others_nothing() {
     const ROOMS: usize = 12;
+    // The promise is 3 s; the machine has other things to do.
+    const AT_MOST: Duration = Duration::from_secs(5);
     let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
-    let mut client = cluster.client();
-    client.register("sender", "a long password").await.expect("an account");
-    let mut rooms = Vec::new();
-    for _ in 0..ROOMS {
-        rooms.push(client.create_room(json!({})).await.expect("a room"));
+    let mut founded = Vec::new();
+    for at in 0..ROOMS {
+        // Whoever made a room has it at first; founders are spread over processes.
+        let mut client = cluster.client();
+        client.register(&format!("founder{at}"), "a long password").await.expect("an account");
+        let room = client.create_room(json!({})).await.expect("a room");
+        founded.push((client, room));
     }
     cluster.kill(Tier::RoomState, 1);
     let killed = Instant::now();
-    let sends = rooms.iter().enumerate().map(|(at, room)| {
-        let client = client.clone();
-        async move {
-            while let Err(failure) = client.send(room, &format!("after{at}"), "after").await {
-                assert!(killed.elapsed() < Duration::from_secs(20), "a room takes no messages any more: {failure}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            killed.elapsed()
+    let sends = founded.iter().map(async |(client, room)| {
+        while let Err(failure) = client.send(room, "after", "after").await {
+            assert!(killed.elapsed() < Duration::from_secs(20), "a room takes no messages any more: {failure}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        killed.elapsed()
     });
     let mut took: Vec<Duration> = futures_util::future::join_all(sends).await;
     took.sort_unstable();
     println!("rooms take messages again after {took:?}");
-    assert!(took[ROOMS - 1] < Duration::from_secs(4), "a room took no message for {:?}", took[ROOMS - 1]);
+    assert!(took[ROOMS - 1] < AT_MOST, "a room took no message for {:?}", took[ROOMS - 1]);
     let unharmed = took.iter().filter(|took| **took < Duration::from_millis(500)).count();
     assert!(unharmed > 0, "no room went on as if nothing had happened");
 }
