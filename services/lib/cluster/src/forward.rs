@@ -168,6 +168,13 @@ impl Shared {
         self.owners.get(what).filter(|(_, at)| at.elapsed() < OWNED).map(|(owner, _)| owner)
     }
 
+    /// Calls that don't say what they are about may be about anything.
+    fn note_owner(&self, what: &str, owner: IncarnationId) {
+        if !what.is_empty() {
+            self.owners.insert(what.into(), (owner, Instant::now()));
+        }
+    }
+
     /// For how long a process must be silent before this is taken from it.
     fn patience(&self, what: &str) -> Duration {
         let taken = self.taken.get(what).filter(|(_, at)| at.elapsed() < PEACE).map_or(0, |(count, _)| count);
@@ -177,7 +184,9 @@ impl Shared {
     fn take(&self, what: &str) -> HandedOn {
         metrics::counter!(metric::STEALS).increment(1);
         let before = self.taken.get(what).filter(|(_, at)| at.elapsed() < PEACE).map_or(0, |(count, _)| count);
-        self.taken.insert(what.into(), (before + 1, Instant::now()));
+        if !what.is_empty() {
+            self.taken.insert(what.into(), (before + 1, Instant::now()));
+        }
         self.owners.remove(what);
         HandedOn::Claim(Why::Silent)
     }
@@ -198,7 +207,7 @@ impl Shared {
             match self.peers.call(&member, call, patience).await {
                 Called::Answered(answer) => {
                     metrics::counter!(metric::FORWARDS, "outcome" => "answered").increment(1);
-                    self.owners.insert(what.into(), (to, Instant::now()));
+                    self.note_owner(what, to);
                     return HandedOn::Answered(answer);
                 }
                 Called::NotStarted(status) if status.metadata().contains_key(route::NOT_STARTED) => {
