@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use polity_tests::{Client, Sandbox, escape, run};
+use polity_tests::{Client, Sandbox, escape, run, servers::Authority};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -301,4 +301,42 @@ async fn tenants_are_made_once_and_named_well() {
     for name in ["b.test", "polity.test", "no name", ""] {
         refused(&sandbox.run(&["tenant", "create", name]).await, USAGE);
     }
+}
+
+#[tokio::test]
+async fn a_process_waits_for_its_store_and_ends_while_it_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new(folder.path());
+    let (ca, own) = (authority.certificate(), authority.issue("member", "polity.internal"));
+    let path = |path: &Path| path.display().to_string();
+    let (ca, certificate, key) = (path(&ca), path(&own.certificate), path(&own.key));
+    let mut sandbox = Sandbox::new(&[
+        ("STORE__KIND", "cql"),
+        // Nobody listens there.
+        ("STORE__CQL__CONTACT_POINTS", "127.0.0.1:1"),
+        ("CLUSTER__INTERNAL_CA", &ca),
+        ("CLUSTER__INTERNAL_CERT", &certificate),
+        ("CLUSTER__INTERNAL_KEY", &key),
+    ]);
+    sandbox.launch();
+    let said = async {
+        while !sandbox.said().contains("waiting for the store") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), said).await.expect("it says what it waits for");
+    let (status, _) = sandbox.operator().raw(Method::GET, "/health/ready", None).await.expect("an answer");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let (status, _) = sandbox.operator().raw(Method::GET, "/health/live", None).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+    assert!(sandbox.client().raw(Method::GET, "/_matrix/client/versions", None).await.is_err());
+    sandbox.signal("TERM");
+    assert!(sandbox.ended(Duration::from_secs(5)).await.success(), "{}", sandbox.said());
+
+    // A certificate that other processes would refuse is no reason to wait.
+    let other = authority.issue("other", "somebody.else");
+    let mut command = sandbox.command(&["serve"]);
+    command.env("POLITY__CLUSTER__INTERNAL_CERT", &other.certificate).env("POLITY__CLUSTER__INTERNAL_KEY", &other.key);
+    let message = refused(&run(&mut command).await, USAGE);
+    assert!(message.contains("other members would refuse this certificate"), "{message}");
 }
