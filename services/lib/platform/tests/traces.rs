@@ -1,6 +1,17 @@
-//! A request's span reaches a collector, in the trace that the client named. (One process has one subscriber: a test of its own.)
+//! A request's span reaches a collector, in the trace that the client named, and so does what another process does for it. (One
+//! process has one subscriber: a test of its own.)
+#![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs,
+    future::{Ready, ready},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    task,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -13,11 +24,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full};
 use polity_platform::{
     config::{Limits, Log, Telemetry},
+    grpc::{self, Connector, Identity, IdentityFiles, MEMBER_NAME, Services},
     http::{Layers, Server, bind},
-    telemetry,
+    ops, telemetry,
 };
+use polity_proto::{
+    Status, Transport,
+    cluster::{PingRequest, cluster_client::ClusterClient},
+    with_deadline,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
 use tower::ServiceExt as _;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -33,6 +52,50 @@ async fn export(State(received): State<Received>, body: Bytes) -> Response {
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// Answers what trace a call said it belongs to.
+#[derive(Clone)]
+struct Echo;
+
+impl NamedService for Echo {
+    const NAME: &'static str = "polity.cluster.v1.Cluster";
+}
+
+impl tower::Service<Request<tonic::body::Body>> for Echo {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        let trace = request.headers().get("traceparent").map(|trace| trace.to_str().unwrap()).unwrap_or_default();
+        ready(Ok(Status::not_found(trace).into_http()))
+    }
+}
+
+/// The way to a process that answers so, over mutual TLS, and what stops it.
+fn other_process(folder: &Path) -> (Transport, CancellationToken) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let member = CertificateParams::new([MEMBER_NAME.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let write = |name: &str, text: String| {
+        fs::write(folder.join(name), text).unwrap();
+        folder.join(name)
+    };
+    let (ca, cert) = (write("ca.pem", authority.pem()), write("cert.pem", member.pem()));
+    let identity = Identity::load(IdentityFiles { ca, cert, key: write("key.pem", key.serialize_pem()) }).unwrap();
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let server = grpc::Server::new(listener, &identity, &Limits::default());
+    let (address, stop) = (server.local_addr().unwrap().to_string(), CancellationToken::new());
+    let services = Services::default().with(Echo);
+    polity_core::tasks::spawn(server.serve(services, ops::Ready::default(), stop.clone(), Duration::from_secs(1)));
+    (Connector::new(identity).to(&address), stop)
 }
 
 fn contains(all: &[u8], part: &[u8]) -> bool {
@@ -51,10 +114,11 @@ async fn a_span_reaches_the_collector_in_the_trace_of_its_client() {
     let log = Log { level: "off".to_owned(), ..Log::default() };
     let running = telemetry::start(&log, &Telemetry { otlp_endpoint: format!("http://{address}") }, "node-a").unwrap();
     assert!(telemetry::traces_enabled());
-    let handler = async || {
-        let mut onward = HeaderMap::new();
-        telemetry::inject(&tracing::Span::current(), &mut onward);
-        onward.get("traceparent").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    let folder = tempfile::tempdir().unwrap();
+    let (way, other) = other_process(folder.path());
+    let handler = async move || {
+        let call = with_deadline(PingRequest {}, Duration::from_secs(5));
+        ClusterClient::new(way).ping(call).await.unwrap_err().message().to_owned()
     };
     let router = Layers::new(&Limits::default()).around(Router::new().route("/rooms/{room}", get(handler)));
     let request = Request::get("/rooms/private").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
@@ -69,5 +133,10 @@ async fn a_span_reaches_the_collector_in_the_trace_of_its_client() {
     assert!(contains(&received, &id), "the trace's id is in {} bytes", received.len());
     assert!(contains(&received, b"GET /rooms/{room}") && contains(&received, b"node-a"));
     assert!(!contains(&received, b"private"));
+    // Both sides of the call are spans.
+    for side in ["call", "answer"] {
+        assert!(contains(&received, format!("{side} polity.cluster.v1.Cluster/Ping").as_bytes()), "{side}");
+    }
+    other.cancel();
     stop.cancel();
 }
