@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use polity_accounts::{Accounts, NewAccount, NewDevice};
 use polity_bus::{Bus, LocalBus};
+use polity_cluster::digest::Writers;
 use polity_core::{
     Clock, IncarnationId, Life, LogKey, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
 };
@@ -122,7 +123,8 @@ impl Parts {
         let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
         let (subscriptions, receiver) = bus.receiver(10_000);
         let interest = Interest::new(subscriptions);
-        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), 1 << 22);
+        let writers = Writers::none();
+        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, 1 << 22);
         let engine = Arc::new(Engine {
             store: Arc::clone(&store),
             accounts,
@@ -136,12 +138,13 @@ impl Parts {
             answers: AnswerBudget::new(1 << 30),
             interest: Arc::clone(&interest),
             ephemeral: Arc::new(Ephemeral::new(1)),
+            writers,
             clock: Arc::clone(&clock),
             random,
             stop: CancellationToken::new(),
         });
         let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
-        tasks::spawn(Hub { interest, ephemeral, rooms, store, clock }.run(receiver));
+        tasks::spawn(Hub { interest, ephemeral, rooms, store, clock, bus, known: None }.run(receiver));
         (engine, reads)
     }
 }

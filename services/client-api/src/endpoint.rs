@@ -141,6 +141,10 @@ pub(crate) struct Whole {
 pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> Result<(Context, Whole), ApiError> {
     let (mut parts, body) = request.into_parts();
     let tenant = api.tenants.of_request(&parts)?;
+    if need != Token::None {
+        // First of all: whatever anybody was told before is seen by this request, a logout, too.
+        api.engine.writers.flush().await;
+    }
     let requester = match need {
         Token::None => None,
         Token::Optional => crate::auth::optional(&api, &tenant, &parts).await?,

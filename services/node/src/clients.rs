@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use polity_accounts::Accounts;
-use polity_bus::Receiver;
+use polity_bus::{Bus, Receiver};
 use polity_client_api::{Api, Limits, Parts};
+use polity_cluster::{Connect, digest::Writers};
 use polity_log::Recover;
 use polity_platform::{
     config::Config,
@@ -15,6 +16,7 @@ use polity_proto::Transport;
 use polity_sync::{
     engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
+    follow::Known,
     live::{Hub, Interest},
     read::{self, StoredRow},
 };
@@ -52,15 +54,28 @@ pub(crate) struct Clients {
 // === impl Clients ===
 
 impl Clients {
-    /// On this ground, with `rooms` as the way to who writes rooms.
-    pub(crate) fn new(config: &Config, ground: &Ground, rooms: Transport, life: &Lifecycle) -> Result<Self, Failure> {
+    /// On this ground, with `rooms` as the way to who writes rooms, and `connect` to everybody who writes anything.
+    pub(crate) fn new(
+        config: &Config,
+        ground: &Ground,
+        rooms: Transport,
+        connect: Arc<dyn Connect>,
+        life: &Lifecycle,
+    ) -> Result<Self, Failure> {
         let (env, cheap) = (ground.env(), config.passwords.cheap_hash_for_tests);
         let (marks, random) = (Arc::clone(&ground.marks), Arc::clone(&ground.random));
         let accounts = Accounts::new(&env, marks, &ground.bus, random, cheap, LOADED_RECORDS);
         let accounts = Arc::new(accounts.map_err(Failure::software)?);
         let (subscriptions, receiver) = ground.bus.receiver(NEWS);
-        let engine = Arc::new(engine(config, ground, &accounts, Interest::new(subscriptions), life.stop()));
-        hear(&engine, receiver, life);
+        let interest = Interest::new(subscriptions);
+        let known = || {
+            let (heads, marks) = (Arc::clone(&ground.heads), Arc::clone(&ground.marks));
+            Arc::new(Known { heads, marks, interest: Arc::clone(&interest) })
+        };
+        let (writers, known) = ground.digests.follow((&ground.registry, &ground.bus), connect, known, life);
+        ground.digests.tell(&ground.bus, known.clone().map(|known| known as _), life);
+        let engine = Arc::new(engine(config, ground, &accounts, (interest, writers), life.stop()));
+        hear(&engine, &ground.bus, (receiver, known), life);
         let api = Api::new(Parts {
             tenants: ground.tenants.for_clients(),
             accounts: Arc::clone(&accounts),
@@ -111,11 +126,11 @@ fn engine(
     config: &Config,
     ground: &Ground,
     accounts: &Arc<Accounts>,
-    interest: Arc<Interest<StoredRow>>,
+    (interest, writers): (Arc<Interest<StoredRow>>, Writers),
     stop: CancellationToken,
 ) -> Engine {
     let (store, names) = (Arc::clone(&ground.store), Arc::clone(&ground.names));
-    let rooms = read::Rooms::new(store, names, Arc::clone(&ground.heads), Arc::clone(&interest), READ_CACHE);
+    let rooms = read::Rooms::new(store, names, Arc::clone(&ground.heads), Arc::clone(&interest), &writers, READ_CACHE);
     Engine {
         store: Arc::clone(&ground.store),
         accounts: Arc::clone(accounts),
@@ -129,6 +144,7 @@ fn engine(
         answers: AnswerBudget::new(config.limits.sync_answers_bytes),
         interest,
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(ground.random.bytes()))),
+        writers,
         clock: Arc::clone(&ground.clock),
         random: Arc::clone(&ground.random),
         stop,
@@ -136,13 +152,20 @@ fn engine(
 }
 
 /// Gives news to who listens.
-fn hear(engine: &Engine, receiver: Box<dyn Receiver>, life: &Lifecycle) {
+fn hear(
+    engine: &Engine,
+    bus: &Arc<dyn Bus>,
+    (receiver, known): (Box<dyn Receiver>, Option<Arc<Known>>),
+    life: &Lifecycle,
+) {
     let hub = Hub {
         interest: Arc::clone(&engine.interest),
         ephemeral: Arc::clone(&engine.ephemeral),
         rooms: Arc::clone(&engine.rooms),
         store: Arc::clone(&engine.store),
         clock: Arc::clone(&engine.clock),
+        bus: Arc::clone(bus),
+        known,
     };
     let stop = life.stop();
     life.essential("news", async move {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use polity_bus::Bus;
 use polity_cluster::Member;
-use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom};
-use polity_log::{Env, Moved, Names, Registry};
+use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom};
+use polity_log::{Env, Names, Registry};
 use polity_platform::{config::Config, lifecycle::Lifecycle};
 use polity_room_state::ROOM_LOG;
-use polity_store::{MarkedStore, Marks, Store};
+use polity_store::{Marks, Store};
 use polity_sync::heads::HeadMap;
 
-use crate::{bus, failure::Failure, store, tenants::Tenants, tier::Tier, wait::until_there};
+use crate::{bus, digests::Digests, failure::Failure, store, tenants::Tenants, tier::Tier, wait::until_there};
 
 /// Logs in the head map.
 const HEADS: usize = 200_000;
@@ -30,15 +30,8 @@ pub(crate) struct Ground {
     pub(crate) names: Arc<Names>,
     /// How far logs have come, for who reads them here.
     pub(crate) heads: Arc<HeadMap>,
-}
-
-/// The head map hears of appends before they are acknowledged.
-struct ToHeads(Arc<HeadMap>);
-
-impl Moved for ToHeads {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.0.moved(key.tenant, key.log, seq);
-    }
+    /// What it tells others of its writes.
+    pub(crate) digests: Digests,
 }
 
 // === impl Ground ===
@@ -54,22 +47,23 @@ impl Ground {
     ) -> Result<Option<Self>, Failure> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
         let Some(opened) = store::open(config, &clock, &*random, life).await? else { return Ok(None) };
-        let (store, marks) = MarkedStore::over(opened);
         let name = tier.node_name(config);
         let Some(bus) = bus::open(config, &name, life).await? else { return Ok(None) };
         let join = || async {
-            let tenants = Tenants::load(config, &*store, &*random).await?;
+            let tenants = Tenants::load(config, &*opened, &*random).await?;
             // A run of its own for each attempt: of one that failed it isn't known whether it stands in the registry.
             let this = Member::new(IncarnationId::new(random.bytes()), tier.kind(), &name, address);
-            let registry = Registry::join(Arc::clone(&store), &this).await?;
+            let registry = Registry::join(Arc::clone(&opened), &this).await?;
             Ok((tenants, this, registry))
         };
         let Some((tenants, this, registry)) = until_there("the store", &life.stop(), join).await? else {
             return Ok(None);
         };
+        let digests = Digests::new(this.incarnation, !address.is_empty());
+        let (store, marks) = digests.marked(opened);
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
         let (tenants, heads) = (Arc::new(tenants), Arc::new(HeadMap::new(HEADS)));
-        Ok(Some(Self { clock, random, store, marks, bus, tenants, this, registry, names, heads }))
+        Ok(Some(Self { clock, random, store, marks, bus, tenants, this, registry, names, heads, digests }))
     }
 
     /// What logs stand on.
@@ -77,7 +71,7 @@ impl Ground {
         Env {
             store: Arc::clone(&self.store),
             registry: Arc::clone(&self.registry),
-            moved: Arc::new(ToHeads(Arc::clone(&self.heads))),
+            moved: self.digests.moved(&self.heads),
             clock: Arc::clone(&self.clock),
             shared: self.is_shared(),
         }

@@ -3,6 +3,7 @@
 mod bus;
 mod clients;
 mod command;
+mod digests;
 mod failure;
 mod greeting;
 mod ground;

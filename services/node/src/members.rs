@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use polity_cluster::{ClusterService, Connect, Forward, Live, Peers, Presence, Routed, Watch, kind};
+use polity_cluster::{ClusterService, Connect, Forward, Live, Peers, Presence, Routed, Watch, digest::Journal, kind};
 use polity_log::{Asked, Recover};
 use polity_platform::{
     config::Limits,
@@ -29,6 +29,7 @@ pub(crate) struct Members {
     peers: Arc<Peers>,
     ways: Arc<Ways>,
     presence: Arc<Presence>,
+    journal: Arc<Journal>,
     /// Where it answers.
     port: Option<InternalPort>,
 }
@@ -58,12 +59,18 @@ impl Members {
         let connect: Arc<dyn Connect> = connect(&ways);
         let live = Live::new(this.incarnation);
         let presence = Presence::new(Arc::clone(&ground.bus), this.clone(), Arc::clone(&live));
-        Self { live, peers: Peers::new(connect), ways, presence, port }
+        let journal = Arc::clone(ground.digests.journal());
+        Self { live, peers: Peers::new(connect), ways, presence, journal, port }
     }
 
     /// What every process answers.
     pub(crate) fn services(&self) -> Services {
-        Services::default().with(ClusterService::new(self.live.this()).server())
+        Services::default().with(ClusterService::new(Arc::clone(&self.journal)).server())
+    }
+
+    /// The ways to all others.
+    pub(crate) fn connect(&self) -> Arc<dyn Connect> {
+        connect(&self.ways)
     }
 
     /// The way to those who write rooms.

@@ -67,7 +67,11 @@ pub(crate) async fn run(tier: Tier, config: &Config) -> Result<(), Failure> {
             services = rooms.serve_in(services, &ground, &members);
         }
         let way = members.rooms(&services);
-        let clients = tier.serves_clients().then(|| Clients::new(config, &ground, way, &life)).transpose()?;
+        let clients =
+            tier.serves_clients().then(|| Clients::new(config, &ground, way, members.connect(), &life)).transpose()?;
+        if clients.is_none() {
+            ground.digests.tell(&ground.bus, None, &life);
+        }
         let (rooms, clients) = (rooms.map(Arc::new), clients.map(Arc::new));
         let node = Node { ground, rooms, clients, services, members };
         node.work(config, &ready, &life);
@@ -89,6 +93,7 @@ fn describe_metrics() {
     polity_bus::describe_metrics();
     polity_bus_nats::describe_metrics();
     polity_cluster::describe_metrics();
+    polity_cluster::digest::describe_metrics();
 }
 
 /// Answers operators until the very end.

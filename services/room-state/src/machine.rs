@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use polity_bus::{Subject, SubjectKind};
+use polity_bus::{Subject, SubjectKind, Wake};
 use polity_core::{ErrorKind, LogId, LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, RepeatedRow, Sealed};
 use polity_proto::Reason;
@@ -12,7 +11,7 @@ use polity_room_engine::{
     live::{self, Live, LiveRow},
     record::{RoomHead, RoomRow},
 };
-use polity_store::{Write, rooms};
+use polity_store::{Marks, Write, rooms, schema};
 use ruma_common::OwnedEventId;
 
 use crate::{
@@ -161,7 +160,9 @@ impl Machine for Room {
             let change = RoomRow::decode(&row.body).ok().and_then(|row| row.meta.membership);
             if let Some(change) = change.filter(|change| change.changed) {
                 let user = LogId::derived(key.tenant, "user", change.user_id.as_str());
-                self.deps.bus.publish(Subject::new(SubjectKind::User, key.tenant, user), Bytes::new());
+                let mark = Marks::place(&schema::MEMBERSHIPS, key.tenant, change.user_id.as_str());
+                let wake = Wake::Partition(mark).encode();
+                self.deps.bus.publish(Subject::new(SubjectKind::User, key.tenant, user), wake);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_core::TenantId;
-use polity_store::rooms;
+use polity_store::{Mark, rooms};
 use polity_sync::read::RoomState;
 use quick_cache::sync::Cache;
 
@@ -17,6 +17,8 @@ const TENANTS: usize = 64;
 /// How old a list may be.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How often somebody else's reading is waited for that may turn out to be too old.
+const TRIES: usize = 3;
 /// Heads of one list that are read at once.
 const AT_ONCE: usize = 32;
 
@@ -25,30 +27,32 @@ pub(crate) type List = Arc<Vec<Arc<RoomState>>>;
 
 /// See the module.
 pub(crate) struct Directory {
-    lists: Cache<TenantId, (Duration, List)>,
+    /// Each with when it was read, and which listings there were then.
+    lists: Cache<TenantId, (Duration, Mark, List)>,
 }
 
 impl Directory {
     pub(crate) fn new() -> Self {
         Self { lists: Cache::new(TENANTS) }
     }
-
-    /// Makes the next reader look anew: something was listed here, or taken out.
-    pub(crate) fn forget(&self, tenant: TenantId) {
-        self.lists.remove(&tenant);
-    }
 }
 
 impl Api {
-    /// A tenant's list. Who asks at the same time waits for one reading.
+    /// A tenant's list, with everything that was listed before the call, and nothing that was taken out. Who asks at the same time
+    /// waits for one reading.
     pub(crate) async fn listed(&self, tenant: TenantId) -> Result<List, ApiError> {
-        let lists = &self.directory.lists;
-        let now = self.clock.monotonic();
-        let _ = lists.remove_if(&tenant, |(read, _)| now.saturating_sub(*read) > FRESH);
-        let (_, list) = lists
-            .get_or_insert_async(&tenant, async { Ok::<_, ApiError>((now, self.read_list(tenant).await?)) })
-            .await?;
-        Ok(list)
+        let (lists, now) = (&self.directory.lists, self.clock.monotonic());
+        for _ in 0..TRIES {
+            let mark = self.engine.listings(tenant);
+            let _ = lists.remove_if(&tenant, |(read, at, _)| *at != mark || now.saturating_sub(*read) > FRESH);
+            let read = async { Ok::<_, ApiError>((now, mark, self.read_list(tenant).await?)) };
+            let (_, at, list) = lists.get_or_insert_async(&tenant, read).await?;
+            // Another one's reading may have begun too early.
+            if at == mark {
+                return Ok(list);
+            }
+        }
+        self.read_list(tenant).await
     }
 
     async fn read_list(&self, tenant: TenantId) -> Result<List, ApiError> {

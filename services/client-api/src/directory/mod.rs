@@ -63,7 +63,7 @@ impl Api {
     /// A room at its head, if it has begun.
     pub(crate) async fn head_of(&self, tenant: TenantId, room_id: &RoomId) -> Result<Option<Arc<RoomState>>, ApiError> {
         let Some(key) = self.engine.rooms.key(tenant, room_id).await? else { return Ok(None) };
-        Ok(self.engine.rooms.head(key).await?)
+        Ok(self.engine.rooms.fresh_head(key).await?)
     }
 }
 

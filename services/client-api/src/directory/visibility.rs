@@ -43,6 +43,5 @@ async fn put(call: Call) -> Result<Answer, ApiError> {
     };
     let request = ListRoomRequest { requester: context.by()?, room_id: call.room_id(0)?.into(), listed };
     context.rooms().list_room(context.call(request)).await?;
-    context.api.directory.forget(context.tenant.id);
     Ok(json!({}).into())
 }

@@ -111,8 +111,5 @@ async fn create(call: Call) -> Result<Answer, ApiError> {
         listed: public,
     };
     let answer = context.rooms().create_room(context.call(request)).await?.into_inner();
-    if public {
-        api.directory.forget(context.tenant.id);
-    }
     Ok(json!({"room_id": answer.room_id}).into())
 }

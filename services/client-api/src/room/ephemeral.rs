@@ -65,6 +65,9 @@ fn announce(reader: &Reader, event: EphemeralEvent) {
     let engine = &reader.api.engine;
     engine.ephemeral.apply(room, event.clone(), reader.api.clock.monotonic(), || engine.interest.wake(subject));
     reader.api.bus.publish(subject, event.encode());
+    if !engine.writers.is_none() {
+        engine.ephemeral.repeat(room, event);
+    }
 }
 
 async fn receipt(call: Call) -> Result<Answer, ApiError> {

@@ -122,7 +122,7 @@ impl Reader {
         let rooms = &api.engine.rooms;
         // A room that isn't here and one that the user isn't in answer alike.
         let key = rooms.key(requester.tenant, room_id).await?.ok_or_else(not_in_this_room)?;
-        let head = rooms.head(key).await?.ok_or_else(not_in_this_room)?;
+        let head = rooms.fresh_head(key).await?.ok_or_else(not_in_this_room)?;
         let viewer = Api::viewer(&context.tenant, requester);
         let until = head.seq;
         Ok(Self { api, viewer, key, head, until, is_member: true })

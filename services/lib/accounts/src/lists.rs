@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use polity_bus::{Bus, Subject, SubjectKind};
+use polity_bus::{Bus, Subject, SubjectKind, Wake};
 use polity_core::{Life, LogId, LogKey, Seq, TenantId};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed, read};
 use polity_store::{Consistency, Store, Write};
@@ -94,7 +94,8 @@ impl Machine for ListMachine {
     fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
         // The newest row says enough: whoever is woken reads the log.
         if let Some(last) = rows.last() {
-            self.bus.publish(Subject::new(SubjectKind::DeviceLists, key.tenant, key.log), last.body.clone());
+            let news = [Wake::Log(last.seq).encode(), last.body.clone()].concat().into();
+            self.bus.publish(Subject::new(SubjectKind::DeviceLists, key.tenant, key.log), news);
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) fn text(prefix: &str, subject: Subject) -> String {
         SubjectKind::Device => "device",
         SubjectKind::DeviceLists => "device_lists",
         SubjectKind::Heartbeat => "heartbeat",
+        SubjectKind::Digest => "digest",
     };
     let mut text = format!("{prefix}.{kind}.{:016x}.", subject.tenant.to_i64());
     for byte in subject.id.as_bytes() {

@@ -33,6 +33,8 @@ pub enum SubjectKind {
     DeviceLists,
     /// Signs of life of the cluster's processes.
     Heartbeat,
+    /// What processes have written, for all that read: see [`Subject::DIGESTS`].
+    Digest,
 }
 
 /// Where a message goes: rooms and inboxes by their log, users by the log of their record.
@@ -47,6 +49,9 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The one subject that every process hears that reads: it is no tenant's.
+    pub const DIGESTS: Self = Self::new(SubjectKind::Digest, TenantId::new(0), LogId::new([0; 16]));
+
     /// The subject of a kind, a tenant and a log.
     #[must_use]
     pub const fn new(kind: SubjectKind, tenant: TenantId, id: LogId) -> Self {

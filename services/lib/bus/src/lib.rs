@@ -9,9 +9,11 @@ mod bus;
 mod local;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+mod wake;
 
 pub use bus::{
     Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, SubjectKind, Subscriptions,
     describe_metrics,
 };
 pub use local::LocalBus;
+pub use wake::Wake;

@@ -1,13 +1,13 @@
 //! What every process answers the others.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use polity_core::IncarnationId;
 use polity_proto::{
     Transport,
     cluster::{
-        PingRequest, PingResponse,
+        PingRequest, PingResponse, PullRequest, PullResponse,
         cluster_client::ClusterClient,
         cluster_server::{Cluster, ClusterServer},
     },
@@ -15,20 +15,22 @@ use polity_proto::{
 };
 use tonic::{Code, Request, Response, Status};
 
+use crate::digest::Journal;
+
 /// How long a process may take for an answer that needs neither the store nor anybody else.
 pub const CALL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A process's answers to the others.
 #[derive(Debug, Clone)]
 pub struct ClusterService {
-    incarnation: IncarnationId,
+    journal: Arc<Journal>,
 }
 
 impl ClusterService {
-    /// The answers of this incarnation.
+    /// The answers of the process that keeps this journal.
     #[must_use]
-    pub fn new(incarnation: IncarnationId) -> Self {
-        Self { incarnation }
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Self { journal }
     }
 
     /// The service, for a server.
@@ -47,8 +49,12 @@ impl ClusterService {
 #[tonic::async_trait]
 impl Cluster for ClusterService {
     async fn ping(&self, _request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
-        let incarnation = Bytes::copy_from_slice(self.incarnation.as_bytes());
+        let incarnation = Bytes::copy_from_slice(self.journal.incarnation().as_bytes());
         Ok(Response::new(PingResponse { incarnation }))
+    }
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullResponse>, Status> {
+        Ok(Response::new(self.journal.pulled(request.get_ref().after)))
     }
 }
 
@@ -77,7 +83,7 @@ mod tests {
     #[tokio::test]
     async fn a_ping_tells_a_run_from_its_successor() {
         let (first, second) = (IncarnationId::new([1; 16]), IncarnationId::new([2; 16]));
-        let transport = ClusterService::new(first).transport();
+        let transport = ClusterService::new(Journal::new(first)).transport();
         assert!(ping(transport.clone(), first).await);
         assert!(!ping(transport, second).await);
     }

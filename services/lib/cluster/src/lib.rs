@@ -6,6 +6,7 @@
 mod beats;
 mod budget;
 mod connect;
+pub mod digest;
 mod envelope;
 mod forward;
 mod grpc;

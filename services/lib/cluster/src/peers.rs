@@ -167,7 +167,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_while_it_is_asked_and_ends_with_an_answer() {
-        let peers = Peers::new(Arc::new(|_: &str| crate::ClusterService::new(IncarnationId::new([0; 16])).transport()));
+        let peers = Peers::new(Arc::new(|_: &str| {
+            crate::ClusterService::new(crate::digest::Journal::new(IncarnationId::new([0; 16]))).transport()
+        }));
         let member = IncarnationId::new([1; 16]);
         let fail = || peers.unheard(member, Instant::now());
         fail();

@@ -20,7 +20,7 @@ use polity_proto::{
 use tonic::body::Body;
 use tower::{ServiceExt, service_fn};
 
-use crate::{ClusterService, Live, Member, Peers, Routed, kind::ROOM_STATE};
+use crate::{ClusterService, Live, Member, Peers, Routed, digest::Journal, kind::ROOM_STATE};
 
 mod routed;
 mod watch;
@@ -77,7 +77,7 @@ impl Process {
             Mode::Failing if !sign_of_life => return Status::unavailable("the store is gone").into_http(),
             _ => {}
         }
-        ClusterService::new(self.member.incarnation).transport().oneshot(call).await.unwrap()
+        ClusterService::new(Journal::new(self.member.incarnation)).transport().oneshot(call).await.unwrap()
     }
 }
 

@@ -9,12 +9,18 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{IncarnationId, Life, Position, Seq, TenantId};
 
+mod ephemeral;
 mod varint;
 
+pub use ephemeral::{EphemeralPosition, EphemeralPositions};
 use varint::{Reader, put};
 
-/// The version that this code writes, and the only one that it reads.
-const VERSION: u8 = 1;
+/// The version of tokens that this code writes.
+const VERSION: u8 = 2;
+/// The one before, with the place at one instance only.
+const ONE_INSTANCE: u8 = 1;
+/// The version of snapshots.
+const SNAPSHOT_VERSION: u8 = 1;
 const MAC_LEN: usize = 8;
 const HASH_LEN: usize = 5;
 
@@ -70,15 +76,6 @@ pub enum RoomSet {
     },
 }
 
-/// Where what lives in an instance's memory stood (typing, display of receipts): of use to that instance only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EphemeralPosition {
-    /// Whose counter it is.
-    pub instance: u32,
-    /// The counter.
-    pub counter: u64,
-}
-
 /// A sync token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncToken {
@@ -90,8 +87,8 @@ pub struct SyncToken {
     pub inbox: Position,
     /// In the tenant's log of device-list changes.
     pub device_lists: Seq,
-    /// In an instance's memory.
-    pub ephemeral: EphemeralPosition,
+    /// In instances' memory.
+    pub ephemeral: EphemeralPositions,
     /// In the rooms.
     pub rooms: RoomSet,
 }
@@ -151,16 +148,12 @@ impl SyncToken {
         let mut out = vec![VERSION];
         out.extend([0; MAC_LEN]);
         out.extend(self.store.as_bytes());
-        for number in [
-            self.record.get(),
-            u64::from(self.inbox.life.get()),
-            self.inbox.seq.get(),
-            self.device_lists.get(),
-            u64::from(self.ephemeral.instance),
-            self.ephemeral.counter,
-        ] {
+        for number in
+            [self.record.get(), u64::from(self.inbox.life.get()), self.inbox.seq.get(), self.device_lists.get()]
+        {
             put(&mut out, number);
         }
+        self.ephemeral.encode(&mut out);
         encode_rooms(&self.rooms, &mut out);
         let mac = key.mac(owner, &out[1 + MAC_LEN..]);
         out[1..=MAC_LEN].copy_from_slice(&mac.as_bytes()[..MAC_LEN]);
@@ -175,7 +168,7 @@ impl SyncToken {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidToken)?;
         let (&version, rest) = bytes.split_first().ok_or(InvalidToken)?;
         let (mac, body) = rest.split_at_checked(MAC_LEN).ok_or(InvalidToken)?;
-        if version != VERSION || !same(mac, &key.mac(owner, body).as_bytes()[..MAC_LEN]) {
+        if !matches!(version, VERSION | ONE_INSTANCE) || !same(mac, &key.mac(owner, body).as_bytes()[..MAC_LEN]) {
             return Err(InvalidToken);
         }
         let mut reader = Reader::new(body);
@@ -184,9 +177,9 @@ impl SyncToken {
             record: Seq::new(reader.number()?),
             inbox: Position::new(life(reader.number()?)?, Seq::new(reader.number()?)),
             device_lists: Seq::new(reader.number()?),
-            ephemeral: EphemeralPosition {
-                instance: u32::try_from(reader.number()?).map_err(|_| InvalidToken)?,
-                counter: reader.number()?,
+            ephemeral: match version {
+                ONE_INSTANCE => EphemeralPositions::default().with(EphemeralPositions::decode_one(&mut reader)?),
+                _ => EphemeralPositions::decode(&mut reader)?,
             },
             rooms: decode_rooms(&mut reader)?,
         };
@@ -197,7 +190,7 @@ impl SyncToken {
 /// Encodes a set of rooms alone: the content of a snapshot.
 #[must_use]
 pub fn encode_snapshot(rooms: &BTreeMap<RoomRef, RoomEntry>) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![SNAPSHOT_VERSION];
     put(&mut out, rooms.len() as u64);
     for (room, entry) in rooms {
         encode_entry(room, Some(entry), &mut out);
@@ -211,7 +204,7 @@ pub fn encode_snapshot(rooms: &BTreeMap<RoomRef, RoomEntry>) -> Vec<u8> {
 /// For anything else.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<BTreeMap<RoomRef, RoomEntry>, InvalidToken> {
     let (&version, rest) = bytes.split_first().ok_or(InvalidToken)?;
-    if version != VERSION {
+    if version != SNAPSHOT_VERSION {
         return Err(InvalidToken);
     }
     let mut reader = Reader::new(rest);

@@ -98,8 +98,11 @@ impl<M: Machine> Log<M> {
         let mut held = Held::new(machine, known, projected);
         held.remember(&tail);
         self.project(&mut held, &tail).await?;
-        if let Some(last) = tail.last() {
-            env.moved.moved(self.key, last.seq);
+        if held.known.seq() > Seq::ZERO {
+            // Whoever wrote it may not have lived to say so.
+            env.moved.moved(self.key, held.known.seq());
+        }
+        if !tail.is_empty() {
             held.machine.announce(self.key, &tail);
         }
         Ok(held)

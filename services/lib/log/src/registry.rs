@@ -240,6 +240,14 @@ impl Registry {
         Ok(row.as_ref().and_then(Member::from_row))
     }
 
+    /// The same as far as it was acknowledged when this was called, without settling what is under way.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn listed(&self) -> Result<Vec<Member>, LogError> {
+        members::all(&*self.store, Consistency::Quorum).await
+    }
+
     /// Closes a dead process: it can open nothing any more, also if it isn't dead after all. What it had open is found then by
     /// [`Registry::left_open`].
     ///
@@ -304,6 +312,42 @@ impl Registry {
             }
         }
         Ok(left)
+    }
+
+    /// The logs that a process may have written to and not told of, at the time of the call: those in its slots. `None` if there are more
+    /// than `most`, or nobody can say which: it is finished, or opens another slot.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn logs_of(
+        &self,
+        incarnation: IncarnationId,
+        most: usize,
+    ) -> Result<Option<Vec<(TenantId, LogId)>>, LogError> {
+        let before = self.slots_of(incarnation).await?;
+        let Some(slots) = before else { return Ok(None) };
+        let mut logs = Vec::new();
+        for slot in slots.0..=slots.1 {
+            let partition = self.slot_of(incarnation, slot);
+            let limit = most - logs.len() + 1;
+            let page =
+                self.store.scan(&schema::ACTIVE, partition, Bounds::all(), limit + 1, Consistency::Quorum).await?;
+            logs.extend(page.rows.iter().filter_map(left_of).map(|left| (left.key.tenant, left.key.log)));
+            if page.more || logs.len() > most {
+                return Ok(None);
+            }
+        }
+        Ok((self.slots_of(incarnation).await? == before).then_some(logs))
+    }
+
+    /// The slots of a process that isn't finished.
+    async fn slots_of(&self, incarnation: IncarnationId) -> Result<Option<(i64, i64)>, LogError> {
+        let (partition, key) = (values_of![CLUSTER], members::key(incarnation));
+        let row = self.store.get(&schema::MEMBERS, partition, key, Consistency::Quorum).await?;
+        Ok(row.and_then(|row| {
+            let (state, last) = row.guards?;
+            (state != MemberState::Drained.guard()).then_some((members::first_slot(&row), last))
+        }))
     }
 
     /// Notes that this process has itself seen every log of a dead one projected.

@@ -1,13 +1,16 @@
-//! Which users' partitions were written by this process: what was read before a write is not trusted after it.
+//! Which users' partitions were written: what was read before a write is not trusted after it.
 //!
 //! A mark moves when a write has ended and before its caller hears of it, so before any answer that rests on it leaves. Whoever keeps
 //! something that was read keeps with it the mark as it was *before* the read, and trusts it while the mark stands there ([`Kept`]).
+//!
+//! Where several processes write, each tells the others which marks it moved ([`MarkMoved`]). A mark's place is therefore a function of
+//! table, tenant and user that is the same in every process and version. While it isn't known what others have written, nothing that
+//! was read before is trusted ([`Marks::distrust`]).
 //!
 //! [`Kept`]: crate::Kept
 
 use std::{
     future::Future,
-    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{
         Arc,
@@ -20,15 +23,27 @@ use async_trait::async_trait;
 use polity_core::{TenantId, tasks};
 use ruma_common::UserId;
 
-use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write};
+use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write, schema};
 
 /// Counters. Several partitions share one: a write of another's costs a read that wasn't needed, nothing else.
 const COUNTERS: usize = 1 << 16;
+/// How far the count of distrusts stands above the counters, which never come so far.
+const EPOCH_SHIFT: u32 = 40;
 
-/// How often each user's partition of each table was written here.
+/// How often each user's partition of each table was written, as far as this process knows.
 pub struct Marks {
     counters: Box<[AtomicU64]>,
-    hasher: RandomState,
+    /// How often all of them moved at once.
+    epoch: AtomicU64,
+}
+
+/// Where a partition's mark stands: the same in every process. What processes tell each other of a write.
+pub type MarkPlace = u16;
+
+/// Hears of every mark that this process moves, before the write's caller hears of the write.
+pub trait MarkMoved: Send + Sync + 'static {
+    /// A partition was written whose mark stands there.
+    fn marked(&self, place: MarkPlace);
 }
 
 /// A mark at some moment. The sum of several is one, too: it moves when any of them does.
@@ -38,7 +53,14 @@ pub struct Mark(u64);
 /// A store whose writes move marks.
 pub struct MarkedStore {
     inner: Arc<dyn Store>,
+    moves: Moves,
+}
+
+/// What moves when something was written.
+#[derive(Clone)]
+struct Moves {
     marks: Arc<Marks>,
+    told: Option<Arc<dyn MarkMoved>>,
 }
 
 /// A write that ends, and is marked, also if its caller is gone.
@@ -49,7 +71,7 @@ struct ToTheEnd<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>
 impl Default for Marks {
     fn default() -> Self {
         let counters = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
-        Self { counters, hasher: RandomState::new() }
+        Self { counters, epoch: AtomicU64::new(0) }
     }
 }
 
@@ -57,32 +79,67 @@ impl Marks {
     /// The mark of a user's partition. Take it before the partition is read.
     #[must_use]
     pub fn of(&self, table: &Table, tenant: TenantId, user_id: &UserId) -> Mark {
-        Mark(self.counters[self.place(table, tenant.to_i64(), user_id.as_str())].load(Ordering::Acquire))
+        self.at(Self::place(table, tenant, user_id.as_str()))
     }
 
-    /// The partition was written, here or elsewhere. Nothing for a table that isn't users'.
+    /// The mark of what a tenant's directory lists: of all its partitions. Take it before they are read.
+    #[must_use]
+    pub fn of_listings(&self, tenant: TenantId) -> Mark {
+        self.at(Self::place(&schema::PUBLIC_ROOMS, tenant, ""))
+    }
+
+    fn at(&self, place: MarkPlace) -> Mark {
+        let epoch = self.epoch.load(Ordering::Acquire) << EPOCH_SHIFT;
+        Mark(epoch.wrapping_add(self.counters[usize::from(place)].load(Ordering::Acquire)))
+    }
+
+    /// The partition was written, here or elsewhere. Nothing for a table that has no marks.
     pub fn moved(&self, table: &Table, partition: &Values) {
-        if let Some(place) = self.place_of(table, partition) {
+        if let Some(place) = Self::place_of(table, partition) {
             self.moved_at(place);
         }
     }
 
-    fn moved_at(&self, place: usize) {
-        self.counters[place].fetch_add(1, Ordering::AcqRel);
+    /// A partition was written whose mark stands there.
+    pub fn moved_at(&self, place: MarkPlace) {
+        self.counters[usize::from(place)].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Any partition may have been written: every mark moves.
+    pub fn distrust(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Users' tables name tenant and user first.
-    fn place_of(&self, table: &Table, partition: &Values) -> Option<usize> {
+    fn place_of(table: &Table, partition: &Values) -> Option<MarkPlace> {
+        if table.number == schema::PUBLIC_ROOMS.number {
+            let tenant = partition.first().and_then(Value::as_int)?;
+            return Some(Self::place(table, TenantId::new(tenant.cast_unsigned()), ""));
+        }
         if table.partition.get(1).is_none_or(|column| column.name != "user_id") {
             return None;
         }
         let [Value::Int(tenant), Value::Text(user), ..] = partition.as_slice() else { return None };
-        Some(self.place(table, *tenant, user))
+        Some(Self::place(table, TenantId::new(tenant.cast_unsigned()), user))
     }
 
-    fn place(&self, table: &Table, tenant: i64, user: &str) -> usize {
-        let hash = self.hasher.hash_one((table.number, tenant, user));
-        usize::try_from(hash % COUNTERS as u64).unwrap_or(0)
+    /// Where the mark of a user's partition stands. FNV-1a, folded: for ever, as processes of two versions tell each other places.
+    #[must_use]
+    pub fn place(table: &Table, tenant: TenantId, user: &str) -> MarkPlace {
+        let bytes = [table.number].into_iter().chain(tenant.get().to_be_bytes()).chain(user.bytes());
+        let hash =
+            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let folded = hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48);
+        u16::try_from(folded & 0xffff).unwrap_or_default()
+    }
+}
+
+impl Moves {
+    fn moved_at(&self, place: MarkPlace) {
+        self.marks.moved_at(place);
+        if let Some(told) = &self.told {
+            told.marked(place);
+        }
     }
 }
 
@@ -100,8 +157,14 @@ impl MarkedStore {
     /// The same store, and the marks that its writes move.
     #[must_use]
     pub fn over(inner: Arc<dyn Store>) -> (Arc<dyn Store>, Arc<Marks>) {
+        Self::telling(inner, None)
+    }
+
+    /// The same, of a process that tells others which marks its writes move.
+    #[must_use]
+    pub fn telling(inner: Arc<dyn Store>, told: Option<Arc<dyn MarkMoved>>) -> (Arc<dyn Store>, Arc<Marks>) {
         let marks = Arc::new(Marks::default());
-        (Arc::new(Self { inner, marks: Arc::clone(&marks) }), marks)
+        (Arc::new(Self { inner, moves: Moves { marks: Arc::clone(&marks), told } }), marks)
     }
 }
 
@@ -118,43 +181,43 @@ impl Wrap for MarkedStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
-        let Some(place) = self.marks.place_of(table, &partition) else {
+        let Some(place) = Marks::place_of(table, &partition) else {
             return self.inner.cas(table, partition, condition, changes).await;
         };
-        let (inner, marks) = (Arc::clone(&self.inner), Arc::clone(&self.marks));
+        let (inner, moves) = (Arc::clone(&self.inner), self.moves.clone());
         // Refused, too: somebody else has written.
         to_the_end(async move {
             let outcome = inner.cas(table, partition, condition, changes).await;
-            marks.moved_at(place);
+            moves.moved_at(place);
             outcome
         })
         .await
     }
 
     async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
-        let places = writes.iter().filter_map(|write| self.marks.place_of(write.table, &write.partition));
-        let places: Vec<usize> = places.collect();
+        let places = writes.iter().filter_map(|write| Marks::place_of(write.table, &write.partition));
+        let places: Vec<MarkPlace> = places.collect();
         if places.is_empty() {
             return self.inner.put(writes, durability).await;
         }
-        let (inner, marks) = (Arc::clone(&self.inner), Arc::clone(&self.marks));
+        let (inner, moves) = (Arc::clone(&self.inner), self.moves.clone());
         // Failed, too: some of it may be there.
         to_the_end(async move {
             let outcome = inner.put(writes, durability).await;
-            places.into_iter().for_each(|place| marks.moved_at(place));
+            places.into_iter().for_each(|place| moves.moved_at(place));
             outcome
         })
         .await
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        let Some(place) = self.marks.place_of(table, &partition) else {
+        let Some(place) = Marks::place_of(table, &partition) else {
             return self.inner.drop_partition(table, partition).await;
         };
-        let (inner, marks) = (Arc::clone(&self.inner), Arc::clone(&self.marks));
+        let (inner, moves) = (Arc::clone(&self.inner), self.moves.clone());
         to_the_end(async move {
             let outcome = inner.drop_partition(table, partition).await;
-            marks.moved_at(place);
+            moves.moved_at(place);
             outcome
         })
         .await

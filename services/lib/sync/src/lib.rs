@@ -7,6 +7,7 @@
 pub mod engine;
 pub mod ephemeral;
 pub mod filter;
+pub mod follow;
 pub mod heads;
 pub mod live;
 mod metric;

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_cluster::{ClusterService, Forward, Live, Member, Peers, Watch, kind};
+use polity_cluster::{ClusterService, Forward, Live, Member, Peers, Watch, digest::Journal, kind};
 use polity_core::IncarnationId;
 use polity_log::{Head, Recover, recover};
 use polity_proto::{cluster::cluster_server::ClusterServer, remote};
@@ -156,7 +156,7 @@ async fn start(store: &Arc<LocalStore>, ways: &Ways, n: u8) -> Process {
     let rooms = service.clone();
     let door =
         Forward::new(Live::new(member.incarnation), peers, Arc::clone(&registry), move |asked| rooms.asked(asked));
-    let signs: ClusterServer<ClusterService> = ClusterService::new(member.incarnation).server();
+    let signs: ClusterServer<ClusterService> = ClusterService::new(Journal::new(member.incarnation)).server();
     let both = service_fn(move |call: http::Request<tonic::body::Body>| {
         let (door, signs) = (door.clone(), signs.clone());
         async move {

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use polity_bus::{Bus, Subject, SubjectKind};
+use polity_bus::{Bus, Subject, SubjectKind, Wake};
 use polity_core::{Clock, LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed, read};
 use polity_store::{Consistency, Store, Write};
@@ -271,8 +271,11 @@ impl Machine for InboxMachine {
         Vec::new()
     }
 
-    fn announce(&mut self, key: LogKey, _rows: &[LogRow]) {
+    fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
         // Whoever is woken reads the log.
-        self.bus.publish(Subject::new(SubjectKind::Device, key.tenant, key.log), Bytes::new());
+        if let Some(last) = rows.last() {
+            let wake = Wake::Log(last.seq).encode();
+            self.bus.publish(Subject::new(SubjectKind::Device, key.tenant, key.log), wake);
+        }
     }
 }

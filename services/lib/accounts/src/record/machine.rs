@@ -5,8 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use polity_bus::{Bus, Subject, SubjectKind};
+use polity_bus::{Bus, Subject, SubjectKind, Wake};
 use polity_core::{LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed};
 use polity_store::{Store, Write};
@@ -243,6 +242,9 @@ impl Machine for RecordMachine {
             }
         }
         // Whoever is woken reads the log.
-        self.bus.publish(Subject::new(SubjectKind::User, key.tenant, key.log), Bytes::new());
+        if let Some(last) = rows.last() {
+            let wake = Wake::Log(last.seq).encode();
+            self.bus.publish(Subject::new(SubjectKind::User, key.tenant, key.log), wake);
+        }
     }
 }

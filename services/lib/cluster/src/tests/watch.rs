@@ -146,7 +146,7 @@ async fn a_process_that_hung_is_closed_after_ten_seconds_and_ends_when_it_goes_o
         store: Arc::clone(&cluster.store),
         live: Live::new(process.member.incarnation),
         this: process.member.clone(),
-        connect: Arc::new(|_: &str| ClusterService::new(IncarnationId::new([0; 16])).transport()),
+        connect: Arc::new(|_: &str| ClusterService::new(Journal::new(IncarnationId::new([0; 16]))).transport()),
         clock: Arc::new(TestClock(Instant::now())),
         uses: Vec::new(),
     };

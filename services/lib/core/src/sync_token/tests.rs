@@ -16,7 +16,9 @@ fn token(rooms: RoomSet) -> SyncToken {
         record: Seq::new(300),
         inbox: Position::new(Life::FIRST, Seq::new(1 << 33)),
         device_lists: Seq::ZERO,
-        ephemeral: EphemeralPosition { instance: u32::MAX, counter: u64::MAX },
+        ephemeral: EphemeralPositions::default()
+            .with(EphemeralPosition { instance: 7, counter: 0 })
+            .with(EphemeralPosition { instance: u32::MAX, counter: u64::MAX }),
         rooms,
     }
 }

@@ -122,7 +122,9 @@ impl Engine {
         {
             return Ok(());
         }
-        let Some(head) = self.rooms.head(key).await? else { return Ok(()) };
+        let enters = enters(key, entry, row);
+        let head = if enters { self.rooms.fresh_head(key).await? } else { self.rooms.head(key).await? };
+        let Some(head) = head else { return Ok(()) };
         let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
         let room_id = room_id.to_owned();
         let share = Arc::clone(&progress.share);
@@ -192,6 +194,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether the room may enter the token, or a new stretch in it: only by a head that was read after the request came.
+fn enters(key: LogKey, entry: Option<RoomEntry>, row: Option<&Membership>) -> bool {
+    let Some(entry) = entry.filter(|entry| entry.position.life == key.life) else { return true };
+    let later = row.filter(|row| row.position.life == key.life && row.position.seq > entry.position.seq);
+    later.is_some_and(|row| entry.told != Told::Member || row.since > entry.position.seq)
 }
 
 /// The names that stand more than once.

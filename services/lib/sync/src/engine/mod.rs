@@ -30,6 +30,7 @@ mod window;
 use std::sync::Arc;
 
 use polity_accounts::Accounts;
+use polity_cluster::digest::Writers;
 use polity_core::{Clock, Random};
 use polity_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,8 @@ pub struct Engine {
     pub interest: Arc<Interest<StoredRow>>,
     /// Typing and receipts.
     pub ephemeral: Arc<Ephemeral>,
+    /// Who else writes what it reads.
+    pub writers: Writers,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

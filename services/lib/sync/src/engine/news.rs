@@ -30,6 +30,7 @@ impl Engine {
         if !whole && self.heads.get(viewer.tenant, log) == Some(after) {
             return Ok(RoomAccountData::new());
         }
+        let reading = self.heads.reading(log);
         let entries: Vec<(String, String, Option<Vec<u8>>)> = if whole {
             let (all, at) = self.accounts.account_data_now(viewer.tenant, &viewer.user_id).await?;
             progress.at.record = at;
@@ -39,7 +40,7 @@ impl Engine {
             progress.at.record = at;
             changes.into_iter().map(|change| (change.scope, change.key, change.value)).collect()
         };
-        self.heads.moved(viewer.tenant, log, progress.at.record);
+        self.heads.read(reading, viewer.tenant, log, progress.at.record);
         let mut rooms = RoomAccountData::new();
         for (scope, key, value) in entries {
             let event = render(&key, value.as_deref().unwrap_or(b"{}"));
@@ -81,9 +82,10 @@ impl Engine {
         let read = progress.at.inbox.life == inbox.life
             && self.heads.get(viewer.tenant, inbox.log) == Some(progress.at.inbox.seq);
         if !read {
+            let reading = self.heads.reading(inbox.log);
             let (events, at) = self.accounts.inbox_after(viewer.device(), progress.at.inbox).await?;
             if events.len() < INBOX_PAGE && at.life == inbox.life {
-                self.heads.moved(viewer.tenant, inbox.log, at.seq);
+                self.heads.read(reading, viewer.tenant, inbox.log, at.seq);
             }
             progress.share.grow(events.iter().map(Bytes::len).sum())?;
             look.answer.to_device = events;
@@ -115,6 +117,7 @@ impl Engine {
         let mut changed: BTreeSet<OwnedUserId> = sharing.came;
         let mine = Mine::new(self, look.request, rows).await?;
         if moved {
+            let reading = self.heads.reading(log);
             let at = match self.accounts.device_lists_after(viewer.tenant, after).await? {
                 Some((users, at)) => {
                     for (user_id, changed_at) in users {
@@ -133,7 +136,7 @@ impl Engine {
                 }
             };
             progress.at.device_lists = at;
-            self.heads.moved(viewer.tenant, log, at);
+            self.heads.read(reading, viewer.tenant, log, at);
         }
         for user_id in sharing.went.difference(&changed) {
             if *user_id != viewer.user_id && !mine.has_user(user_id).await? {

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use polity_accounts::KeyCounts;
 use polity_core::TenantId;
 use polity_store::{
-    Kept, Marks,
+    Kept, Mark, Marks,
     rooms::memberships,
     schema,
     users::{OwnReceipt, own_receipts},
@@ -75,6 +75,12 @@ impl Engine {
             Ok(Arc::new(serde_json::from_slice(&text).map_err(damaged)?))
         };
         self.own.filters.get_or_read(&(viewer.tenant, viewer.user_id.clone(), id.to_owned()), mark, parsed).await
+    }
+
+    /// Stands still as long as a tenant's directory of public rooms does.
+    #[must_use]
+    pub fn listings(&self, tenant: TenantId) -> Mark {
+        self.own.marks.of_listings(tenant)
     }
 
     /// How many keys the viewer's device has left.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use polity_core::{LogKey, Position, Seq, sync_token::EphemeralPosition};
+use polity_core::{
+    LogKey, Position, Seq,
+    sync_token::{EphemeralPosition, EphemeralPositions},
+};
 
 use super::{budget::Share, token::KnownRooms};
 
@@ -17,6 +20,8 @@ pub(crate) struct Positions {
     pub device_lists: Seq,
     /// In this process's memory.
     pub ephemeral: EphemeralPosition,
+    /// In others' memory.
+    pub elsewhere: EphemeralPositions,
 }
 
 /// What a request's token says.

@@ -67,8 +67,9 @@ impl Engine {
         {
             return Ok(settings);
         }
+        let reading = self.heads.reading(log);
         let (entries, at) = self.accounts.account_data_now(viewer.tenant, &viewer.user_id).await?;
-        self.heads.moved(viewer.tenant, log, at);
+        self.heads.read(reading, viewer.tenant, log, at);
         let list = entries.iter().find(|entry| entry.scope.is_empty() && entry.key == "m.ignored_user_list");
         let settings = Arc::new(list.and_then(|list| list.value.as_deref()).map(Settings::read).unwrap_or_default());
         self.settings.0.insert(name, (at, Arc::clone(&settings)));

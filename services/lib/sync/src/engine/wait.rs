@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use polity_bus::{Subject, SubjectKind};
 use polity_core::{
     Life, Position, Seq, TenantId,
-    sync_token::{EphemeralPosition, SyncToken},
+    sync_token::{EphemeralPosition, EphemeralPositions, SyncToken},
 };
+use polity_store::{Marks, schema};
 use ruma_common::OwnedRoomId;
 use tokio::time::Instant;
 
@@ -68,6 +69,7 @@ impl Engine {
                 inbox: Position::new(Life::FIRST, Seq::ZERO),
                 device_lists: Seq::ZERO,
                 ephemeral: EphemeralPosition::default(),
+                elsewhere: EphemeralPositions::default(),
             };
             let knows = if fresh { Knows::Nothing } else { Knows::OtherStore };
             return Ok(Progress { at, rooms: KnownRooms::default(), knows, inbox, share });
@@ -76,7 +78,8 @@ impl Engine {
             record: token.record,
             inbox: token.inbox,
             device_lists: token.device_lists,
-            ephemeral: token.ephemeral,
+            ephemeral: self.ephemeral.place_of(&token.ephemeral),
+            elsewhere: token.ephemeral,
         };
         let rooms = KnownRooms::load(&self.store, viewer.tenant, token.rooms, self.clock.now_ms()).await?;
         let knows = if rooms.is_some() { Knows::Token } else { Knows::NotItsRooms };
@@ -95,6 +98,11 @@ impl Engine {
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
         // Also if it is empty: a key must be told before the message that needs it.
         watch.add(Subject::new(SubjectKind::Device, viewer.tenant, progress.inbox.log));
+        let lists = self.accounts.device_lists_log(viewer.tenant);
+        watch.add(Subject::new(SubjectKind::DeviceLists, viewer.tenant, lists));
+        if !self.writers.is_none() {
+            watch.add_partition(Marks::place(&schema::MEMBERSHIPS, viewer.tenant, viewer.user_id.as_str()));
+        }
         watch.settled().await;
         let memberships = self.watch_rooms(request, &mut watch).await?;
         Ok((watch, memberships))
@@ -153,7 +161,7 @@ impl Engine {
             record: at.record,
             inbox: at.inbox,
             device_lists: at.device_lists,
-            ephemeral: at.ephemeral,
+            ephemeral: at.elsewhere.with(at.ephemeral),
             rooms: rooms.seal(&self.store, &*self.random, request.viewer.tenant, self.clock.now_ms()).await?,
         };
         answer.next_batch = token.encode(&request.viewer.token_key, &request.viewer.token_owner());

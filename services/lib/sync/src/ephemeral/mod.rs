@@ -10,7 +10,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use polity_core::{LogId, TenantId, sync_token::EphemeralPosition};
+use polity_core::{
+    LogId, TenantId,
+    sync_token::{EphemeralPosition, EphemeralPositions},
+};
 use ruma_common::OwnedUserId;
 
 pub use event::{EphemeralEvent, InvalidEphemeral, Receipt};
@@ -24,11 +27,15 @@ const TYPING: usize = 64;
 const ROOMS: usize = 20_000;
 /// So many are dropped at once when they get too many.
 const DROPPED: usize = ROOMS / 16;
+/// Events of a second that are told once more; of more only the first ones.
+const REPEATED: usize = 4096;
 
 /// Typing and recent receipts of the rooms that this process hears of.
 pub struct Ephemeral {
     instance: u32,
     state: Mutex<State>,
+    /// What happened here since others were told once more.
+    repeats: Mutex<Vec<((TenantId, LogId), EphemeralEvent)>>,
 }
 
 #[derive(Default)]
@@ -67,13 +74,24 @@ impl Ephemeral {
     /// Nothing known yet. `instance` is random: it tells this process's positions from others'.
     #[must_use]
     pub fn new(instance: u32) -> Self {
-        Self { instance, state: Mutex::default() }
+        Self { instance, state: Mutex::default(), repeats: Mutex::default() }
     }
 
     /// The position now.
     #[must_use]
     pub fn position(&self) -> EphemeralPosition {
         EphemeralPosition { instance: self.instance, counter: self.state.lock().counter }
+    }
+
+    /// Where a client is that was answered by these instances. One that goes round among more of them than its token remembers is told
+    /// only what comes while it waits: else it would be told the same for ever.
+    #[must_use]
+    pub fn place_of(&self, places: &EphemeralPositions) -> EphemeralPosition {
+        match places.at(self.instance) {
+            Some(place) => place,
+            None if places.is_full() => self.position(),
+            None => EphemeralPosition::default(),
+        }
     }
 
     /// Takes an event in; `now` is monotonic. If it changed anything, `wake` is called before anybody sees the new position: a
@@ -104,6 +122,28 @@ impl Ephemeral {
         if changed {
             wake();
         }
+    }
+
+    /// Notes an event that happened here, to be told to other processes once more: no log has it, so nobody knows what the bus lost.
+    pub fn repeat(&self, room: (TenantId, LogId), event: EphemeralEvent) {
+        let mut repeats = self.repeats.lock();
+        if repeats.len() < REPEATED {
+            repeats.push((room, event));
+        }
+    }
+
+    /// What is to be told once more: of who types, how it is now.
+    pub fn repeats(&self, now: Duration) -> Vec<((TenantId, LogId), EphemeralEvent)> {
+        let mut repeats = std::mem::take(&mut *self.repeats.lock());
+        let state = self.state.lock();
+        for (room, event) in &mut repeats {
+            if let EphemeralEvent::Typing { user_id, timeout_ms } = event {
+                let until = state.rooms.get(room).and_then(|room| room.typing.get(user_id));
+                let left = until.map_or(0, |until| until.saturating_sub(now).as_millis());
+                *timeout_ms = u32::try_from(left).unwrap_or(u32::MAX);
+            }
+        }
+        repeats
     }
 
     /// Whether a position is one of this process.

@@ -140,3 +140,23 @@ fn events_come_back_from_the_bus() {
     }
     assert!(EphemeralEvent::decode(&[]).is_err() && EphemeralEvent::decode(&[1, 99]).is_err());
 }
+
+#[test]
+fn what_others_may_have_missed_is_told_once_more_as_it_is_now() {
+    let ephemeral = Ephemeral::new(7);
+    let stopped = owned_user_id!("@b:b");
+    let stops = EphemeralEvent::Typing { user_id: stopped.clone(), timeout_ms: 0 };
+    let starts = EphemeralEvent::Typing { user_id: stopped, timeout_ms: 9_000 };
+    let read = EphemeralEvent::Receipt(receipt(owned_user_id!("@a:b"), false));
+    for event in [typing(30_000), starts, stops.clone(), read.clone()] {
+        apply(&ephemeral, event.clone(), SECOND);
+        ephemeral.repeat(room(), event);
+    }
+    let told: Vec<_> = ephemeral.repeats(SECOND * 2).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(told, [typing(29_000), stops.clone(), stops, read]);
+    assert_eq!(ephemeral.repeats(SECOND * 3), []);
+    for _ in 0..=REPEATED {
+        ephemeral.repeat(room(), typing(1));
+    }
+    assert_eq!(ephemeral.repeats(SECOND * 3).len(), REPEATED);
+}

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use polity_bus::{Message, News, Receiver, Subject, SubjectKind};
-use polity_core::Clock;
+use polity_bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Wake};
+use polity_core::{Clock, Seq};
 use polity_room_engine::live::{self, Live};
 use polity_store::{Store, rooms};
 use ruma_common::OwnedUserId;
@@ -11,6 +11,7 @@ use ruma_common::OwnedUserId;
 use super::Interest;
 use crate::{
     ephemeral::{Ephemeral, EphemeralEvent},
+    follow::Known,
     read::{Rooms, StoredRow},
 };
 
@@ -29,6 +30,10 @@ pub struct Hub {
     pub store: Arc<dyn Store>,
     /// Monotonic time.
     pub clock: Arc<dyn Clock>,
+    /// For what others may have missed.
+    pub bus: Arc<dyn Bus>,
+    /// Takes in what other processes write, if there are any.
+    pub known: Option<Arc<Known>>,
 }
 
 impl Hub {
@@ -63,10 +68,41 @@ impl Hub {
                     Err(error) => tracing::warn!(%error, "typing or a receipt can't be read"),
                 }
             }
-            SubjectKind::User | SubjectKind::Device => self.interest.wake(subject),
-            SubjectKind::DeviceLists => self.devices_changed(subject, &payload).await,
+            SubjectKind::User | SubjectKind::Device => self.woken(subject, &payload),
+            SubjectKind::DeviceLists => match Wake::decode(&payload) {
+                Some((Wake::Log(seq), row)) => {
+                    self.moved(subject, seq);
+                    self.interest.told(subject, seq);
+                    self.devices_changed(subject, row).await;
+                }
+                _ => tracing::warn!("news of devices can't be read"),
+            },
             // The cluster's own.
-            SubjectKind::Heartbeat => {}
+            SubjectKind::Heartbeat | SubjectKind::Digest => {}
+        }
+    }
+
+    fn woken(&self, subject: Subject, payload: &[u8]) {
+        match Wake::decode(payload) {
+            Some((Wake::Log(seq), _)) => {
+                self.moved(subject, seq);
+                self.interest.wake_at(subject, seq);
+            }
+            Some((Wake::Partition(place), _)) => {
+                // Sooner than by the digest: whoever is woken reads it.
+                if let Some(known) = &self.known {
+                    known.marks.moved_at(place);
+                }
+                self.interest.wake(subject);
+            }
+            None => self.interest.wake(subject),
+        }
+    }
+
+    /// A log has come so far, perhaps by another process.
+    fn moved(&self, subject: Subject, seq: Seq) {
+        if let Some(known) = &self.known {
+            known.heads.moved(subject.tenant, subject.id, seq);
         }
     }
 
@@ -108,6 +144,9 @@ impl Hub {
     fn sweep(&self) {
         let now = self.clock.monotonic();
         self.interest.sweep(now);
+        for ((tenant, log), event) in self.ephemeral.repeats(now) {
+            self.bus.publish(Subject::new(SubjectKind::RoomEphemeral, tenant, log), event.encode());
+        }
         if self.ephemeral.anybody_types() {
             self.ephemeral.expire(now, |(tenant, log)| {
                 self.interest.wake(Subject::new(SubjectKind::RoomEphemeral, tenant, log));

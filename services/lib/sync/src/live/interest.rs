@@ -8,12 +8,16 @@ use std::{
 
 use parking_lot::Mutex;
 use polity_bus::{Subject, SubjectKind, Subscriptions};
+use polity_cluster::digest::Entry;
 use polity_core::Seq;
+use polity_store::MarkPlace;
 
 use super::{Ring, Session};
 
 /// How long a subject stays subscribed after the last sync that waited for it: clients come back at once.
 const LINGER: Duration = Duration::from_secs(90);
+/// What is woken when a log is said to have moved.
+const LOGS: [SubjectKind; 4] = [SubjectKind::Room, SubjectKind::User, SubjectKind::Device, SubjectKind::DeviceLists];
 
 /// The subjects that syncs of this process wait for, and the rooms' newest rows. `R` is a row.
 pub struct Interest<R> {
@@ -23,12 +27,18 @@ pub struct Interest<R> {
 
 struct Watched<R> {
     subjects: HashMap<Subject, Watchers<R>>,
+    /// By the partition that they look at and no log tells of.
+    partitions: HashMap<MarkPlace, Sessions>,
     next_watch: u64,
 }
 
+/// By the number of their watch: one of very many ends without a search.
+type Sessions = HashMap<u64, Arc<Session>>;
+
 struct Watchers<R> {
-    /// By the number of their watch: one of very many ends without a search.
-    sessions: HashMap<u64, Arc<Session>>,
+    sessions: Sessions,
+    /// Up to which row of the log they were woken.
+    told: Seq,
     /// Rows of a room that came while it was watched.
     ring: Ring<R>,
     /// The sweep that found it without sessions.
@@ -41,6 +51,7 @@ pub struct Watch<R> {
     id: u64,
     session: Arc<Session>,
     subjects: HashSet<Subject>,
+    partition: Option<MarkPlace>,
 }
 
 // === impl Interest ===
@@ -49,7 +60,7 @@ impl<R> Interest<R> {
     /// Nobody waits for anything yet.
     #[must_use]
     pub fn new(subscriptions: Box<dyn Subscriptions>) -> Arc<Self> {
-        let watched = Watched { subjects: HashMap::new(), next_watch: 0 };
+        let watched = Watched { subjects: HashMap::new(), partitions: HashMap::new(), next_watch: 0 };
         Arc::new(Self { subscriptions, watched: Mutex::new(watched) })
     }
 
@@ -58,7 +69,8 @@ impl<R> Interest<R> {
     pub fn watch(self: &Arc<Self>, session: Arc<Session>) -> Watch<R> {
         let mut watched = self.watched.lock();
         watched.next_watch += 1;
-        Watch { interest: Arc::clone(self), id: watched.next_watch, session, subjects: HashSet::new() }
+        let (id, subjects) = (watched.next_watch, HashSet::new());
+        Watch { interest: Arc::clone(self), id, session, subjects, partition: None }
     }
 
     /// Takes a new row of a room in and wakes whoever watches it.
@@ -66,6 +78,7 @@ impl<R> Interest<R> {
         let mut watched = self.watched.lock();
         if let Some(watchers) = watched.subjects.get_mut(&subject) {
             watchers.ring.push(seq, row);
+            watchers.told = watchers.told.max(seq);
             wake(subject, watchers);
         }
     }
@@ -74,6 +87,46 @@ impl<R> Interest<R> {
     pub fn wake(&self, subject: Subject) {
         if let Some(watchers) = self.watched.lock().subjects.get(&subject) {
             wake(subject, watchers);
+        }
+    }
+
+    /// Wakes whoever watches a subject whose log has come so far.
+    pub fn wake_at(&self, subject: Subject, seq: Seq) {
+        if let Some(watchers) = self.watched.lock().subjects.get_mut(&subject) {
+            watchers.told = watchers.told.max(seq);
+            wake(subject, watchers);
+        }
+    }
+
+    /// Whoever watches a subject is woken of what its log has up to `seq` by the caller; the last row of which they were told before.
+    pub fn told(&self, subject: Subject, seq: Seq) -> Option<Seq> {
+        let mut watched = self.watched.lock();
+        let watchers = watched.subjects.get_mut(&subject)?;
+        let before = watchers.told;
+        watchers.told = before.max(seq);
+        Some(before)
+    }
+
+    /// Wakes whoever watches what was written, unless he was woken of it already.
+    pub fn written(&self, entries: &[Entry]) {
+        let mut watched = self.watched.lock();
+        let Watched { subjects, partitions, .. } = &mut *watched;
+        for entry in entries {
+            match *entry {
+                Entry::Head { tenant, log, seq } => {
+                    for subject in LOGS.map(|kind| Subject::new(kind, tenant, log)) {
+                        if let Some(watchers) = subjects.get_mut(&subject).filter(|watchers| watchers.told < seq) {
+                            watchers.told = seq;
+                            wake(subject, watchers);
+                        }
+                    }
+                }
+                Entry::Mark(place) => {
+                    for session in partitions.get(&place).into_iter().flat_map(HashMap::values) {
+                        session.wake(|dirty| dirty.user = true);
+                    }
+                }
+            }
         }
     }
 
@@ -141,7 +194,8 @@ fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
             SubjectKind::User => dirty.user = true,
             SubjectKind::Device => dirty.inbox = true,
             SubjectKind::DeviceLists => dirty.device_lists = true,
-            SubjectKind::Heartbeat => {}
+            // Nobody watches them.
+            SubjectKind::Heartbeat | SubjectKind::Digest => {}
         });
     }
 }
@@ -157,9 +211,16 @@ impl<R> Watch<R> {
         let mut watched = self.interest.watched.lock();
         let watchers = watched.subjects.entry(subject).or_insert_with(|| {
             self.interest.subscriptions.subscribe(subject);
-            Watchers { sessions: HashMap::new(), ring: Ring::default(), idle_since: None }
+            Watchers { sessions: HashMap::new(), told: Seq::ZERO, ring: Ring::default(), idle_since: None }
         });
         watchers.sessions.insert(self.id, Arc::clone(&self.session));
+    }
+
+    /// Watches a partition of the user's, too, of which the subjects' news may be lost.
+    pub fn add_partition(&mut self, place: MarkPlace) {
+        let mut watched = self.interest.watched.lock();
+        watched.partitions.entry(place).or_default().insert(self.id, Arc::clone(&self.session));
+        self.partition = Some(place);
     }
 
     /// Waits until the bus has heard of all subjects that are watched.
@@ -174,6 +235,14 @@ impl<R> Drop for Watch<R> {
         for subject in &self.subjects {
             if let Some(watchers) = watched.subjects.get_mut(subject) {
                 watchers.sessions.remove(&self.id);
+            }
+        }
+        if let Some(place) = self.partition
+            && let Some(sessions) = watched.partitions.get_mut(&place)
+        {
+            sessions.remove(&self.id);
+            if sessions.is_empty() {
+                watched.partitions.remove(&place);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Reading rooms: heads, rows, events and states, through bounded caches of what never changes.
 
+mod head;
 mod nodes;
 mod render;
 mod rooms;

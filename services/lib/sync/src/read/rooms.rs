@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_bus::{Subject, SubjectKind};
+use polity_cluster::digest::Writers;
 use polity_core::{LogId, LogKey, Seq, TenantId};
 use polity_log::{LogRow, Names, read};
 use polity_room_engine::{
@@ -16,6 +17,7 @@ use ruma_common::{EventId, OwnedEventId, OwnedRoomId, RoomId};
 
 use super::{
     Change, ReadError, StateView, StoredRow,
+    head::RoomHeads,
     nodes::{AT_ONCE, BySize, NodeCache, ask, entries},
 };
 use crate::{heads::HeadMap, live::Interest, metric};
@@ -48,33 +50,34 @@ const UNPROJECTED_PAGE: usize = 256;
 pub struct Rooms {
     store: Arc<dyn Store>,
     names: Arc<Names>,
-    heads: Arc<HeadMap>,
+    heads: Arc<RoomHeads>,
+    /// Whether every write passes through this process.
+    alone: bool,
     interest: Arc<Interest<StoredRow>>,
-    /// The newest head seen of each log: right as long as the head map knows no newer one.
-    states: Cache<(TenantId, LogId), Arc<RoomState>>,
     rows: Cache<(TenantId, LogId, Seq), Arc<StoredRow>, RowSize>,
     places: Places,
     nodes: NodeCache,
 }
 
 impl Rooms {
-    /// Rooms on a store; `cache_bytes` bounds rows and state nodes together.
+    /// Rooms on a store that `writers` write, too; `cache_bytes` bounds rows and state nodes together.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         names: Arc<Names>,
         heads: Arc<HeadMap>,
         interest: Arc<Interest<StoredRow>>,
+        writers: &Writers,
         cache_bytes: u64,
     ) -> Self {
         let half = cache_bytes / 2;
         let items = usize::try_from(half / 2048).unwrap_or(1024);
         Self {
+            heads: RoomHeads::new(Arc::clone(&store), heads),
+            alone: writers.is_none(),
             store,
             names,
-            heads,
             interest,
-            states: Cache::new(10_000),
             rows: Cache::with_weighter(items, half, RowSize),
             places: Cache::new(100_000),
             nodes: Cache::with_weighter(items, half, BySize),
@@ -84,7 +87,7 @@ impl Rooms {
     pub(crate) fn tell_sizes(&self) {
         metric::bytes("rows", self.rows.weight());
         metric::bytes("state_nodes", self.nodes.weight());
-        metric::entries("rooms", self.states.len());
+        self.heads.tell_size();
         metric::entries("places_of_events", self.places.len());
     }
 
@@ -101,18 +104,13 @@ impl Rooms {
     /// # Errors
     /// If the record is damaged: it is read from the store, then.
     pub fn moved_to(&self, tenant: TenantId, log: LogId, seq: Seq, head: &[u8]) -> Result<(), ReadError> {
-        self.heads.moved(tenant, log, seq);
-        let name = (tenant, log);
-        if self.states.get(&name).is_none_or(|known| known.seq < seq) {
-            self.states.insert(name, Arc::new(RoomState { seq, room: RoomHead::decode(head)? }));
-        }
-        Ok(())
+        self.heads.moved_to((tenant, log), seq, head)
     }
 
     /// The id of a room by its log, if that was looked at lately.
     #[must_use]
     pub fn id_of(&self, tenant: TenantId, log: LogId) -> Option<OwnedRoomId> {
-        self.states.get(&(tenant, log)).map(|state| state.room.room_id.clone())
+        self.heads.id_of((tenant, log))
     }
 
     /// The room at its head. From memory only if the head map says that it didn't move.
@@ -120,24 +118,19 @@ impl Rooms {
     /// # Errors
     /// When the store can't be read.
     pub async fn head(&self, key: LogKey) -> Result<Option<Arc<RoomState>>, ReadError> {
-        let name = (key.tenant, key.log);
-        let known = self.heads.get(key.tenant, key.log);
-        let cached = self.states.get(&name);
-        if let (Some(known), Some(cached)) = (known, &cached)
-            && cached.seq >= known
-        {
-            return Ok(Some(Arc::clone(cached)));
+        match self.heads.known(key) {
+            Some(state) => Ok(Some(state)),
+            None => self.heads.read(key).await,
         }
-        let hint = match cached {
-            Some(cached) => cached.seq,
-            None => read::projected_seq(&*self.store, key).await?,
-        };
-        let Some(found) = read::head(&*self.store, key, hint, Consistency::Quorum).await? else { return Ok(None) };
-        let room = RoomHead::decode(&found.head.state)?;
-        let state = Arc::new(RoomState { seq: found.head.seq, room });
-        self.heads.moved(key.tenant, key.log, state.seq);
-        self.states.insert(name, Arc::clone(&state));
-        Ok(Some(state))
+    }
+
+    /// The room at a head read after this call: for what somebody may see or enter. Without other processes that write, the head map
+    /// is as good.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn fresh_head(&self, key: LogKey) -> Result<Option<Arc<RoomState>>, ReadError> {
+        if self.alone { self.head(key).await } else { self.heads.read(key).await }
     }
 
     /// The rows after `after`, oldest first: from memory if the room is watched and nothing is missing there.

@@ -1,0 +1,295 @@
+//! Following the other processes: by what they tell on the bus, and by asking all of them.
+//!
+//! Every request joins a round of asking that isn't issued yet, so that it sees whatever anybody was answered before it came. A round
+//! reads `members` first: a process that this one hasn't heard of yet may have answered. Who doesn't answer in time may have written
+//! to any log that stands in its slots: what is known of their heads is forgotten, and so is everything that was read of users'
+//! partitions. Who was drained meanwhile has nothing in its slots any more: all heads are forgotten.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use polity_bus::{Bus, News, Subject};
+use polity_core::{IncarnationId, LogId, TenantId};
+use polity_log::{Member, MemberState, Registry};
+use polity_proto::{
+    cluster::{PullRequest, PullResponse, cluster_client::ClusterClient},
+    with_deadline,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{Digest, Entry, metric};
+use crate::Connect;
+
+/// Who hasn't answered after this long is silent.
+const ANSWERS: Duration = Duration::from_millis(100);
+/// Without a request there is a round all the same, so that what is told too late is at most so late.
+const IDLE: Duration = Duration::from_secs(1);
+/// Rounds that many requests share are at least so far apart,
+const BUSY: Duration = Duration::from_millis(20);
+/// which are that many requests.
+const MANY: usize = 8;
+/// The registry takes no longer for an answer, or it counts as none.
+const READS: Duration = Duration::from_secs(1);
+/// Who hasn't been followed for so long may have dropped logs from its slots that it wrote to since.
+const RECENT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+/// Logs in the slots of a silent process; with more, all heads are forgotten.
+const LOGS: usize = 4096;
+/// Digests that wait to be taken in.
+const TOLD: usize = 1024;
+
+/// What digests are for: what this process knows, or waits for.
+pub trait Follow: Send + Sync + 'static {
+    /// Another process has written this.
+    fn others(&self, entries: &[Entry]);
+    /// This process has written this a moment ago.
+    fn own(&self, entries: &[Entry]);
+    /// Somebody may have written to these logs, and to any user's partition.
+    fn forget(&self, logs: &[(TenantId, LogId)]);
+    /// Somebody may have written anything.
+    fn forget_all(&self);
+}
+
+/// See the module.
+pub struct Flush {
+    registry: Arc<Registry>,
+    connect: Arc<dyn Connect>,
+    follow: Arc<dyn Follow>,
+    followed: Mutex<Followed>,
+    /// The number of the newest round.
+    issued: AtomicU64,
+    finished: watch::Sender<u64>,
+    wanted: Notify,
+    /// Requests that wait for a round to be issued.
+    joined: AtomicUsize,
+    /// Whether somebody was silent in the last round.
+    doubtful: AtomicBool,
+}
+
+/// How far this process has followed others.
+#[derive(Default)]
+struct Followed {
+    writers: HashMap<IncarnationId, Writer>,
+    /// Who has written all that it ever will.
+    drained: HashSet<IncarnationId>,
+}
+
+#[derive(Default)]
+struct Writer {
+    /// The number of its last entry that was taken in: all before it were, too.
+    applied: u64,
+    /// When that was its newest one; `None`: never yet.
+    at: Option<Instant>,
+}
+
+impl Flush {
+    /// Follows the processes that stand in the registry, nobody yet.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, connect: Arc<dyn Connect>, follow: Arc<dyn Follow>) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            connect,
+            follow,
+            followed: Mutex::default(),
+            issued: AtomicU64::new(0),
+            finished: watch::Sender::new(0),
+            wanted: Notify::new(),
+            joined: AtomicUsize::new(0),
+            doubtful: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until this process knows of everything that anybody was answered before the call, or has forgotten what it can't know.
+    /// Needs [`Flush::run`].
+    pub async fn join(&self) {
+        // A round that is under way may have passed somebody before he answered.
+        let wanted = self.issued.load(Ordering::SeqCst) + 1;
+        self.joined.fetch_add(1, Ordering::Relaxed);
+        self.wanted.notify_one();
+        // The sender is this.
+        let _ = self.finished.subscribe().wait_for(|finished| *finished >= wanted).await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn rounds_issued(&self) -> u64 {
+        self.issued.load(Ordering::SeqCst)
+    }
+
+    /// Follows until it is dropped.
+    pub async fn run(&self, bus: &dyn Bus) {
+        let (subscriptions, mut receiver) = bus.receiver(TOLD);
+        subscriptions.subscribe(Subject::DIGESTS);
+        subscriptions.settled().await;
+        let listen = async {
+            while let Some(news) = receiver.next().await {
+                match news {
+                    News::Message(message) => self.told(&message.payload),
+                    News::Lost => self.wanted.notify_one(),
+                }
+            }
+        };
+        tokio::join!(listen, self.rounds());
+    }
+
+    /// Takes a digest in that came by the bus. What is missing before it is asked for.
+    fn told(&self, payload: &[u8]) {
+        match Digest::decode(payload) {
+            Ok(digest) if digest.incarnation == self.registry.incarnation() => {}
+            Ok(digest) => {
+                if !self.take(&digest) {
+                    self.wanted.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a digest can't be read"),
+        }
+    }
+
+    /// Takes entries in that follow those that were; says whether they do.
+    fn take(&self, digest: &Digest) -> bool {
+        let mut followed = self.followed.lock();
+        let Some(writer) = followed.writers.get_mut(&digest.incarnation) else { return false };
+        if digest.first > writer.applied + 1 {
+            return false;
+        }
+        let known = usize::try_from(writer.applied + 1 - digest.first).unwrap_or(usize::MAX);
+        if let Some(new) = digest.entries.get(known..).filter(|new| !new.is_empty()) {
+            self.follow.others(new);
+            writer.applied = digest.last();
+        }
+        if writer.applied == digest.last() {
+            writer.at = Some(Instant::now());
+        }
+        true
+    }
+
+    async fn rounds(&self) {
+        let mut apart = Duration::ZERO;
+        let mut begun = Instant::now();
+        loop {
+            // Wanted or not: it is time.
+            let _ = timeout(IDLE, self.wanted.notified()).await;
+            sleep_until(begun + apart).await;
+            begun = Instant::now();
+            let joined = self.joined.swap(0, Ordering::Relaxed);
+            let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+            self.doubtful.store(false, Ordering::Relaxed);
+            self.round().await;
+            self.finished.send_replace(number);
+            metrics::histogram!(metric::ROUND_SECONDS).record(begun.elapsed().as_secs_f64());
+            metrics::counter!(metric::JOINED).increment(joined as u64);
+            apart = match self.doubtful.load(Ordering::Relaxed) {
+                true => ANSWERS,
+                false if joined >= MANY => BUSY,
+                false => Duration::ZERO,
+            };
+        }
+    }
+
+    /// Asks everybody.
+    async fn round(&self) {
+        let members = match timeout(READS, self.registry.listed()).await {
+            Ok(Ok(members)) => members,
+            Ok(Err(error)) => return self.lose(&format!("the members can't be read: {error}")),
+            Err(_) => return self.lose("the members can't be read in time"),
+        };
+        let own = self.registry.incarnation();
+        let others = members.iter().filter(|member| member.incarnation != own && member.state != MemberState::Drained);
+        join_all(others.map(|member| self.ask(member))).await;
+        self.note_drained(&members);
+    }
+
+    /// Asks one process; what it may have written is forgotten if it doesn't answer.
+    async fn ask(&self, member: &Member) {
+        if timeout(ANSWERS, self.pull(member)).await.is_ok_and(|answered| answered) {
+            return;
+        }
+        self.doubtful.store(true, Ordering::Relaxed);
+        metrics::counter!(metric::SILENT).increment(1);
+        let recent = {
+            let followed = self.followed.lock();
+            followed
+                .writers
+                .get(&member.incarnation)
+                .and_then(|writer| writer.at)
+                .is_some_and(|at| at.elapsed() < RECENT)
+        };
+        if recent && let Ok(Ok(Some(logs))) = timeout(READS, self.registry.logs_of(member.incarnation, LOGS)).await {
+            return self.follow.forget(&logs);
+        }
+        self.lose("a process doesn't answer, nor is it known what it wrote");
+    }
+
+    /// Takes in all that a process has written; says whether it answers.
+    async fn pull(&self, member: &Member) -> bool {
+        if member.address.is_empty() {
+            return false;
+        }
+        let mut client = ClusterClient::new(self.connect.to(&member.address));
+        loop {
+            let after = {
+                let mut followed = self.followed.lock();
+                followed.writers.entry(member.incarnation).or_default().applied
+            };
+            let Ok(answer) = client.pull(with_deadline(PullRequest { after }, ANSWERS)).await else { return false };
+            let PullResponse { last, lost, digest } = answer.into_inner();
+            let Ok(digest) = Digest::decode(&digest) else { return false };
+            if digest.incarnation != member.incarnation {
+                // Somebody else's address by now.
+                return false;
+            }
+            if lost {
+                self.begin_at(member.incarnation, last);
+                return true;
+            }
+            self.take(&digest);
+            if digest.last() >= last {
+                return true;
+            }
+        }
+    }
+
+    /// What a process wrote up to `number` isn't told any more: it is followed from there, and nothing that was read before holds.
+    fn begin_at(&self, incarnation: IncarnationId, number: u64) {
+        {
+            let mut followed = self.followed.lock();
+            let writer = followed.writers.entry(incarnation).or_default();
+            writer.applied = writer.applied.max(number);
+            writer.at = Some(Instant::now());
+        }
+        self.lose("a process has written more than it still tells");
+    }
+
+    /// Who is drained was closed: its last entries may have died with it.
+    fn note_drained(&self, members: &[Member]) {
+        let gone = {
+            let mut followed = self.followed.lock();
+            let listed: HashSet<_> = members.iter().map(|member| member.incarnation).collect();
+            followed.drained.retain(|incarnation| listed.contains(incarnation));
+            let drained = members.iter().filter(|member| member.state == MemberState::Drained);
+            let drained: Vec<_> = drained.map(|member| member.incarnation).collect();
+            let before = followed.writers.len();
+            followed.writers.retain(|incarnation, _| listed.contains(incarnation) && !drained.contains(incarnation));
+            let unknown = drained.into_iter().filter(|incarnation| followed.drained.insert(*incarnation)).count();
+            unknown + before - followed.writers.len()
+        };
+        if gone > 0 {
+            self.lose("a process has ended");
+        }
+    }
+
+    fn lose(&self, why: &str) {
+        tracing::debug!(why, "everything is read again");
+        metrics::counter!(metric::FORGOTTEN).increment(1);
+        self.follow.forget_all();
+    }
+}

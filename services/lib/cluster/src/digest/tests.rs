@@ -1,0 +1,285 @@
+//! Several processes on one store in memory, over transports in memory and a bus that can be off.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use polity_bus::{Bus, LocalBus};
+use polity_core::{Clock, IncarnationId, LogId, Seq, SystemClock, SystemRandom, TenantId, tasks};
+use polity_log::{Member, Registry};
+use polity_proto::Transport;
+use polity_store::{Cas, Change, Condition, Expect, Row, Store, Value, schema, values_of};
+use polity_store_local::LocalStore;
+
+use super::*;
+use crate::{ClusterService, kind};
+
+const TENANT: TenantId = TenantId::new(1);
+
+/// What an instance knows.
+#[derive(Default)]
+struct Map {
+    heads: Mutex<HashMap<LogId, Seq>>,
+    marks: AtomicU64,
+    /// How often everything, and how often some logs were forgotten.
+    forgotten: Mutex<(u32, Vec<LogId>)>,
+}
+
+impl Follow for Map {
+    fn others(&self, entries: &[Entry]) {
+        for entry in entries {
+            match *entry {
+                Entry::Head { log, seq, .. } => {
+                    let mut heads = self.heads.lock();
+                    let known = heads.entry(log).or_insert(seq);
+                    *known = seq.max(*known);
+                }
+                Entry::Mark(_) => drop(self.marks.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    }
+
+    fn own(&self, _entries: &[Entry]) {}
+
+    fn forget(&self, logs: &[(TenantId, LogId)]) {
+        self.forgotten.lock().1.extend(logs.iter().map(|(_, log)| *log));
+    }
+
+    fn forget_all(&self) {
+        self.heads.lock().clear();
+        self.forgotten.lock().0 += 1;
+    }
+}
+
+impl Map {
+    fn head(&self, log: u8) -> Option<u64> {
+        self.heads.lock().get(&LogId::new([log; 16])).map(|seq| seq.get())
+    }
+}
+
+#[derive(Default)]
+struct Network {
+    processes: Mutex<HashMap<String, Transport>>,
+}
+
+/// A process that writes.
+struct Writer {
+    journal: Arc<Journal>,
+    registry: Arc<Registry>,
+    hangs: Arc<AtomicBool>,
+}
+
+struct Cluster {
+    store: Arc<dyn Store>,
+    bus: Arc<LocalBus>,
+    network: Arc<Network>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let store = LocalStore::memory(clock, &SystemRandom).unwrap();
+        Self { store, bus: Arc::new(LocalBus::new()), network: Arc::default() }
+    }
+
+    async fn writer(&self, n: u8) -> Writer {
+        let incarnation = IncarnationId::new([n; 16]);
+        let address = format!("writer-{n}:1");
+        let member = Member::new(incarnation, kind::ROOM_STATE, &n.to_string(), &address);
+        let registry = Registry::join(Arc::clone(&self.store), &member).await.unwrap();
+        let journal = Journal::new(incarnation);
+        let hangs = Arc::new(AtomicBool::new(false));
+        let (server, hung) = (ClusterService::new(Arc::clone(&journal)).server(), Arc::clone(&hangs));
+        let hanging = tower::service_fn(move |request| {
+            let (mut server, hung) = (server.clone(), hung.load(Ordering::Relaxed));
+            async move {
+                if hung {
+                    std::future::pending::<()>().await;
+                }
+                tower::Service::call(&mut server, request).await
+            }
+        });
+        self.network.processes.lock().insert(address, polity_proto::local(hanging));
+        Writer { journal, registry, hangs }
+    }
+
+    /// Enters a log into a process's first slot.
+    async fn enter(&self, writer: &Writer, log: LogId) {
+        let incarnation = bytes::Bytes::copy_from_slice(writer.journal.incarnation().as_bytes());
+        let columns = vec![Some(Value::from(TENANT)), Some(Value::from(log)), Some(Value::Int(1))];
+        let row = Row::new(values_of![format!("room/{log}")], bytes::Bytes::new()).with_columns(columns);
+        let condition = Condition { row: values_of![""], expect: Expect::Guards(1, 0) };
+        let partition = values_of![incarnation, 1_i64];
+        let entered = self.store.cas(&schema::ACTIVE, partition, condition, vec![Change::Put(row)]).await.unwrap();
+        assert_eq!(entered, Cas::Applied);
+    }
+
+    /// An instance that reads, and follows.
+    async fn reader(&self, n: u8) -> (Arc<Flush>, Arc<Map>) {
+        let member = Member::new(IncarnationId::new([n; 16]), kind::CLIENT_API, &n.to_string(), "");
+        let registry = Registry::join(Arc::clone(&self.store), &member).await.unwrap();
+        let (map, network) = (Arc::new(Map::default()), Arc::clone(&self.network));
+        let connect = move |address: &str| network.processes.lock()[address].clone();
+        let flush = Flush::new(registry, Arc::new(connect), Arc::clone(&map) as _);
+        let (running, bus) = (Arc::clone(&flush), Arc::clone(&self.bus));
+        tasks::spawn(async move { running.run(&*bus).await });
+        (flush, map)
+    }
+}
+
+impl Writer {
+    fn wrote(&self, log: u8, seq: u64) {
+        self.journal.note(Entry::Head { tenant: TENANT, log: LogId::new([log; 16]), seq: Seq::new(seq) });
+    }
+
+    fn publish(&self, cluster: &Cluster) {
+        tasks::spawn(publish(Arc::clone(&self.journal), Arc::clone(&cluster.bus) as _, None));
+    }
+}
+
+#[test]
+fn a_digest_is_read_as_it_was_written() {
+    let entries =
+        vec![Entry::Head { tenant: TENANT, log: LogId::new([9; 16]), seq: Seq::new(1 << 33) }, Entry::Mark(0xffff)];
+    let digest = Digest { incarnation: IncarnationId::new([1; 16]), first: 7, entries };
+    assert_eq!((Digest::decode(&digest.encode()), digest.last()), (Ok(digest.clone()), 8));
+    let empty = Digest { entries: Vec::new(), ..digest };
+    assert_eq!((Digest::decode(&empty.encode()), empty.last()), (Ok(empty), 6));
+    assert_eq!(Digest::decode(b"\x02"), Err(InvalidDigest));
+}
+
+#[tokio::test]
+async fn who_was_answered_is_seen_by_whoever_asks_then() {
+    let cluster = Cluster::new();
+    let (flush, map) = cluster.reader(1).await;
+    let first = cluster.writer(2).await;
+    for seq in 1..=20 {
+        // More than are told at once, in the end.
+        first.wrote(7, seq);
+        flush.join().await;
+        assert_eq!(map.head(7), Some(seq));
+    }
+    for log in 100..140 {
+        first.wrote(log, 1);
+    }
+    // A process that nobody has heard of.
+    let second = cluster.writer(3).await;
+    second.wrote(8, 5);
+    flush.join().await;
+    assert_eq!((map.head(139), map.head(8)), (Some(1), Some(5)));
+    second.wrote(8, 4);
+    flush.join().await;
+    assert_eq!((map.head(8), map.forgotten.lock().0), (Some(5), 0));
+}
+
+#[tokio::test]
+async fn requests_share_a_round_that_is_not_issued_yet() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    flush.join().await;
+    let before = flush.rounds_issued();
+    let all: Vec<_> = (0..500).map(|_| Arc::clone(&flush)).collect();
+    writer.wrote(7, 1);
+    futures_util::future::join_all(all.iter().map(|flush| flush.join())).await;
+    assert!(flush.rounds_issued() - before <= 3, "{}", flush.rounds_issued() - before);
+    assert_eq!(map.head(7), Some(1));
+}
+
+#[tokio::test]
+async fn what_the_bus_lost_is_asked_for() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    flush.join().await;
+    writer.wrote(7, 1);
+    writer.publish(&cluster);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(map.head(7), Some(1), "told by the bus, without a request");
+    // Lost: the next digest shows the hole.
+    writer.wrote(7, 2);
+    cluster.bus.publish(polity_bus::Subject::DIGESTS, {
+        writer.wrote(7, 3);
+        Digest { incarnation: writer.journal.incarnation(), first: 3, entries: Vec::new() }.encode()
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(map.head(7), Some(3));
+    // Without any bus it takes a second.
+    let silent = cluster.writer(3).await;
+    silent.wrote(8, 1);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!((map.head(8), map.forgotten.lock().0), (Some(1), 0));
+}
+
+#[tokio::test]
+async fn who_is_too_far_behind_reads_anew() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    writer.wrote(7, 1);
+    let (flush, map) = cluster.reader(1).await;
+    flush.join().await;
+    assert_eq!(map.head(7), Some(1));
+    for log in 0..200 {
+        writer.wrote(log, 2);
+    }
+    flush.join().await;
+    assert_eq!((map.heads.lock().len(), map.forgotten.lock().0), (0, 1));
+    writer.wrote(9, 3);
+    flush.join().await;
+    assert_eq!((map.head(9), map.forgotten.lock().0), (Some(3), 1));
+}
+
+#[tokio::test]
+async fn what_a_silent_process_may_have_written_is_forgotten() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    writer.wrote(7, 1);
+    flush.join().await;
+    let log = LogId::new([7; 16]);
+    cluster.enter(&writer, log).await;
+    writer.hangs.store(true, Ordering::Relaxed);
+    flush.join().await;
+    assert_eq!(*map.forgotten.lock(), (0, vec![log]));
+    // Again for each round: it may be writing still.
+    flush.join().await;
+    assert_eq!(map.forgotten.lock().1.len(), 2);
+    // Back again, it tells what was missing.
+    writer.wrote(7, 2);
+    writer.hangs.store(false, Ordering::Relaxed);
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().1.len()), (Some(2), 2));
+    // Hanging for so long that its slots may have lost logs again.
+    writer.hangs.store(true, Ordering::Relaxed);
+    flush.join().await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let before = map.forgotten.lock().0;
+    flush.join().await;
+    assert!(map.forgotten.lock().0 > before);
+}
+
+#[tokio::test]
+async fn when_a_process_has_ended_nothing_is_known() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    writer.wrote(7, 1);
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
+    writer.registry.leave().await.unwrap();
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
+    // Once.
+    flush.join().await;
+    assert_eq!(map.forgotten.lock().0, 1);
+    // One that came and went between two rounds.
+    cluster.writer(3).await.registry.leave().await.unwrap();
+    flush.join().await;
+    assert_eq!(map.forgotten.lock().0, 2);
+}

@@ -1,0 +1,36 @@
+//! How readers know what isn't written by their own process.
+
+use std::sync::Arc;
+
+use super::Flush;
+
+/// The other processes that write what this one reads.
+#[derive(Clone, Default)]
+pub struct Writers(Option<Arc<Flush>>);
+
+impl Writers {
+    /// There are none: every write passes through this process, which so knows of all of them.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Those that `flush` asks.
+    #[must_use]
+    pub fn asked_by(flush: Arc<Flush>) -> Self {
+        Self(Some(flush))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Waits until this process knows of everything that anybody was answered before the call. Free if there are no others.
+    pub async fn flush(&self) {
+        if let Some(flush) = &self.0 {
+            flush.join().await;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What this process knows of writes elsewhere: how far logs have come, what was read and still holds, and who waits for it.
+
+use std::sync::Arc;
+
+use polity_cluster::digest::{Entry, Follow};
+use polity_core::{LogId, TenantId};
+use polity_store::Marks;
+
+use crate::{heads::HeadMap, live::Interest, read::StoredRow};
+
+/// See the module. It follows other processes; alone it is of no use.
+pub struct Known {
+    /// How far logs have come.
+    pub heads: Arc<HeadMap>,
+    /// Which partitions of users were written.
+    pub marks: Arc<Marks>,
+    /// Who waits.
+    pub interest: Arc<Interest<StoredRow>>,
+}
+
+impl Follow for Known {
+    fn others(&self, entries: &[Entry]) {
+        for entry in entries {
+            match *entry {
+                Entry::Head { tenant, log, seq } => self.heads.moved(tenant, log, seq),
+                Entry::Mark(place) => self.marks.moved_at(place),
+            }
+        }
+        self.interest.written(entries);
+    }
+
+    fn own(&self, entries: &[Entry]) {
+        self.interest.written(entries);
+    }
+
+    fn forget(&self, logs: &[(TenantId, LogId)]) {
+        self.marks.distrust();
+        self.heads.forget(logs.iter().copied());
+    }
+
+    fn forget_all(&self) {
+        self.marks.distrust();
+        self.heads.forget_all();
+    }
+}
