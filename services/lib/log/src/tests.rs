@@ -25,6 +25,7 @@ mod fenced;
 mod ordered;
 mod race;
 mod refused;
+mod shared;
 mod trimmed;
 
 /// What happens to the next append that has rows.
