@@ -244,7 +244,7 @@ impl World {
 
     pub(crate) fn viewer(&self, user: &str) -> Viewer {
         let user_id = OwnedUserId::try_from(user).unwrap();
-        Viewer { tenant: TENANT, user_id, device_id: "D".into(), device_life: 0, token_key: Arc::clone(&self.key) }
+        Viewer::new(TENANT, user_id, ("D".into(), 0), Arc::clone(&self.key))
     }
 
     pub(crate) fn request(&self, user: &str, since: Option<String>, filter: Value, state_after: bool) -> SyncRequest {

@@ -144,13 +144,8 @@ impl Api {
     }
 
     pub(crate) fn viewer(tenant: &Tenant, requester: &Requester) -> Viewer {
-        Viewer {
-            tenant: tenant.id,
-            user_id: requester.user_id.clone(),
-            device_id: requester.device_id.clone(),
-            device_life: requester.life,
-            token_key: Arc::clone(&tenant.token_key),
-        }
+        let device = (requester.device_id.clone(), requester.life);
+        Viewer::new(tenant.id, requester.user_id.clone(), device, Arc::clone(&tenant.token_key))
     }
 }
 

@@ -17,7 +17,7 @@ fn token(parts: &Parts) -> Option<String> {
         return scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim().to_owned());
     }
     let query = parts.uri.query()?;
-    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(decode)
+    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).map(|token| decode(token).into_owned())
 }
 
 /// The requester of a request that needs a token.

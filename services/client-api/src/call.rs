@@ -1,25 +1,31 @@
 //! A request as the endpoints see it that read it themselves: path, query and body, each checked where it is used.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::{
     ApiError,
     endpoint::{Context, Whole},
 };
 
+/// Headers of an answer, with those that the layers around and the connection add.
+const HEADERS: usize = 8;
+
 /// See the module.
 pub(crate) struct Call {
     pub(crate) context: Context,
     params: Vec<String>,
-    /// Few: looked through faster than hashed.
-    query: Vec<(String, String)>,
+    query: Query,
     pub(crate) body: Bytes,
 }
 
@@ -32,9 +38,7 @@ pub(crate) enum Answer {
 
 impl Call {
     pub(crate) fn new(context: Context, whole: Whole) -> Self {
-        let query = whole.parts.uri.query().unwrap_or_default();
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let query = pairs.map(|(name, value)| (decode(name), decode(value))).collect();
+        let query = Query::new(whole.parts.uri.query().unwrap_or_default());
         Self { context, params: whole.params, query, body: whole.body }
     }
 
@@ -62,8 +66,7 @@ impl Call {
 
     /// A value of the query.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        // Of several the last one counts.
-        self.query.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.query.get(name)
     }
 
     /// A value of the query that must be of a type, if it is there.
@@ -99,14 +102,50 @@ impl Call {
     }
 }
 
+/// The names and values of a query, decoded.
+#[derive(Default)]
+struct Query {
+    /// All of them, one after the other.
+    text: String,
+    /// Where a name ends and where its value does. Few: looked through faster than hashed.
+    ends: SmallVec<[(usize, usize); 6]>,
+}
+
+impl Query {
+    fn new(query: &str) -> Self {
+        let mut read = Self { text: String::with_capacity(query.len()), ends: SmallVec::new() };
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            read.text.push_str(&decode(name));
+            let name = read.text.len();
+            read.text.push_str(&decode(value));
+            read.ends.push((name, read.text.len()));
+        }
+        read
+    }
+
+    /// The value of a name: of several the last one counts.
+    fn get(&self, name: &str) -> Option<&str> {
+        let begins = [0].into_iter().chain(self.ends.iter().map(|(_, end)| *end));
+        let pairs =
+            begins.zip(&self.ends).map(|(begin, (name, value))| (&self.text[begin..*name], &self.text[*name..*value]));
+        pairs.filter(|(known, _)| *known == name).map(|(_, value)| value).last()
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let json = [(header::CONTENT_TYPE, "application/json")];
-        match self {
-            Self::Value(value) => (json, value.to_string()).into_response(),
-            Self::Bytes(bytes) => (json, bytes).into_response(),
-            Self::Status(status, value) => (status, json, value.to_string()).into_response(),
-        }
+        let (status, body) = match self {
+            Self::Value(value) => (StatusCode::OK, value.to_string().into()),
+            Self::Bytes(bytes) => (StatusCode::OK, bytes),
+            Self::Status(status, value) => (status, value.to_string().into()),
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        // With room for those that every answer has.
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.headers_mut() = headers;
+        response
     }
 }
 
@@ -117,9 +156,9 @@ impl From<Value> for Answer {
 }
 
 /// Undoes percent-encoding; what isn't UTF-8 then stays as it was.
-pub(crate) fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return text.to_owned();
+        return text.into();
     }
     let plus = text.replace('+', " ");
     let (bytes, mut out, mut at) = (plus.as_bytes(), Vec::with_capacity(plus.len()), 0);
@@ -137,5 +176,29 @@ pub(crate) fn decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8(out).unwrap_or(plus)
+    String::from_utf8(out).unwrap_or(plus).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded_and_its_last_value_counts() {
+        let query = Query::new("a=1&b=%7B%22x%22:+1%7D&a=2&empty=&alone&=nameless&%61%3d=3&bad=%ff%");
+        let expected = [
+            ("a", Some("2")),
+            ("b", Some("{\"x\": 1}")),
+            ("empty", Some("")),
+            ("alone", None),
+            ("", Some("nameless")),
+            ("a=", Some("3")),
+            ("bad", Some("%ff%")),
+            ("c", None),
+        ];
+        for (name, value) in expected {
+            assert_eq!(query.get(name), value, "{name}");
+        }
+        assert_eq!(Query::new("").get(""), None);
+    }
 }

@@ -7,7 +7,7 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{FromRequestParts, RawPathParams, Request},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -179,6 +179,9 @@ fn short(value: &str) -> Result<String, ApiError> {
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     match Limited::new(body, limit).collect().await {
         Ok(body) => {
             let body = body.to_bytes();

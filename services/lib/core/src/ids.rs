@@ -1,6 +1,6 @@
 //! Identifiers of our own. Matrix identifiers are ruma's.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,9 @@ impl LogId {
     /// The id of a log that exists once per name for ever (a user's record, a tenant's device lists).
     #[must_use]
     pub fn derived(tenant: TenantId, use_: &str, name: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("polity log id v1");
+        // The context is hashed once for all of them.
+        static CONTEXT: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("polity log id v1"));
+        let mut hasher = CONTEXT.clone();
         for part in [&tenant.get().to_be_bytes()[..], use_.as_bytes(), name.as_bytes()] {
             hasher.update(&(part.len() as u64).to_be_bytes());
             hasher.update(part);

@@ -153,7 +153,7 @@ impl<M: Machine> Log<M> {
         let last = rows.last().map_or(held.known.seq(), |row| row.seq);
         let sealed = held.machine.seal(last)?;
         if !sealed.before.is_empty() {
-            env.store.put(sealed.before, Durability::Acknowledged).await?;
+            env.store.put(sealed.before, Durability::Ahead).await?;
         }
         // A head that differs in nothing that a condition looks at would be overlooked by other writers.
         let epoch = if rows.is_empty() { held.known.epoch().next() } else { held.known.epoch() };

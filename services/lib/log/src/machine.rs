@@ -48,7 +48,7 @@ pub enum Decision<R> {
 pub struct Sealed {
     /// The machine's part of the new head: begins with a format byte.
     pub head: Bytes,
-    /// Rows that the head refers to (state nodes): durable before the append begins.
+    /// Plain rows that the head refers to (state nodes): they stand before the append does.
     pub before: Vec<Write>,
 }
 

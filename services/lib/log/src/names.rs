@@ -6,13 +6,23 @@ use polity_core::{Life, LogId, LogKey, Random, TenantId};
 use polity_store::{
     Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Value, Values, schema, values_of,
 };
-use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, sync::Cache};
 
 use crate::LogError;
 
 /// Names kept in memory.
 const CACHED: usize = 50_000;
 const IN_USE: i64 = 1;
+
+/// A name as it is looked up.
+#[derive(Hash)]
+struct Named<'a>(TenantId, &'a str);
+
+impl Equivalent<(TenantId, Box<str>)> for Named<'_> {
+    fn equivalent(&self, (tenant, name): &(TenantId, Box<str>)) -> bool {
+        *tenant == self.0 && **name == *self.1
+    }
+}
 
 /// The names of logs.
 pub struct Names {
@@ -34,8 +44,7 @@ impl Names {
     /// # Errors
     /// When the store can't be read.
     pub async fn find(&self, tenant: TenantId, name: &str) -> Result<Option<LogKey>, LogError> {
-        let cached = (tenant, Box::from(name));
-        if let Some(key) = self.cache.get(&cached) {
+        if let Some(key) = self.cache.get(&Named(tenant, name)) {
             return Ok(Some(key));
         }
         let row = self
@@ -44,7 +53,7 @@ impl Names {
             .await?;
         let key = row.map(|row| key_of(tenant, &row)).transpose()?;
         if let Some(key) = key {
-            self.cache.insert(cached, key);
+            self.cache.insert((tenant, name.into()), key);
         }
         Ok(key)
     }

@@ -159,8 +159,12 @@ impl Store for LocalStore {
         if writes.is_empty() {
             return Ok(());
         }
-        let writes = writes.into_iter().map(|write| self.plain_write(write)).collect();
-        self.submit(|reply| Request::Put { writes, durability, reply }).await
+        let writes: Vec<_> = writes.into_iter().map(|write| self.plain_write(write)).collect();
+        if durability == Durability::Ahead && writes.iter().all(|write| write.stamp.is_none()) {
+            // The writer takes what waits in order, and after a failed commit nothing any more.
+            return self.writer.submit(Request::Put { writes, durability, reply: None });
+        }
+        self.submit(|reply| Request::Put { writes, durability, reply: Some(reply) }).await
     }
 
     async fn get(

@@ -52,7 +52,8 @@ pub(crate) enum Request {
     Put {
         writes: Vec<PlainWrite>,
         durability: Durability,
-        reply: Reply<()>,
+        /// None: whoever wrote it waits for what comes after it.
+        reply: Option<Reply<()>>,
     },
     Drop {
         range: (Vec<u8>, Vec<u8>),
@@ -147,6 +148,7 @@ fn run(
     waiting: &AtomicUsize,
     failing: &watch::Sender<Option<String>>,
 ) {
+    let mut broken = None;
     while let Ok(first) = requests.recv() {
         let mut group = Group::new(engine);
         let (mut taken, mut bytes) = (1, first.bytes());
@@ -159,8 +161,9 @@ fn run(
         }
         waiting.fetch_sub(bytes, Ordering::Relaxed);
         metrics::gauge!(metric::QUEUE).decrement(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
-        if let Err(error) = group.commit(taken) {
-            failing.send_replace(Some(error.to_string()));
+        if let Err(error) = group.commit(taken, broken.as_ref()) {
+            let reason = broken.get_or_insert_with(|| StoreError::Unavailable(error.to_string()));
+            failing.send_replace(Some(reason.to_string()));
         }
     }
 }
@@ -191,9 +194,9 @@ impl<'a> Group<'a> {
             Request::Put { writes, durability, reply } => match self.put(writes) {
                 Ok(()) => {
                     self.sync |= durability == Durability::Acknowledged;
-                    self.put.push(reply);
+                    self.put.extend(reply);
                 }
-                Err(error) => drop(reply.send(Err(error))),
+                Err(error) => drop(reply.map(|reply| reply.send(Err(error)))),
             },
             Request::Drop { range, reply } => match self.delete(&range.0, &range.1) {
                 Ok(()) => {
@@ -280,13 +283,15 @@ impl<'a> Group<'a> {
         self.pending.insert(key, value);
     }
 
-    fn commit(self, taken: usize) -> Result<(), StoreError> {
+    /// Writes it, unless an earlier write has failed: what comes later may rest on that.
+    fn commit(self, taken: usize, broken: Option<&StoreError>) -> Result<(), StoreError> {
         let began = Instant::now();
         metrics::histogram!(metric::GROUP).record(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
         metrics::counter!(metric::BYTES).increment(self.bytes as u64);
-        let written = match self.pending.is_empty() {
-            true => Ok(()),
-            false => self.engine.write(self.pending.into_iter().collect(), self.sync),
+        let written = match (broken, self.pending.is_empty()) {
+            (Some(error), _) => Err(error.clone()),
+            (None, true) => Ok(()),
+            (None, false) => self.engine.write(self.pending.into_iter().collect(), self.sync),
         };
         let synced = if self.sync { "true" } else { "false" };
         metrics::histogram!(metric::COMMIT_SECONDS, "synced" => synced).record(began.elapsed().as_secs_f64());

@@ -115,6 +115,10 @@ pub enum Durability {
     /// rows are projected is written after them, in another partition: a store that could keep the one and lose the other must
     /// treat this as [`Durability::Acknowledged`].)
     Rebuildable,
+    /// A plain row that something written after it names: answers rest on that. It stands before whatever is written once this has
+    /// returned, is lost in a crash only with it, and is seen by reads when that is, at the latest. (A store that doesn't keep all
+    /// writes in one order treats this as [`Durability::Acknowledged`].)
+    Ahead,
 }
 
 /// How a plain write orders itself against others of the same row.

@@ -6,7 +6,7 @@ use super::{
     Subject,
     rows::{append, forever, get, head, head_of, plain, put, row, scan_all, stamp, write},
 };
-use crate::{Bounds, Cas, Expect, Values, schema, values_of};
+use crate::{Bounds, Cas, Durability, Expect, Values, schema, values_of};
 
 /// One write of each kind, then another life of the process.
 pub async fn what_was_acknowledged_is_there_after_reopening(on: Subject) {
@@ -27,6 +27,28 @@ pub async fn what_was_acknowledged_is_there_after_reopening(on: Subject) {
     assert_eq!(&*row.value, b"new");
     let next = append(store, &log, Expect::Guards(2, 1), head(2, 2, "b"), Vec::new()).await;
     assert_eq!(next.expect("an answer"), Cas::Applied);
+}
+
+/// What was written ahead of an append is there with it, for readers at once and after reopening.
+pub async fn what_an_append_names_is_there_with_it(on: Subject) {
+    let (tenant, id) = (on.tenant, on.log(3));
+    let log: Values = values_of![tenant, id, 0_i64];
+    let node = |hash: i64| -> Values { values_of![tenant, id, 0_i64, hash.to_be_bytes().to_vec()] };
+    let Subject { store, backend, .. } = on;
+    let mut expect = Expect::Absent;
+    for seq in 1..=20 {
+        let ahead = write(&schema::STATE_NODES, &node(seq), plain(Values::new(), "node"), forever());
+        store.put(vec![ahead], Durability::Ahead).await.expect("a write");
+        let done = append(&*store, &log, expect, head(seq, 1, "a"), vec![row(seq, "x")]).await;
+        assert_eq!(done.expect("an answer"), Cas::Applied);
+        assert!(get(&*store, &schema::STATE_NODES, &node(seq), Values::new()).await.is_some(), "{seq}");
+        expect = Expect::Guards(seq, 1);
+    }
+    drop(store);
+    let reopened = &*backend.reopen().await;
+    for seq in 1..=20 {
+        assert!(get(reopened, &schema::STATE_NODES, &node(seq), Values::new()).await.is_some(), "{seq}");
+    }
 }
 
 /// Many writers at once, of logs and of plain rows: nothing that any of them was told is missing.

@@ -25,7 +25,8 @@ macro_rules! store_suite {
 macro_rules! durable_store_suite {
     ($subject:expr) => {
         $crate::list_tests! { $subject,
-            durable: what_was_acknowledged_is_there_after_reopening, many_writers_share_commits_and_lose_nothing;
+            durable: what_was_acknowledged_is_there_after_reopening, what_an_append_names_is_there_with_it,
+                many_writers_share_commits_and_lose_nothing;
         }
     };
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use polity_accounts::KeyCounts;
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::budget::Share;
@@ -28,10 +29,8 @@ pub struct Answer {
     pub devices_changed: Vec<OwnedUserId>,
     /// Users who share none any more.
     pub devices_left: Vec<OwnedUserId>,
-    /// Unclaimed one-time keys, by algorithm.
-    pub one_time_keys: Vec<(String, u64)>,
-    /// Algorithms whose fallback key is unused.
-    pub unused_fallback_keys: Vec<String>,
+    /// How many keys the device has left.
+    pub keys: Arc<KeyCounts>,
     /// What it takes of the memory for answers.
     pub(crate) share: Option<Arc<Share>>,
 }

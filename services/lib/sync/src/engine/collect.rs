@@ -33,8 +33,8 @@ pub(crate) type RoomAccountData = HashMap<OwnedRoomId, Vec<Bytes>>;
 pub(crate) struct Look<'a> {
     /// The request.
     pub request: &'a SyncRequest,
-    /// What the user has set.
-    pub settings: Arc<Settings>,
+    /// What the user has set, once that was asked for: most looks find nothing that it could change.
+    settings: Option<Arc<Settings>>,
     /// When the answer is made (Unix milliseconds).
     pub now_ms: u64,
     /// The answer so far.
@@ -45,10 +45,19 @@ pub(crate) struct Look<'a> {
 
 impl Engine {
     /// Begins a look at the state of now.
-    pub(crate) async fn begin_look<'a>(&self, request: &'a SyncRequest) -> Result<Look<'a>, SyncError> {
-        let settings = self.settings(&request.viewer).await?;
+    fn begin_look<'a>(&self, request: &'a SyncRequest) -> Look<'a> {
         let now_ms = self.clock.now_ms();
-        Ok(Look { request, settings, now_ms, answer: Answer::default(), sharing: Sharing::default() })
+        Look { request, settings: None, now_ms, answer: Answer::default(), sharing: Sharing::default() }
+    }
+
+    /// What the request's user has set, as it stood when the look first asked.
+    async fn settings_of(&self, look: &mut Look<'_>) -> Result<Arc<Settings>, SyncError> {
+        if let Some(settings) = &look.settings {
+            return Ok(Arc::clone(settings));
+        }
+        let settings = self.settings(&look.request.viewer).await?;
+        look.settings = Some(Arc::clone(&settings));
+        Ok(settings)
     }
 
     /// Looks everywhere. `progress` becomes what the client knows after the answer.
@@ -63,7 +72,7 @@ impl Engine {
         let account_data = self.record_news(request, progress, &mut answer).await?;
         let of_rooms = account_data.values().flatten();
         progress.share.grow(of_rooms.chain(&answer.account_data).map(Bytes::len).sum())?;
-        let mut look = self.begin_look(request).await?;
+        let mut look = self.begin_look(request);
         look.answer = answer;
         let key = &request.viewer.token_key;
         progress.rooms.note_collisions(memberships.iter().map(|(room_id, _)| key.room(room_id.as_str())));
@@ -86,11 +95,10 @@ impl Engine {
         rooms: &BTreeSet<OwnedRoomId>,
         ephemeral_now: EphemeralPosition,
     ) -> Result<Answer, SyncError> {
-        let mut look = self.begin_look(request).await?;
+        let mut look = self.begin_look(request);
         for room_id in rooms {
-            let known = progress.rooms.get(&request.viewer.token_key, room_id).is_some();
             // Without its row: late rows change nothing, the room's own decide.
-            if known && filter::concerns(&request.filter, room_id) {
+            if filter::concerns(&request.filter, room_id) {
                 self.look_at(&mut look, progress, (room_id, None), progress.at.ephemeral).await?;
             }
         }
@@ -125,7 +133,7 @@ impl Engine {
         let enters = enters(key, entry, row);
         let head = if enters { self.rooms.fresh_head(key).await? } else { self.rooms.head(key).await? };
         let Some(head) = head else { return Ok(()) };
-        let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
+        let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
         let room_id = room_id.to_owned();
         let share = Arc::clone(&progress.share);
         let knows = progress.knows;
@@ -184,7 +192,7 @@ impl Engine {
             }
             let Some(key) = self.rooms.key(request.viewer.tenant, &room_id).await? else { continue };
             let Some(head) = self.rooms.head(key).await? else { continue };
-            let (settings, now_ms) = (Arc::clone(&look.settings), look.now_ms);
+            let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
             let share = Arc::clone(&progress.share);
             let knows = progress.knows;
             let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };

@@ -35,7 +35,7 @@ impl Engine {
             timeout: Duration::ZERO,
         };
         let mut progress = self.begin(&request).await?;
-        let memberships = self.memberships(request.viewer.tenant, &request.viewer.user_id).await?;
+        let memberships = self.own_memberships(&request.viewer).await?;
         let answer = self.collect(&request, &mut progress, &memberships).await?;
         Ok(KeyChanges { changed: answer.devices_changed, left: answer.devices_left })
     }

@@ -1,4 +1,4 @@
-//! What is new beside rooms: account data, to-device messages, device lists, key counts.
+//! What is new beside rooms: account data, to-device messages, device lists.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ impl Engine {
         let viewer = &request.viewer;
         let whole = progress.knows.lacks_the_record();
         let after = progress.at.record;
-        let log = crate::user_log(viewer.tenant, &viewer.user_id);
+        let log = viewer.user_log;
         if !whole && self.heads.get(viewer.tenant, log) == Some(after) {
             return Ok(RoomAccountData::new());
         }
@@ -70,7 +70,7 @@ impl Engine {
         Ok(rooms)
     }
 
-    /// To-device messages, device lists and key counts; the whole answer.
+    /// To-device messages and device lists; the whole answer but for its end.
     pub(crate) async fn device_news(
         &self,
         mut look: Look<'_>,
@@ -92,7 +92,6 @@ impl Engine {
             progress.at.inbox = at;
         }
         self.device_list_news(&mut look, progress, rows).await?;
-        self.key_counts(look.request, &mut look.answer).await?;
         Ok(look.answer)
     }
 
@@ -144,18 +143,6 @@ impl Engine {
             }
         }
         look.answer.devices_changed = changed.into_iter().collect();
-        Ok(())
-    }
-
-    /// How many one-time keys the device has left.
-    async fn key_counts(&self, request: &SyncRequest, answer: &mut Answer) -> Result<(), SyncError> {
-        let keys = self.device_keys(&request.viewer).await?;
-        answer.one_time_keys = keys.one_time.iter().map(|(algorithm, count)| (algorithm.clone(), *count)).collect();
-        if !answer.one_time_keys.iter().any(|(algorithm, _)| algorithm == "signed_curve25519") {
-            // Clients upload keys when they are told that there are none.
-            answer.one_time_keys.push(("signed_curve25519".to_owned(), 0));
-        }
-        answer.unused_fallback_keys = keys.unused_fallback.clone();
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use polity_accounts::KeyCounts;
-use polity_core::TenantId;
+use polity_core::{LogId, LogKey, TenantId};
 use polity_store::{
     Kept, Mark, Marks,
     rooms::memberships,
@@ -11,19 +11,25 @@ use polity_store::{
     users::{OwnReceipt, own_receipts},
 };
 use ruma_client_api::filter::FilterDefinition;
-use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma_common::{RoomId, UserId};
 
 use super::{Engine, SyncError, Viewer, collect::Memberships};
 use crate::read::ReadError;
 
+/// The algorithm whose keys are counted for clients also where there are none.
+const ALWAYS_TOLD: &str = "signed_curve25519";
+
 /// See the module.
 pub struct Own {
     marks: Arc<Marks>,
-    memberships: Kept<(TenantId, OwnedUserId), Arc<Memberships>>,
-    receipts: Kept<(TenantId, OwnedUserId, OwnedRoomId), Arc<[OwnReceipt]>>,
-    filters: Kept<(TenantId, OwnedUserId, String), Arc<FilterDefinition>>,
-    /// By the name of the device in its life, too.
-    keys: Kept<(TenantId, OwnedUserId, String), Arc<KeyCounts>>,
+    /// By the log of the user's record.
+    memberships: Kept<LogId, Arc<Memberships>>,
+    /// By the logs of the user's record and of the room.
+    receipts: Kept<(LogId, LogId), Arc<[OwnReceipt]>>,
+    /// By the log of the user's record and the filter's id.
+    filters: Kept<(LogId, String), Arc<FilterDefinition>>,
+    /// By the log of the device's inbox.
+    keys: Kept<LogId, Arc<KeyCounts>>,
 }
 
 impl Own {
@@ -33,8 +39,8 @@ impl Own {
         let memberships =
             Kept::new("memberships", bytes / 2, |_, rooms: &Arc<Memberships>| 64 + 128 * rooms.len() as u64);
         let receipts =
-            Kept::new("own_receipts", bytes / 4, |_, receipts: &Arc<[OwnReceipt]>| 160 + 192 * receipts.len() as u64);
-        let keys = Kept::new("key_counts", bytes / 8, |_, _| 384);
+            Kept::new("own_receipts", bytes / 4, |_, receipts: &Arc<[OwnReceipt]>| 96 + 192 * receipts.len() as u64);
+        let keys = Kept::new("key_counts", bytes / 8, |_, _| 256);
         let filters = Kept::new("filters", bytes / 8, |_, _| 2048);
         Self { marks, memberships, receipts, filters, keys }
     }
@@ -43,19 +49,35 @@ impl Own {
 impl Engine {
     /// How a user stands in all rooms.
     pub(crate) async fn memberships(&self, tenant: TenantId, user_id: &UserId) -> Result<Arc<Memberships>, SyncError> {
+        self.memberships_of(tenant, user_id, crate::user_log(tenant, user_id)).await
+    }
+
+    /// How the viewer stands in all rooms.
+    pub(crate) async fn own_memberships(&self, viewer: &Viewer) -> Result<Arc<Memberships>, SyncError> {
+        self.memberships_of(viewer.tenant, &viewer.user_id, viewer.user_log).await
+    }
+
+    async fn memberships_of(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        user_log: LogId,
+    ) -> Result<Arc<Memberships>, SyncError> {
         let mark = self.own.marks.of(&schema::MEMBERSHIPS, tenant, user_id);
         let read = async { memberships(&*self.store, tenant, user_id).await.map(Arc::new) };
-        let name = (tenant, user_id.to_owned());
-        Ok(self.own.memberships.get_or_read(&name, mark, read).await.map_err(ReadError::from)?)
+        Ok(self.own.memberships.get_or_read(&user_log, mark, read).await.map_err(ReadError::from)?)
     }
 
     /// How far the viewer has read a room.
-    pub(crate) async fn receipts(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Arc<[OwnReceipt]>, SyncError> {
+    pub(crate) async fn receipts(
+        &self,
+        viewer: &Viewer,
+        (room_id, key): (&RoomId, LogKey),
+    ) -> Result<Arc<[OwnReceipt]>, SyncError> {
         let (tenant, user_id) = (viewer.tenant, &viewer.user_id);
         let mark = self.own.marks.of(&schema::OWN_RECEIPTS, tenant, user_id);
         let read = async { own_receipts(&*self.store, tenant, user_id, room_id).await.map(Arc::from) };
-        let name = (tenant, user_id.clone(), room_id.to_owned());
-        Ok(self.own.receipts.get_or_read(&name, mark, read).await.map_err(ReadError::from)?)
+        Ok(self.own.receipts.get_or_read(&(viewer.user_log, key.log), mark, read).await.map_err(ReadError::from)?)
     }
 
     /// A filter that the viewer stored.
@@ -74,7 +96,7 @@ impl Engine {
             let damaged = |error: serde_json::Error| SyncError::from(ReadError::Damaged(error.to_string()));
             Ok(Arc::new(serde_json::from_slice(&text).map_err(damaged)?))
         };
-        self.own.filters.get_or_read(&(viewer.tenant, viewer.user_id.clone(), id.to_owned()), mark, parsed).await
+        self.own.filters.get_or_read(&(viewer.user_log, id.to_owned()), mark, parsed).await
     }
 
     /// Stands still as long as a tenant's directory of public rooms does.
@@ -83,12 +105,15 @@ impl Engine {
         self.own.marks.of_listings(tenant)
     }
 
-    /// How many keys the viewer's device has left.
+    /// How many keys the viewer's device has left. Clients upload keys of a kind when they are told that there are none.
     pub(crate) async fn device_keys(&self, viewer: &Viewer) -> Result<Arc<KeyCounts>, SyncError> {
         let (tenant, user_id, marks) = (viewer.tenant, &viewer.user_id, &self.own.marks);
         let mark = marks.of(&schema::ONE_TIME_KEYS, tenant, user_id) + marks.of(&schema::USER_RECORD, tenant, user_id);
-        let read = async { self.accounts.key_counts(viewer.device()).await.map(Arc::new) };
-        let name = (tenant, user_id.clone(), viewer.device().name());
-        Ok(self.own.keys.get_or_read(&name, mark, read).await?)
+        let read = async {
+            let mut counts = self.accounts.key_counts(viewer.device()).await?;
+            counts.one_time.entry(ALWAYS_TOLD.to_owned()).or_default();
+            Ok::<_, SyncError>(Arc::new(counts))
+        };
+        self.own.keys.get_or_read(&viewer.inbox.log, mark, read).await
     }
 }

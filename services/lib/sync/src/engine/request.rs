@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use polity_accounts::DeviceRef;
-use polity_core::{TenantId, sync_token::TokenKey};
+use polity_core::{LogId, LogKey, TenantId, sync_token::TokenKey};
 use ruma_client_api::filter::FilterDefinition;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
@@ -22,6 +22,10 @@ pub struct Viewer {
     pub device_life: u64,
     /// How the tenant's tokens are sealed.
     pub token_key: Arc<TokenKey>,
+    /// The log of the user's record.
+    pub(crate) user_log: LogId,
+    /// The log of the device's inbox.
+    pub(crate) inbox: LogKey,
 }
 
 /// A sync request.
@@ -42,6 +46,19 @@ pub struct SyncRequest {
 }
 
 impl Viewer {
+    /// A device, in its life `device_life`, of a user.
+    #[must_use]
+    pub fn new(
+        tenant: TenantId,
+        user_id: OwnedUserId,
+        (device_id, device_life): (OwnedDeviceId, u64),
+        token_key: Arc<TokenKey>,
+    ) -> Self {
+        let user_log = crate::user_log(tenant, &user_id);
+        let inbox = DeviceRef { tenant, user_id: &user_id, device_id: &device_id, life: device_life }.inbox();
+        Self { tenant, user_id, device_id, device_life, token_key, user_log, inbox }
+    }
+
     /// The device.
     #[must_use]
     pub fn device(&self) -> DeviceRef<'_> {

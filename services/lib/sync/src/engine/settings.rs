@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use polity_core::{Seq, TenantId};
+use polity_core::{LogId, Seq};
 use quick_cache::sync::Cache;
 use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     pub ignored: BTreeSet<OwnedUserId>,
 }
 
-/// The settings of users who synced lately, each good for one position of the user's record.
-pub struct SettingsCache(Cache<(TenantId, OwnedUserId), (Seq, Arc<Settings>)>);
+/// The settings of users who synced lately, by the logs of their records, each good for one position of the user's record.
+pub struct SettingsCache(Cache<LogId, (Seq, Arc<Settings>)>);
 
 /// `m.ignored_user_list`.
 #[derive(Deserialize)]
@@ -59,10 +59,9 @@ impl SettingsCache {
 impl Engine {
     /// A user's settings as they stand now. From memory as long as the user's record doesn't move.
     pub(crate) async fn settings(&self, viewer: &Viewer) -> Result<Arc<Settings>, SyncError> {
-        let name = (viewer.tenant, viewer.user_id.clone());
-        let log = crate::user_log(viewer.tenant, &viewer.user_id);
+        let log = viewer.user_log;
         let known = self.heads.get(viewer.tenant, log);
-        if let (Some(known), Some((at, settings))) = (known, self.settings.0.get(&name))
+        if let (Some(known), Some((at, settings))) = (known, self.settings.0.get(&log))
             && at >= known
         {
             return Ok(settings);
@@ -72,7 +71,7 @@ impl Engine {
         self.heads.read(reading, viewer.tenant, log, at);
         let list = entries.iter().find(|entry| entry.scope.is_empty() && entry.key == "m.ignored_user_list");
         let settings = Arc::new(list.and_then(|list| list.value.as_deref()).map(Settings::read).unwrap_or_default());
-        self.settings.0.insert(name, (at, Arc::clone(&settings)));
+        self.settings.0.insert(log, (at, Arc::clone(&settings)));
         Ok(settings)
     }
 }

@@ -151,7 +151,7 @@ impl RoomPass<'_> {
         if filter::repeats_members(&self.request.filter.room.state) {
             wanted.extend(members);
         } else {
-            let place = (self.request.viewer.device().inbox().log, self.key.log);
+            let place = (self.request.viewer.inbox.log, self.key.log);
             let unsent = self.engine.sent_members.unsent(place, (from, self.head.seq), members.into_iter());
             wanted.extend(unsent);
         }

@@ -87,20 +87,23 @@ impl KnownRooms {
     pub(crate) fn get(&self, key: &TokenKey, room_id: &RoomId) -> Option<RoomEntry> {
         let place = self.place(key, room_id);
         let whole = || self.entries.get(&RoomRef::Full(room_id.as_str().into()));
-        // Whole names are behind all short ones.
-        let any_whole = self.entries.last_key_value().is_some_and(|(name, _)| matches!(name, RoomRef::Full(_)));
-        self.entries.get(&place).or_else(|| if any_whole { whole() } else { None }).copied()
+        self.entries.get(&place).or_else(|| if self.any_whole() { whole() } else { None }).copied()
     }
 
     /// What the client will know.
     pub(crate) fn set(&mut self, key: &TokenKey, room_id: &RoomId, entry: Option<RoomEntry>) {
         let place = self.place(key, room_id);
-        let other = match &place {
-            RoomRef::Full(_) => key.room(room_id.as_str()),
-            RoomRef::Hash(_) => RoomRef::Full(room_id.as_str().into()),
-        };
-        self.change(&other, None);
+        match &place {
+            RoomRef::Full(_) => self.change(&key.room(room_id.as_str()), None),
+            RoomRef::Hash(_) if self.any_whole() => self.change(&RoomRef::Full(room_id.as_str().into()), None),
+            RoomRef::Hash(_) => {}
+        }
         self.change(&place, entry);
+    }
+
+    /// Whether a room stands whole: those are behind all short ones.
+    fn any_whole(&self) -> bool {
+        self.entries.last_key_value().is_some_and(|(name, _)| matches!(name, RoomRef::Full(_)))
     }
 
     fn change(&mut self, room: &RoomRef, entry: Option<RoomEntry>) {

@@ -57,7 +57,7 @@ impl Engine {
     /// What the client knows.
     pub(crate) async fn begin(&self, request: &SyncRequest) -> Result<Progress, SyncError> {
         let viewer = &request.viewer;
-        let inbox = viewer.device().inbox();
+        let inbox = viewer.inbox;
         let token = match &request.since {
             Some(since) => Some(SyncToken::decode(since, &viewer.token_key, &viewer.token_owner())?),
             None => None,
@@ -95,7 +95,7 @@ impl Engine {
     ) -> Result<(Watch<StoredRow>, Arc<Memberships>), SyncError> {
         let viewer = &request.viewer;
         let mut watch = self.interest.watch(Arc::clone(session));
-        watch.add(Subject::new(SubjectKind::User, viewer.tenant, crate::user_log(viewer.tenant, &viewer.user_id)));
+        watch.add(Subject::new(SubjectKind::User, viewer.tenant, viewer.user_log));
         // Also if it is empty: a key must be told before the message that needs it.
         watch.add(Subject::new(SubjectKind::Device, viewer.tenant, progress.inbox.log));
         let lists = self.accounts.device_lists_log(viewer.tenant);
@@ -115,13 +115,12 @@ impl Engine {
         watch: &mut Watch<StoredRow>,
     ) -> Result<Arc<Memberships>, SyncError> {
         let viewer = &request.viewer;
-        let rows = self.memberships(viewer.tenant, &viewer.user_id).await?;
+        let rows = self.own_memberships(viewer).await?;
         for (room_id, row) in rows.iter() {
             if row.membership == "join"
                 && let Some(key) = self.rooms.key(viewer.tenant, room_id).await?
             {
                 watch.add(Subject::new(SubjectKind::Room, viewer.tenant, key.log));
-                watch.add(Subject::new(SubjectKind::RoomEphemeral, viewer.tenant, key.log));
             }
         }
         watch.settled().await;
@@ -154,6 +153,7 @@ impl Engine {
     async fn finish(&self, request: &SyncRequest, progress: Progress, mut answer: Answer) -> Result<Answer, SyncError> {
         // A section without an event that the client waits for is none.
         answer.joined.sort_by(|a, b| a.0.cmp(&b.0));
+        answer.keys = self.device_keys(&request.viewer).await?;
         let Progress { at, rooms, share, .. } = progress;
         answer.share = Some(share);
         let token = SyncToken {

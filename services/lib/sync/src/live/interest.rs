@@ -1,16 +1,18 @@
 //! Who waits for what.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map},
     sync::Arc,
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use polity_bus::{Subject, SubjectKind, Subscriptions};
 use polity_cluster::digest::Entry;
 use polity_core::Seq;
 use polity_store::MarkPlace;
+use slab::Slab;
 
 use super::{Ring, Session};
 
@@ -26,14 +28,14 @@ pub struct Interest<R> {
 }
 
 struct Watched<R> {
-    subjects: HashMap<Subject, Watchers<R>>,
+    /// What is ephemeral in a room has no entry of its own: who watches the room hears of both.
+    subjects: HashMap<Subject, Watchers<R>, RandomState>,
     /// By the partition that they look at and no log tells of.
-    partitions: HashMap<MarkPlace, Sessions>,
-    next_watch: u64,
+    partitions: HashMap<MarkPlace, Sessions, RandomState>,
 }
 
-/// By the number of their watch: one of very many ends without a search.
-type Sessions = HashMap<u64, Arc<Session>>;
+/// In places of their own: one of very many ends without a search.
+type Sessions = Slab<Arc<Session>>;
 
 struct Watchers<R> {
     sessions: Sessions,
@@ -48,10 +50,10 @@ struct Watchers<R> {
 /// A session's interest in some subjects; dropping it ends it.
 pub struct Watch<R> {
     interest: Arc<Interest<R>>,
-    id: u64,
     session: Arc<Session>,
-    subjects: HashSet<Subject>,
-    partition: Option<MarkPlace>,
+    /// Each with the session's place among its watchers.
+    subjects: HashMap<Subject, usize, RandomState>,
+    partition: Option<(MarkPlace, usize)>,
 }
 
 // === impl Interest ===
@@ -60,23 +62,19 @@ impl<R> Interest<R> {
     /// Nobody waits for anything yet.
     #[must_use]
     pub fn new(subscriptions: Box<dyn Subscriptions>) -> Arc<Self> {
-        let watched = Watched { subjects: HashMap::new(), partitions: HashMap::new(), next_watch: 0 };
+        let watched = Watched { subjects: HashMap::default(), partitions: HashMap::default() };
         Arc::new(Self { subscriptions, watched: Mutex::new(watched) })
     }
 
     /// Begins to watch for `session`, nothing yet.
     #[must_use]
     pub fn watch(self: &Arc<Self>, session: Arc<Session>) -> Watch<R> {
-        let mut watched = self.watched.lock();
-        watched.next_watch += 1;
-        let (id, subjects) = (watched.next_watch, HashSet::new());
-        Watch { interest: Arc::clone(self), id, session, subjects, partition: None }
+        Watch { interest: Arc::clone(self), session, subjects: HashMap::default(), partition: None }
     }
 
     /// Takes a new row of a room in and wakes whoever watches it.
     pub fn row(&self, subject: Subject, seq: Seq, row: Arc<R>) {
-        let mut watched = self.watched.lock();
-        if let Some(watchers) = watched.subjects.get_mut(&subject) {
+        if let Some(watchers) = self.watched.lock().subjects.get_mut(&subject) {
             watchers.ring.push(seq, row);
             watchers.told = watchers.told.max(seq);
             wake(subject, watchers);
@@ -85,7 +83,7 @@ impl<R> Interest<R> {
 
     /// Wakes whoever watches a subject.
     pub fn wake(&self, subject: Subject) {
-        if let Some(watchers) = self.watched.lock().subjects.get(&subject) {
+        if let Some(watchers) = self.watched.lock().subjects.get(&watched_as(subject)) {
             wake(subject, watchers);
         }
     }
@@ -110,7 +108,7 @@ impl<R> Interest<R> {
     /// Wakes whoever watches what was written, unless he was woken of it already.
     pub fn written(&self, entries: &[Entry]) {
         let mut watched = self.watched.lock();
-        let Watched { subjects, partitions, .. } = &mut *watched;
+        let Watched { subjects, partitions } = &mut *watched;
         for entry in entries {
             match *entry {
                 Entry::Head { tenant, log, seq } => {
@@ -122,7 +120,7 @@ impl<R> Interest<R> {
                     }
                 }
                 Entry::Mark(place) => {
-                    for session in partitions.get(&place).into_iter().flat_map(HashMap::values) {
+                    for (_, session) in partitions.get(&place).into_iter().flatten() {
                         session.wake(|dirty| dirty.user = true);
                     }
                 }
@@ -134,7 +132,7 @@ impl<R> Interest<R> {
     pub fn wake_device_lists(&self, rooms: impl IntoIterator<Item = Subject>) {
         let watched = self.watched.lock();
         for watchers in rooms.into_iter().filter_map(|room| watched.subjects.get(&room)) {
-            for session in watchers.sessions.values() {
+            for (_, session) in &watchers.sessions {
                 session.wake(|dirty| dirty.device_lists = true);
             }
         }
@@ -144,16 +142,16 @@ impl<R> Interest<R> {
     pub fn lost(&self) {
         for watchers in self.watched.lock().subjects.values_mut() {
             watchers.ring = Ring::default();
-            for session in watchers.sessions.values() {
+            for (_, session) in &watchers.sessions {
                 session.wake(|dirty| dirty.all = true);
             }
         }
     }
 
-    /// The rows of a room after `seq`, if all of them are in memory.
+    /// The `count` rows of a room up to `from`, newest first, if all of them are in memory.
     #[must_use]
-    pub fn rows_after(&self, subject: Subject, seq: Seq) -> Option<Vec<(Seq, Arc<R>)>> {
-        self.watched.lock().subjects.get(&subject)?.ring.after(seq)
+    pub fn back(&self, subject: Subject, from: Seq, count: usize) -> Option<Vec<Arc<R>>> {
+        self.watched.lock().subjects.get(&subject)?.ring.back(from, count)
     }
 
     /// Ends the subscriptions that nobody has used for a while. `now` is monotonic.
@@ -166,7 +164,7 @@ impl<R> Interest<R> {
             }
             let keep = now.saturating_sub(*watchers.idle_since.get_or_insert(now)) < LINGER;
             if !keep {
-                self.subscriptions.unsubscribe(*subject);
+                heard(*subject).for_each(|subject| self.subscriptions.unsubscribe(subject));
             }
             keep
         });
@@ -186,8 +184,22 @@ impl<R> Interest<R> {
     }
 }
 
+/// Under which subject those are who hear of this one.
+fn watched_as(subject: Subject) -> Subject {
+    match subject.kind {
+        SubjectKind::RoomEphemeral => Subject { kind: SubjectKind::Room, ..subject },
+        _ => subject,
+    }
+}
+
+/// What those hear who watch a subject.
+fn heard(subject: Subject) -> impl Iterator<Item = Subject> {
+    let ephemeral = Subject { kind: SubjectKind::RoomEphemeral, ..subject };
+    std::iter::once(subject).chain((subject.kind == SubjectKind::Room).then_some(ephemeral))
+}
+
 fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
-    for session in watchers.sessions.values() {
+    for (_, session) in &watchers.sessions {
         session.wake(|dirty| match subject.kind {
             SubjectKind::Room => dirty.room(subject.id),
             SubjectKind::RoomEphemeral => dirty.ephemeral(subject.id),
@@ -203,24 +215,23 @@ fn wake<R>(subject: Subject, watchers: &Watchers<R>) {
 // === impl Watch ===
 
 impl<R> Watch<R> {
-    /// Watches a subject, too. Whatever is published once it is [`Watch::settled`] wakes the session; look at the store afterwards.
+    /// Watches a subject, too; with a room also what is ephemeral in it. Whatever is published once it is [`Watch::settled`] wakes
+    /// the session; look at the store afterwards.
     pub fn add(&mut self, subject: Subject) {
-        if !self.subjects.insert(subject) {
-            return;
-        }
+        let hash_map::Entry::Vacant(place) = self.subjects.entry(watched_as(subject)) else { return };
         let mut watched = self.interest.watched.lock();
-        let watchers = watched.subjects.entry(subject).or_insert_with(|| {
-            self.interest.subscriptions.subscribe(subject);
-            Watchers { sessions: HashMap::new(), told: Seq::ZERO, ring: Ring::default(), idle_since: None }
+        let watchers = watched.subjects.entry(*place.key()).or_insert_with_key(|subject| {
+            heard(*subject).for_each(|subject| self.interest.subscriptions.subscribe(subject));
+            Watchers { sessions: Slab::new(), told: Seq::ZERO, ring: Ring::default(), idle_since: None }
         });
-        watchers.sessions.insert(self.id, Arc::clone(&self.session));
+        place.insert(watchers.sessions.insert(Arc::clone(&self.session)));
     }
 
     /// Watches a partition of the user's, too, of which the subjects' news may be lost.
     pub fn add_partition(&mut self, place: MarkPlace) {
         let mut watched = self.interest.watched.lock();
-        watched.partitions.entry(place).or_default().insert(self.id, Arc::clone(&self.session));
-        self.partition = Some(place);
+        let at = watched.partitions.entry(place).or_default().insert(Arc::clone(&self.session));
+        self.partition = Some((place, at));
     }
 
     /// Waits until the bus has heard of all subjects that are watched.
@@ -232,15 +243,15 @@ impl<R> Watch<R> {
 impl<R> Drop for Watch<R> {
     fn drop(&mut self) {
         let mut watched = self.interest.watched.lock();
-        for subject in &self.subjects {
+        for (subject, place) in &self.subjects {
             if let Some(watchers) = watched.subjects.get_mut(subject) {
-                watchers.sessions.remove(&self.id);
+                watchers.sessions.try_remove(*place);
             }
         }
-        if let Some(place) = self.partition
+        if let Some((place, at)) = self.partition
             && let Some(sessions) = watched.partitions.get_mut(&place)
         {
-            sessions.remove(&self.id);
+            sessions.try_remove(at);
             if sessions.is_empty() {
                 watched.partitions.remove(&place);
             }
@@ -273,9 +284,15 @@ mod tests {
         interest.row(room(1), Seq::new(5), Arc::new(5));
         interest.row(room(2), Seq::new(5), Arc::new(5));
         assert_eq!(session.woken(|| ()).await.1.rooms.as_slice(), [room(1).id]);
+        let ephemeral = Subject { kind: SubjectKind::RoomEphemeral, ..room(1) };
+        bus.publish(ephemeral, bytes::Bytes::new());
+        assert!(matches!(receiver.next().await, Some(News::Message(message)) if message.subject == ephemeral));
+        interest.wake(ephemeral);
+        assert_eq!(session.woken(|| ()).await.1.ephemeral.as_slice(), [room(1).id]);
         drop(watch);
+        interest.wake(room(1));
         interest.sweep(Duration::from_secs(1));
-        assert_eq!(interest.rows_after(room(1), Seq::new(4)).map(|rows| rows.len()), Some(1));
+        assert_eq!(interest.back(room(1), Seq::new(5), 1).map(|rows| rows.len()), Some(1));
         interest.sweep(Duration::from_secs(1) + LINGER);
         assert!(interest.is_empty());
     }

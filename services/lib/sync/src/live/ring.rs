@@ -36,15 +36,16 @@ impl<R> Ring<R> {
         self.rows.push_back((seq, row));
     }
 
-    /// The rows after `seq`, oldest first; `None` if some of them aren't here.
+    /// The `count` rows up to `from`, newest first; `None` if some of them aren't here.
     #[must_use]
-    pub fn after(&self, seq: Seq) -> Option<Vec<(Seq, Arc<R>)>> {
+    pub fn back(&self, from: Seq, count: usize) -> Option<Vec<Arc<R>>> {
         let (first, _) = self.rows.front()?;
-        if *first > seq.next() {
+        // How many of the rows here are none after `from`.
+        let here = usize::try_from((from.get() + 1).checked_sub(first.get())?).ok()?;
+        if here > self.rows.len() || count > here {
             return None;
         }
-        let skip = usize::try_from(seq.next().get() - first.get()).ok()?;
-        Some(self.rows.iter().skip(skip).cloned().collect())
+        Some(self.rows.range(here - count..here).rev().map(|(_, row)| Arc::clone(row)).collect())
     }
 
     /// The newest row's number.
@@ -58,8 +59,8 @@ impl<R> Ring<R> {
 mod tests {
     use super::*;
 
-    fn numbers(rows: Option<Vec<(Seq, Arc<u64>)>>) -> Option<Vec<u64>> {
-        rows.map(|rows| rows.into_iter().map(|(_, n)| *n).collect())
+    fn back(ring: &Ring<u64>, from: u64, count: usize) -> Option<Vec<u64>> {
+        ring.back(Seq::new(from), count).map(|rows| rows.into_iter().map(|n| *n).collect())
     }
 
     fn ring(of: impl IntoIterator<Item = u64>) -> Ring<u64> {
@@ -72,14 +73,17 @@ mod tests {
 
     #[test]
     fn it_never_shows_a_hole() {
-        assert_eq!(numbers(ring([3, 4, 4, 3, 5]).after(Seq::new(3))), Some(vec![4, 5]));
-        assert_eq!(numbers(ring([3, 4]).after(Seq::new(1))), None, "2 is missing");
-        assert_eq!(numbers(ring([3, 4, 9]).after(Seq::new(4))), None, "5 to 8 are missing");
-        assert_eq!(numbers(ring([3, 4, 9]).after(Seq::new(8))), Some(vec![9]));
-        assert_eq!(numbers(ring([3]).after(Seq::new(7))), Some(vec![]));
-        assert_eq!(numbers(ring([]).after(Seq::ZERO)), None);
+        let few = ring([3, 4, 4, 3, 5]);
+        assert_eq!(back(&few, 5, 2), Some(vec![5, 4]));
+        assert_eq!(back(&few, 4, 2), Some(vec![4, 3]));
+        assert_eq!(back(&few, 4, 3), None, "2 is missing");
+        assert_eq!(back(&few, 6, 1), None, "6 didn't come yet");
+        assert_eq!((back(&few, 2, 1), back(&few, 1, 1), back(&few, 5, 0)), (None, None, Some(vec![])));
+        let later = ring([3, 4, 9]);
+        assert_eq!((back(&later, 9, 2), back(&later, 9, 1)), (None, Some(vec![9])), "5 to 8 are missing");
+        assert_eq!(back(&ring([]), 1, 1), None);
         let long = ring(1..=100);
-        assert_eq!(numbers(long.after(Seq::new(10))), None);
-        assert_eq!(long.after(Seq::new(100 - ROWS as u64)).map(|rows| rows.len()), Some(ROWS));
+        assert_eq!(back(&long, 100, ROWS + 1), None);
+        assert_eq!(back(&long, 100, ROWS).map(|rows| (rows.len(), rows[0])), Some((ROWS, 100)));
     }
 }

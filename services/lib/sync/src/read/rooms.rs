@@ -157,14 +157,9 @@ impl Rooms {
     /// Rows up to `from` without a read, if all of them are at hand.
     fn in_memory(&self, key: LogKey, from: Seq, limit: usize) -> Option<Vec<Arc<StoredRow>>> {
         let count = u64::try_from(limit).ok()?.min(from.get());
-        let after = Seq::new(from.get() - count);
         let subject = Subject::new(SubjectKind::Room, key.tenant, key.log);
-        if let Some(rows) = self.interest.rows_after(subject, after) {
-            let mut rows: Vec<_> = rows.into_iter().filter(|(seq, _)| *seq <= from).map(|(_, row)| row).collect();
-            rows.reverse();
-            if rows.len() as u64 == count {
-                return Some(rows);
-            }
+        if let Some(rows) = self.interest.back(subject, from, usize::try_from(count).ok()?) {
+            return Some(rows);
         }
         (0..count).map(|n| self.rows.get(&(key.tenant, key.log, Seq::new(from.get() - n)))).collect()
     }

@@ -33,12 +33,12 @@ fn write(answer: &Answer) -> Vec<u8> {
         w.events("to_device", &answer.to_device);
         device_lists(w, answer);
         w.key("device_one_time_keys_count").object(|w| {
-            for (algorithm, count) in &answer.one_time_keys {
+            for (algorithm, count) in &answer.keys.one_time {
                 w.key(algorithm).number(*count);
             }
         });
         w.key("device_unused_fallback_key_types")
-            .array(|w| answer.unused_fallback_keys.iter().for_each(|a| w.string(a)));
+            .array(|w| answer.keys.unused_fallback.iter().for_each(|a| w.string(a)));
         if answer.has_rooms() {
             w.key("rooms").object(|w| rooms(w, answer));
         }

@@ -1,5 +1,8 @@
 //! What is written is JSON, and what the spec says.
 
+use std::sync::Arc;
+
+use polity_accounts::KeyCounts;
 use ruma_common::{owned_event_id, owned_room_id, owned_user_id};
 use serde_json::{Value, json};
 
@@ -42,8 +45,10 @@ fn every_section_stands_where_the_spec_has_it() {
         to_device: vec![event(8)],
         account_data: vec![event(9)],
         devices_changed: vec![owned_user_id!("@c:d")],
-        one_time_keys: vec![("signed_curve25519".into(), 50)],
-        unused_fallback_keys: vec!["signed_curve25519".into()],
+        keys: Arc::new(KeyCounts {
+            one_time: [("signed_curve25519".into(), 50)].into(),
+            unused_fallback: vec!["signed_curve25519".into()],
+        }),
         ..Answer::default()
     };
     let timeline = json!({"events": [{"n": 1}, {"n": 2}], "limited": true, "prev_batch": "p"});

@@ -6,7 +6,6 @@ use axum::{extract::MatchedPath, response::Response};
 use http::{Method, Request, header};
 use hyper::body::Body as _;
 use metrics::{Counter, Histogram};
-use tracing::Level;
 
 use super::{Scope, metric};
 
@@ -53,14 +52,11 @@ impl Line {
     pub(super) fn write(&self, scope: &Scope, response: &Response, metrics: &RouteMetrics, span: &tracing::Span) {
         let (took, status) = (scope.began().elapsed(), response.status().as_u16());
         metrics.count(self.route(), status, took.as_secs_f64());
-        if !tracing::event_enabled!(target: TARGET, Level::INFO) {
-            return;
-        }
-        let own = crate::telemetry::trace_id(span);
-        let given = self.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
+        let given = || self.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
         let declared =
-            response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            || response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let cost = scope.cost();
+        // What is told is worked out only if somebody wants the line.
         tracing::info!(
             target: TARGET,
             method = self.method.as_str(),
@@ -71,11 +67,11 @@ impl Line {
             user = scope.user(),
             duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             bytes_in = scope.body_bytes(),
-            bytes_out = response.body().size_hint().exact().or(declared),
+            bytes_out = response.body().size_hint().exact().or_else(declared),
             store_reads = cost.reads(),
             store_writes = cost.writes(),
             store_us = cost.us(),
-            trace_id = own.as_deref().or(given),
+            trace_id = crate::telemetry::trace_id(span).as_deref().or_else(given),
         );
     }
 }

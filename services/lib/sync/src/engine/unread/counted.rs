@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use polity_core::{Bucket, LogKey, Seq};
+use polity_core::{Bucket, LogId, LogKey, Seq};
 use polity_store::users::OwnReceipt;
 use quick_cache::{Weighter, sync::Cache};
-use ruma_common::{OwnedEventId, OwnedUserId};
+use ruma_common::OwnedEventId;
 
 use super::tally::Tally;
 use crate::{
@@ -28,7 +28,7 @@ pub(super) struct Read {
 
 impl Read {
     /// What receipts say of a stretch that began at `since`: of several about the same, the greatest.
-    pub(super) fn new(since: Seq, receipts: impl Iterator<Item = OwnReceipt>) -> Self {
+    pub(super) fn new<'a>(since: Seq, receipts: impl Iterator<Item = &'a OwnReceipt>) -> Self {
         let mut read = Self { since, floor: since, ..Self::default() };
         for OwnReceipt { position, thread, .. } in receipts {
             let place = match thread.as_str() {
@@ -65,6 +65,9 @@ impl Read {
 /// What is unread of a room, by thread (`None`: the main timeline).
 pub(super) type ByThread = BTreeMap<Option<OwnedEventId>, Unread>;
 
+/// A room and a user, by the logs of both.
+pub(super) type Place = (LogKey, LogId);
+
 /// A count, and what it holds for.
 #[derive(Debug, Clone)]
 pub(super) struct Counted {
@@ -95,8 +98,8 @@ impl Counted {
 #[derive(Clone)]
 struct BySize;
 
-impl Weighter<(LogKey, OwnedUserId), Arc<Counted>> for BySize {
-    fn weight(&self, _name: &(LogKey, OwnedUserId), counted: &Arc<Counted>) -> u64 {
+impl Weighter<Place, Arc<Counted>> for BySize {
+    fn weight(&self, _name: &Place, counted: &Arc<Counted>) -> u64 {
         COUNT + THREAD * counted.threads() as u64
     }
 }
@@ -109,7 +112,7 @@ impl Weighter<(LogKey, Bucket), Arc<Tally>> for BySize {
 
 /// The newest count of each user and room, for as many as fit, and the tallies of whole buckets. Nothing is lost with one that falls out.
 pub struct UnreadCounts {
-    counts: Cache<(LogKey, OwnedUserId), Arc<Counted>, BySize>,
+    counts: Cache<Place, Arc<Counted>, BySize>,
     tallies: Cache<(LogKey, Bucket), Arc<Tally>, BySize>,
 }
 
@@ -128,15 +131,15 @@ impl UnreadCounts {
         metric::bytes("unread_tallies", self.tallies.weight());
     }
 
-    pub(super) fn get(&self, name: &(LogKey, OwnedUserId)) -> Option<Arc<Counted>> {
-        self.counts.get(name)
+    pub(super) fn get(&self, place: &Place) -> Option<Arc<Counted>> {
+        self.counts.get(place)
     }
 
-    pub(super) fn set(&self, name: (LogKey, OwnedUserId), counted: Counted) {
+    pub(super) fn set(&self, place: Place, counted: Arc<Counted>) {
         if counted.threads() <= THREADS {
-            self.counts.insert(name, Arc::new(counted));
+            self.counts.insert(place, counted);
         } else {
-            self.counts.remove(&name);
+            self.counts.remove(&place);
         }
     }
 

@@ -16,7 +16,7 @@ use polity_core::{BUCKET_LEN, Bucket, Seq};
 use polity_store::{rooms::redactions_between, users::OwnReceipt};
 
 use self::{
-    counted::{ByThread, Counted, Read},
+    counted::{ByThread, Counted, Place, Read},
     tally::Tally,
 };
 use super::{JoinedRoom, SyncError, Unread, pass::RoomPass};
@@ -36,40 +36,46 @@ impl RoomPass<'_> {
 
     /// Sets a section's counts: what is new to the user after receipts and the join, up to the head.
     pub(crate) async fn count_unread(&self, room: &mut JoinedRoom) -> Result<(), SyncError> {
-        let by_thread = self.unread().await?;
+        let counted = self.unread().await?;
         let apart = self.request.filter.room.timeline.unread_thread_notifications;
         let mut threads = Vec::new();
-        for (thread, unread) in by_thread {
+        for (thread, unread) in &counted.unread {
             match thread {
-                Some(root) if apart => threads.push((root, unread)),
-                _ => room.unread += unread,
+                Some(root) if apart => threads.push((root.clone(), *unread)),
+                _ => room.unread += *unread,
             }
         }
         room.unread_threads = apart.then_some(threads);
         Ok(())
     }
 
-    async fn unread(&self) -> Result<ByThread, SyncError> {
-        let name = (self.key, self.request.viewer.user_id.clone());
-        let receipts = self.receipts().await?;
-        let kept = self.engine.unread.get(&name);
-        let (read, unread) = match self.added(kept.as_deref(), &receipts).await? {
-            Some(known) => known,
-            None => {
-                let read = Read::new(self.since().await?, receipts.into_iter());
-                let unread = self.counted(&read).await?;
-                (read, unread)
+    async fn unread(&self) -> Result<Arc<Counted>, SyncError> {
+        let place = (self.key, self.request.viewer.user_log);
+        let receipts = self.engine.receipts(&self.request.viewer, (&self.room_id, self.key)).await?;
+        let kept = self.engine.unread.get(&place);
+        if let Some(kept) = kept.filter(|kept| self.is_about_now(kept, &receipts)) {
+            if kept.up_to == self.head.seq {
+                return Ok(kept);
             }
-        };
-        let settings = Arc::clone(&self.settings);
-        let counted = Counted { read, settings, up_to: self.head.seq, unread: unread.clone() };
-        self.engine.unread.set(name, counted);
-        Ok(unread)
+            if let Some(unread) = self.added(&kept).await? {
+                return Ok(self.keep(place, kept.read.clone(), unread));
+            }
+        }
+        let read = Read::new(self.since().await?, self.of_this_life(&receipts));
+        let unread = self.counted(&read).await?;
+        Ok(self.keep(place, read, unread))
     }
 
-    async fn receipts(&self) -> Result<Vec<OwnReceipt>, SyncError> {
-        let receipts = self.engine.receipts(&self.request.viewer, &self.room_id).await?;
-        Ok(receipts.iter().filter(|receipt| receipt.position.life == self.key.life).cloned().collect())
+    fn keep(&self, place: Place, read: Read, unread: ByThread) -> Arc<Counted> {
+        let counted = Counted { read, settings: Arc::clone(&self.settings), up_to: self.head.seq, unread };
+        let counted = Arc::new(counted);
+        self.engine.unread.set(place, Arc::clone(&counted));
+        counted
+    }
+
+    fn of_this_life<'r>(&self, receipts: &'r [OwnReceipt]) -> impl Iterator<Item = &'r OwnReceipt> {
+        let life = self.key.life;
+        receipts.iter().filter(move |receipt| receipt.position.life == life)
     }
 
     /// Where the user's stretch in the room began.
@@ -79,24 +85,17 @@ impl RoomPass<'_> {
         Ok(own.and_then(|own| own.meta.membership.as_ref().map(|change| change.since)).unwrap_or(Seq::ZERO))
     }
 
-    /// A kept count with what came since, if it is about the same past.
-    async fn added(
-        &self,
-        kept: Option<&Counted>,
-        receipts: &[OwnReceipt],
-    ) -> Result<Option<(Read, ByThread)>, SyncError> {
-        let Some(kept) = kept else { return Ok(None) };
-        if kept.up_to > self.head.seq
-            || self.head.seq.get() - kept.up_to.get() > ADDED
-            || kept.settings != self.settings
-            || Read::new(kept.read.since, receipts.iter().cloned()) != kept.read
-            || kept.read.furthest() > kept.up_to
-        {
-            return Ok(None);
-        }
-        if self.head.seq == kept.up_to {
-            return Ok(Some((kept.read.clone(), kept.unread.clone())));
-        }
+    /// Whether a kept count is about what the user has read and set now, and not far behind.
+    fn is_about_now(&self, kept: &Counted, receipts: &[OwnReceipt]) -> bool {
+        kept.up_to <= self.head.seq
+            && self.head.seq.get() - kept.up_to.get() <= ADDED
+            && kept.settings == self.settings
+            && Read::new(kept.read.since, self.of_this_life(receipts)) == kept.read
+            && kept.read.furthest() <= kept.up_to
+    }
+
+    /// A kept count with what came since; `None` if that changes what was counted.
+    async fn added(&self, kept: &Counted) -> Result<Option<ByThread>, SyncError> {
         let rows = self.rows(kept.up_to, self.head.seq).await?;
         let redacted: BTreeSet<Seq> = rows.iter().filter_map(|(row, _)| row.meta.redacts.as_ref()?.1).collect();
         if redacted.iter().any(|target| *target > kept.read.floor && *target <= kept.up_to) {
@@ -110,18 +109,17 @@ impl RoomPass<'_> {
         let mut unread = kept.unread.clone();
         let new = rows.iter().filter(|(row, _)| !redacted.contains(&row.seq));
         self.count(new.map(|(row, rings)| (&**row, *rings)), &kept.read, &mut unread);
-        Ok(Some((kept.read.clone(), unread)))
+        Ok(Some(unread))
     }
 
     /// The rows with `after < seq <= to`, oldest first, each with whether it highlights for everybody: the running count says so.
     async fn rows(&self, after: Seq, to: Seq) -> Result<Vec<(Arc<StoredRow>, bool)>, SyncError> {
         let count = usize::try_from(to.get() - after.get()).unwrap_or(usize::MAX);
-        let mut rows = self.engine.rooms.back(self.key, to, count).await?;
+        // With the row before them: its count is where theirs begin.
+        let mut rows = self.engine.rooms.back(self.key, to, count.saturating_add(1)).await?;
+        let before = if rows.len() > count { rows.pop() } else { None };
+        let mut highlights = before.map_or(0, |before| before.meta.counts.highlights);
         rows.reverse();
-        let mut highlights = match self.engine.rooms.back(self.key, after, 1).await?.pop() {
-            Some(before) => before.meta.counts.highlights,
-            None => 0,
-        };
         let with_rings = |row: Arc<StoredRow>| {
             let rings = row.meta.counts.highlights > highlights;
             highlights = row.meta.counts.highlights;

@@ -93,23 +93,23 @@ fn kept_counts_are_bounded_in_bytes() {
         log: LogId::derived(TenantId::new(1), "room", &n.to_string()),
         life: Life::FIRST,
     };
-    let user_id = OwnedUserId::try_from("@me:b").unwrap();
-    let counted = |threads: usize| Counted {
-        read: Read::default(),
-        settings: Arc::new(Settings::default()),
-        up_to: Seq::new(9),
-        unread: (0..threads).map(|n| (OwnedEventId::try_from(format!("$root{n}")).ok(), Unread::default())).collect(),
+    let user = LogId::new([1; 16]);
+    let counted = |threads: usize| {
+        let thread = |n| (OwnedEventId::try_from(format!("$root{n}")).ok(), Unread::default());
+        let unread = (0..threads).map(thread).collect();
+        let settings = Arc::new(Settings::default());
+        Arc::new(Counted { read: Read::default(), settings, up_to: Seq::new(9), unread })
     };
     let counts = UnreadCounts::new(10_000, 1 << 20);
     for n in 0..1000 {
-        counts.set((key(n), user_id.clone()), counted(300));
+        counts.set((key(n), user), counted(300));
     }
-    let kept = (0..1000).filter(|n| counts.get(&(key(*n), user_id.clone())).is_some()).count();
+    let kept = (0..1000).filter(|n| counts.get(&(key(*n), user)).is_some()).count();
     // All of them would fit without threads.
     assert!((1..=50).contains(&kept), "{kept} of 60 kB each in 3 MB");
-    let name = (key(5000), user_id);
-    counts.set(name.clone(), counted(1));
-    assert!(counts.get(&name).is_some());
-    counts.set(name.clone(), counted(301));
-    assert!(counts.get(&name).is_none(), "neither that one nor an older one");
+    let place = (key(5000), user);
+    counts.set(place, counted(1));
+    assert!(counts.get(&place).is_some());
+    counts.set(place, counted(301));
+    assert!(counts.get(&place).is_none(), "neither that one nor an older one");
 }
