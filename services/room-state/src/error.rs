@@ -56,7 +56,8 @@ impl RoomError {
     /// Whether it says for sure that nothing was written.
     pub(crate) fn is_refusal(&self) -> bool {
         use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, Overloaded, TooLarge, Unsupported};
-        matches!(self.kind, Invalid | Forbidden | NotFound | Conflict | TooLarge | Unsupported | Overloaded)
+        self.elsewhere.is_some()
+            || matches!(self.kind, Invalid | Forbidden | NotFound | Conflict | TooLarge | Unsupported | Overloaded)
     }
 
     pub(crate) fn invalid_param(message: impl Into<String>) -> Self {

@@ -162,8 +162,15 @@ impl Store for LocalStore {
         let writes: Vec<_> = writes.into_iter().map(|write| self.plain_write(write)).collect();
         if durability == Durability::Ahead && writes.iter().all(|write| write.stamp.is_none()) {
             // The writer takes what waits in order, and after a failed commit nothing any more.
-            return self.writer.submit(Request::Put { writes, durability, reply: None });
+            return self.writer.submit_ahead(writes);
         }
+        let writes = match durability {
+            Durability::Rebuildable => match self.writer.put_now(writes) {
+                Ok(done) => return done,
+                Err(writes) => writes,
+            },
+            Durability::Acknowledged | Durability::Ahead => writes,
+        };
         self.submit(|reply| Request::Put { writes, durability, reply: Some(reply) }).await
     }
 

@@ -1,4 +1,5 @@
-//! The one thread that writes: it takes whatever waits, checks conditions in order, and lets the whole group share a commit.
+//! The one thread that syncs: it takes whatever waits, checks conditions in order, and lets the whole group share a commit. What needs
+//! no sync is written by whoever brings it while nobody else writes: two threads needn't wake each other for it.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use polity_core::Stamp;
 use polity_store::{Cas, Durability, Expect, StoreError, Table, Values};
 use tokio::sync::{oneshot, watch};
@@ -28,6 +30,13 @@ const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Writes that may share a commit, and their bytes.
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// Writes that are kept for the next one to take along.
+const AHEAD: usize = 64;
+
+/// Whose turn it is to write, and why nothing is written any more.
+#[derive(Default)]
+struct Turn(Mutex<Option<StoreError>>);
 
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -73,7 +82,11 @@ pub(crate) struct PlainWrite {
 
 /// The way to the writer. Dropping it ends the thread once everything that waits is written.
 pub(crate) struct Writer {
+    engine: Arc<dyn Engine>,
+    turn: Arc<Turn>,
     queue: Option<mpsc::SyncSender<Request>>,
+    /// What goes into the queue with the next write, before it.
+    ahead: Mutex<Vec<Request>>,
     /// Bytes of the writes that wait.
     waiting: Arc<AtomicUsize>,
     failed: watch::Receiver<Option<String>>,
@@ -84,26 +97,82 @@ impl Writer {
     pub(crate) fn start(engine: Arc<dyn Engine>) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::sync_channel(QUEUE);
         let (failing, failed) = watch::channel(None);
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let taken = Arc::clone(&waiting);
-        let run = move || run(&*engine, &requests, &taken, &failing);
+        let (waiting, turn) = (Arc::new(AtomicUsize::new(0)), Arc::new(Turn::default()));
+        let run = {
+            let (engine, turn, taken) = (Arc::clone(&engine), Arc::clone(&turn), Arc::clone(&waiting));
+            move || run(&*engine, &turn, &requests, &taken, &failing)
+        };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
-        Ok(Self { queue: Some(queue), waiting, failed, thread: Some(thread) })
+        let (queue, ahead) = (Some(queue), Mutex::default());
+        Ok(Self { engine, turn, queue, ahead, waiting, failed, thread: Some(thread) })
     }
 
+    /// Hands a write over: it is made after those that were handed over before it, or by one of them.
     pub(crate) fn submit(&self, request: Request) -> Result<(), StoreError> {
-        let bytes = request.bytes();
-        metrics::gauge!(metric::QUEUE).increment(1.0);
+        let mut ahead = self.ahead.lock();
+        let bytes: usize = ahead.iter().map(Request::bytes).sum::<usize>() + request.bytes();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let refused = || {
-            metrics::gauge!(metric::QUEUE).decrement(1.0);
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        let refused = |not_sent: usize| {
+            self.waiting.fetch_sub(not_sent, Ordering::Relaxed);
             StoreError::Unavailable("too many writes are waiting".to_owned())
         };
         if before > QUEUE_BYTES {
-            return Err(refused());
+            return Err(refused(bytes));
         }
-        self.queue.as_ref().ok_or_else(refused)?.try_send(request).map_err(|_| refused())
+        let queue = self.queue.as_ref().ok_or_else(|| refused(bytes))?;
+        let (mut left, mut requests) = (bytes, ahead.drain(..).chain([request]));
+        let mut kept = Vec::new();
+        for next in requests.by_ref() {
+            let size = next.bytes();
+            match queue.try_send(next) {
+                Ok(()) => left -= size,
+                Err(mpsc::TrySendError::Full(next) | mpsc::TrySendError::Disconnected(next)) => {
+                    kept.push(next);
+                    break;
+                }
+            }
+            metrics::gauge!(metric::QUEUE).increment(1.0);
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        kept.extend(requests);
+        // Refused is the last one alone: those ahead of it go with another.
+        kept.pop();
+        *ahead = kept;
+        Err(refused(left))
+    }
+
+    /// Takes a write that goes with the next one.
+    pub(crate) fn submit_ahead(&self, writes: Vec<PlainWrite>) -> Result<(), StoreError> {
+        let request = Request::Put { writes, durability: Durability::Ahead, reply: None };
+        let mut ahead = self.ahead.lock();
+        if ahead.len() < AHEAD {
+            ahead.push(request);
+            return Ok(());
+        }
+        drop(ahead);
+        self.submit(request)
+    }
+
+    /// Makes a write that needs no sync, if nobody else writes or waits. Else it is given back.
+    pub(crate) fn put_now(&self, writes: Vec<PlainWrite>) -> Result<Result<(), StoreError>, Vec<PlainWrite>> {
+        let idle = || self.waiting.load(Ordering::Relaxed) == 0 && self.ahead.lock().is_empty();
+        let Some(mut broken) = self.turn.0.try_lock().filter(|broken| broken.is_none() && idle()) else {
+            return Err(writes);
+        };
+        let mut group = Group::new(&*self.engine);
+        if let Err(error) = group.put(writes) {
+            return Ok(Err(error));
+        }
+        let done = group.commit(1, None);
+        if let Err(error) = &done {
+            *broken = Some(StoreError::Unavailable(error.to_string()));
+            drop(broken);
+            // The thread tells everybody; it looks when something comes.
+            drop(self.submit(Request::Put { writes: Vec::new(), durability: Durability::Rebuildable, reply: None }));
+        }
+        Ok(done)
     }
 
     /// See [`crate::LocalStore::failed`].
@@ -144,12 +213,13 @@ impl Drop for Writer {
 
 fn run(
     engine: &dyn Engine,
+    turn: &Turn,
     requests: &mpsc::Receiver<Request>,
     waiting: &AtomicUsize,
     failing: &watch::Sender<Option<String>>,
 ) {
-    let mut broken = None;
     while let Ok(first) = requests.recv() {
+        let mut broken = turn.0.lock();
         let mut group = Group::new(engine);
         let (mut taken, mut bytes) = (1, first.bytes());
         group.take(first);
@@ -159,8 +229,8 @@ fn run(
             bytes += next.bytes();
             group.take(next);
         }
-        waiting.fetch_sub(bytes, Ordering::Relaxed);
         metrics::gauge!(metric::QUEUE).decrement(f64::from(u32::try_from(taken).unwrap_or(u32::MAX)));
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
         if let Err(error) = group.commit(taken, broken.as_ref()) {
             let reason = broken.get_or_insert_with(|| StoreError::Unavailable(error.to_string()));
             failing.send_replace(Some(reason.to_string()));
