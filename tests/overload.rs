@@ -122,11 +122,12 @@ async fn large_first_syncs_share_a_budget_until_they_are_sent_and_small_ones_go_
     let body: Value = serde_json::from_slice(refused.body()).expect("JSON");
     assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED", "{body}");
     assert!(refused.headers().contains_key(header::RETRY_AFTER));
-    // Many at once take no more than one.
+    // Many at once take no more than one: they are refused, or answered one after the other should the unread one have been refused, too.
     let before = sandbox.resident();
     let asked = (0..20).map(|_| client.exchange(Method::GET, "/sync", None));
     for answer in futures_util::future::join_all(asked).await {
-        assert_eq!(answer.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
+        let status = answer.expect("an answer").status();
+        assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status), "{status}");
     }
     let grown = sandbox.resident().saturating_sub(before);
     assert!(grown < 200 << 20, "{grown} bytes more");
