@@ -10,7 +10,7 @@ use crate::error::LoadError;
 use crate::procs;
 use crate::report::{self, Row};
 use crate::scenario::Scenario;
-use crate::target::Target;
+use crate::target::{Beside, Target};
 
 /// Loads a Matrix homeserver and reports what that cost it.
 #[derive(Debug, Parser)]
@@ -28,9 +28,9 @@ pub struct Cli {
     /// Adds the process that listens on this port of this machine; may be repeated.
     #[arg(long, global = true)]
     pid_of_port: Vec<u16>,
-    /// A process that the server uses (its database), whose CPU is told apart; may be repeated.
+    /// A process that the server uses, whose CPU is told apart: name=pid; may be repeated.
     #[arg(long, global = true)]
-    beside: Vec<u32>,
+    beside: Vec<Beside>,
     /// The secret of the shared-secret registration, where open registration is off.
     #[arg(long, global = true)]
     secret: Option<String>,

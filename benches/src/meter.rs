@@ -1,5 +1,6 @@
 //! Measuring a stretch of work: latencies on this side, what was spent on the server's.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -83,7 +84,7 @@ pub struct Meter<'a> {
     target: &'a Target,
     began: Instant,
     server: Usage,
-    beside: Usage,
+    beside: BTreeMap<String, u64>,
     own: Usage,
 }
 
@@ -94,7 +95,7 @@ impl<'a> Meter<'a> {
     /// When the target's processes can't be read.
     pub fn start(target: &'a Target) -> Result<Self, LoadError> {
         let own = procs::usage(&[std::process::id()])?;
-        let (server, beside) = (procs::usage(&target.pids)?, procs::usage(&target.beside)?);
+        let (server, beside) = (procs::usage(&target.pids)?, cpu_beside(target)?);
         Ok(Self { target, server, beside, own, began: Instant::now() })
     }
 
@@ -105,10 +106,16 @@ impl<'a> Meter<'a> {
     pub fn finish(self, scenario: &'static str, detail: String, tally: Tally) -> Result<Row, LoadError> {
         let seconds = self.began.elapsed().as_secs_f64();
         let server = procs::usage(&self.target.pids)?;
-        let beside = procs::usage(&self.target.beside)?;
         let own = procs::usage(&[std::process::id()])?;
         let ops = tally.done();
         let each = |total: u64| if ops == 0 { 0.0 } else { total as f64 / ops as f64 };
+        let spent_beside = cpu_beside(self.target)?
+            .into_iter()
+            .map(|(name, cpu_ms)| {
+                let before = self.beside.get(&name).copied().unwrap_or_default();
+                (name, each(cpu_ms.saturating_sub(before)))
+            })
+            .collect();
         Ok(Row {
             target: self.target.name.clone(),
             scenario,
@@ -122,7 +129,7 @@ impl<'a> Meter<'a> {
             p95_ms: tally.quantile_ms(0.95),
             p99_ms: tally.quantile_ms(0.99),
             cpu_ms_per_op: each(server.cpu_ms.saturating_sub(self.server.cpu_ms)),
-            beside_cpu_ms_per_op: each(beside.cpu_ms.saturating_sub(self.beside.cpu_ms)),
+            beside_cpu_ms_per_op: spent_beside,
             own_cpu_ms_per_op: each(own.cpu_ms.saturating_sub(self.own.cpu_ms)),
             rss_mib: server.rss_kib as f64 / 1024.0,
             rss_delta_kib: server.rss_kib as f64 - self.server.rss_kib as f64,
@@ -131,6 +138,15 @@ impl<'a> Meter<'a> {
             first_error: tally.first_error,
         })
     }
+}
+
+/// The CPU that each of those beside the server has taken so far, in milliseconds.
+fn cpu_beside(target: &Target) -> Result<BTreeMap<String, u64>, LoadError> {
+    let mut spent = BTreeMap::new();
+    for beside in &target.beside {
+        *spent.entry(beside.name.clone()).or_default() += procs::usage(&[beside.pid])?.cpu_ms;
+    }
+    Ok(spent)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The report: a Markdown table, JSON, and the ratios between two targets.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -31,8 +32,8 @@ pub struct Row {
     pub p99_ms: f64,
     /// CPU of the server's processes for each operation.
     pub cpu_ms_per_op: f64,
-    /// CPU of what the server uses, for each operation.
-    pub beside_cpu_ms_per_op: f64,
+    /// CPU of what the server uses, by name, for each operation.
+    pub beside_cpu_ms_per_op: BTreeMap<String, f64>,
     /// CPU of the load generator for each operation.
     pub own_cpu_ms_per_op: f64,
     /// Resident memory of the server's processes at the end.
@@ -57,10 +58,12 @@ pub fn table(rows: &[Row]) -> String {
          | RSS MiB | written KiB/op | note |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
     );
     for row in rows {
+        let beside = row.beside_cpu_ms_per_op.iter().map(|(name, cpu_ms)| format!("{name} {cpu_ms:.3}"));
+        let beside = beside.collect::<Vec<_>>().join(", ");
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {:.1} | {:.2} | {:.2} | {:.2} | {:.3} | {:.3} | {:.3} | {:.0} | {:.2} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {:.1} | {:.2} | {:.2} | {:.2} | {:.3} | {} | {:.3} | {:.0} | {:.2} | {} |",
             row.target,
             row.scenario,
             row.detail,
@@ -72,7 +75,7 @@ pub fn table(rows: &[Row]) -> String {
             row.p95_ms,
             row.p99_ms,
             row.cpu_ms_per_op,
-            row.beside_cpu_ms_per_op,
+            beside,
             row.own_cpu_ms_per_op,
             row.rss_mib,
             row.written_kib_per_op,
@@ -125,7 +128,7 @@ mod tests {
             p95_ms: 2.0,
             p99_ms: 3.0,
             cpu_ms_per_op: cpu,
-            beside_cpu_ms_per_op: 0.5,
+            beside_cpu_ms_per_op: [("store".to_owned(), 0.5), ("bus".to_owned(), 0.25)].into(),
             own_cpu_ms_per_op: 0.1,
             rss_mib: 60.4,
             rss_delta_kib: 8.0,
@@ -142,7 +145,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.matches('|').count() == 17), "{text}");
         assert_eq!(
             lines[2],
-            "| a | send-hot | x | 10 | 1 | 2 | 5.0 | 1.00 | 2.00 | 3.00 | 0.250 | 0.500 | 0.100 | 60 | 4.00 | n |"
+            "| a | send-hot | x | 10 | 1 | 2 | 5.0 | 1.00 | 2.00 | 3.00 | 0.250 | bus 0.250, store 0.500 | 0.100 | 60 | 4.00 | n |"
         );
     }
 

@@ -1,9 +1,19 @@
 //! The server under load: where it answers and which processes it consists of.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::LoadError;
+
+/// A process that a server uses (its database, say), with the processes below it.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// The name in reports; several of one name are one.
+    pub name: String,
+    /// The root of its process tree.
+    pub pid: u32,
+}
 
 /// A server and its processes.
 #[derive(Debug)]
@@ -14,13 +24,28 @@ pub struct Target {
     pub authority: String,
     /// The roots of its process trees.
     pub pids: Vec<u32>,
-    /// The roots of the process trees that it uses, told apart.
-    pub beside: Vec<u32>,
+    /// What it uses, told apart: names and the roots of their process trees.
+    pub beside: Vec<Beside>,
     /// The secret of the shared-secret registration, where open registration is off.
     pub secret: Option<String>,
     run: String,
     names: AtomicU64,
 }
+
+// === impl Beside ===
+
+impl FromStr for Beside {
+    type Err = String;
+
+    /// Parses `name=pid`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('=').and_then(|(name, pid)| Some((name.to_owned(), pid.parse().ok()?)));
+        let (name, pid) = parsed.ok_or_else(|| format!("{text:?} is not name=pid"))?;
+        Ok(Self { name, pid })
+    }
+}
+
+// === impl Target ===
 
 impl Target {
     /// A target by its base URL.

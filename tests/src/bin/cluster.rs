@@ -21,8 +21,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-const USAGE: &str =
-    "hold FOLDER [--client-api N] [--room-state N] [--polity N] [--cassandra N], or tell FOLDER ORDER...";
+const USAGE: &str = "hold FOLDER [--client-api N] [--room-state N] [--polity N] [--cassandra N] [--commit-log batch|periodic], \
+                     or tell FOLDER ORDER...";
 /// How long a process has to leave.
 const LEAVE: Duration = Duration::from_secs(35);
 
@@ -53,10 +53,14 @@ fn say(text: &str) {
 
 fn shape(options: &[&str]) -> Result<Shape, String> {
     let mut shape = Shape { tiers: Vec::new(), settings: Vec::new(), ..Shape::for_tests() };
-    shape.cassandra = CassandraOptions { durable: true, heap_mb: 1024, ..CassandraOptions::default() };
+    shape.cassandra = CassandraOptions { durable: true, measured: true, heap_mb: 1024, ..CassandraOptions::default() };
     let (mut client_api, mut room_state, mut polity) = (2, 2, 0);
     for pair in options.chunks(2) {
         let [name, count] = pair else { return Err(USAGE.to_owned()) };
+        if let ("--commit-log", "batch" | "periodic") = (*name, *count) {
+            shape.cassandra.durable = *count == "batch";
+            continue;
+        }
         let count: usize = count.parse().map_err(|_| format!("{name} {count}: no number"))?;
         match *name {
             "--client-api" => client_api = count,
@@ -209,9 +213,13 @@ fn pids(cluster: &Cluster) -> String {
     }
     for node in 0..cluster.cassandra.contact_points().len() {
         if let Some(process) = cluster.cassandra.process(node) {
-            let _ = write!(text, "--beside {} ", process.pid());
+            let _ = write!(text, "--beside cassandra={} ", process.pid());
         }
     }
+    if let Some(process) = cluster.nats.process() {
+        let _ = write!(text, "--beside nats={} ", process.pid());
+    }
+    let _ = write!(text, "--beside proxy={}", cluster.proxy().pid());
     text + "\n"
 }
 

@@ -24,6 +24,12 @@ const TOKENS: [i64; 3] = [i64::MIN, -3_074_457_345_618_258_603, 3_074_457_345_61
 const OPENS: &str = include_str!("../../servers/java-options");
 const CONFIG: &str = include_str!("../../servers/cassandra.yaml");
 const LOG_CONFIG: &str = include_str!("../../servers/logback.xml");
+/// A node whose caches are as small as they can be.
+const LITTLE_MEMORY: &str = "memtable_heap_space: 32MiB
+memtable_offheap_space: 32MiB
+file_cache_size: 16MiB
+networking_cache_size: 16MiB
+key_cache_size: 4MiB";
 
 /// What makes a node's clock wrong; what it measures durations with stays as it is.
 const CLOCK_RULE: &str = "
@@ -45,6 +51,8 @@ pub struct CassandraOptions {
     pub heap_mb: u32,
     /// What was acknowledged survives the death of a process. Else the last seconds may be gone, and much is faster.
     pub durable: bool,
+    /// Set up to be measured: compiled as well as Java can (which takes CPU for minutes), with the caches of a real node.
+    pub measured: bool,
     /// A node keeps for a while what another missed.
     pub hints: bool,
     /// By how many seconds each node's clock is wrong; none where it is shorter.
@@ -55,7 +63,7 @@ pub struct CassandraOptions {
 
 impl Default for CassandraOptions {
     fn default() -> Self {
-        Self { nodes: 1, heap_mb: 512, durable: false, hints: true, clocks_s: Vec::new(), rules: "" }
+        Self { nodes: 1, heap_mb: 512, durable: false, measured: false, hints: true, clocks_s: Vec::new(), rules: "" }
     }
 }
 
@@ -183,6 +191,7 @@ fn set_up(folder: &Path, address: Ipv4Addr, (port, storage_port): (u16, u16), op
     } else {
         "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms"
     };
+    let memory = if options.measured { "" } else { LITTLE_MEMORY };
     let filled = |text: &str| {
         text.replace("@ADDRESS@", &address.to_string())
             .replace("@PORT@", &port.to_string())
@@ -191,6 +200,7 @@ fn set_up(folder: &Path, address: Ipv4Addr, (port, storage_port): (u16, u16), op
             .replace("@FOLDER@", &folder.display().to_string())
             .replace("@HINTS@", &options.hints.to_string())
             .replace("@COMMITLOG_SYNC@", sync)
+            .replace("@MEMORY@", memory)
     };
     fs::write(folder.join("cassandra.yaml"), filled(CONFIG)).expect("a file");
     fs::write(folder.join("logback.xml"), filled(LOG_CONFIG)).expect("a file");
@@ -213,6 +223,9 @@ fn java_options(folder: &Path, node: usize, options: &CassandraOptions) -> Vec<S
         all.push("-Dcassandra.ring_delay_ms=100".to_owned());
     } else {
         all.push("-Dcassandra.ring_delay_ms=5000".to_owned());
+    }
+    if !options.measured {
+        all.push("-XX:TieredStopAtLevel=1".to_owned());
     }
     if !options.durable {
         all.push("-Dcassandra.unsafesystem=true".to_owned());
