@@ -29,7 +29,7 @@ async fn sync(world: &World, since: Option<&String>) -> Value {
 
 /// The snapshot on which a token stands, and how many rooms differ from it.
 fn snapshot(world: &World, token: &str) -> ([u8; 16], usize) {
-    let token = SyncToken::decode(token, &world.key, &world.viewer(BOB).token_owner()).unwrap();
+    let token = SyncToken::decode(token, &world.key, world.viewer(BOB).token_owner()).unwrap();
     match token.rooms {
         RoomSet::Snapshot { id, moved } => (id, moved.len()),
         RoomSet::Inline(_) => panic!("inline"),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use polity_bus::Bus;
-use polity_core::{Clock, LogId, Random, Seq, TenantId};
+use polity_core::{Clock, Random, Seq, TenantId};
 use polity_log::{Env, LogError, Logs, Recover};
 use polity_store::{Kept, Marks, Store};
 use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
@@ -194,12 +194,6 @@ impl Accounts {
     pub(crate) async fn tell_lists(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         self.uses.lists.submit(lists::log(tenant), user_id.to_owned()).await??;
         Ok(())
-    }
-
-    /// The tenant's log of device-list changes.
-    #[must_use]
-    pub fn device_lists_log(&self, tenant: TenantId) -> LogId {
-        lists::log(tenant).log
     }
 
     /// Whose devices changed after a position of the tenant's log, each with the newest row that says so; and the position then.

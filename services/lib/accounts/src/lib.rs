@@ -33,6 +33,7 @@ pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;
 pub use inbox::{INBOX_PAGE, Message};
 pub use jobs::RoomWork;
+pub use lists::device_lists_log;
 pub use login::{LoggedIn, NewDevice};
 pub use metric::describe_metrics;
 pub use one_time::{KeyCounts, OneTimeKey};

@@ -28,6 +28,12 @@ pub(crate) struct ListMachine {
     told: HashMap<OwnedUserId, Seq>,
 }
 
+/// The tenant's log of device-list changes.
+#[must_use]
+pub fn device_lists_log(tenant: TenantId) -> LogId {
+    log(tenant).log
+}
+
 pub(crate) fn log(tenant: TenantId) -> LogKey {
     LogKey { tenant, log: LogId::derived(tenant, "device-lists", ""), life: Life::FIRST }
 }

@@ -22,6 +22,7 @@ use std::{
 use async_trait::async_trait;
 use polity_core::{TenantId, tasks};
 use ruma_common::UserId;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write, schema};
 
@@ -29,6 +30,8 @@ use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value,
 const COUNTERS: usize = 1 << 16;
 /// How far the count of distrusts stands above the counters, which never come so far.
 const EPOCH_SHIFT: u32 = 40;
+/// Where a table's number stands in the seed of its places, above any tenant's number.
+const TABLE_SHIFT: u32 = 56;
 
 /// How often each user's partition of each table was written, as far as this process knows.
 pub struct Marks {
@@ -123,14 +126,12 @@ impl Marks {
         Some(Self::place(table, TenantId::new(tenant.cast_unsigned()), user))
     }
 
-    /// Where the mark of a user's partition stands. FNV-1a, folded: for ever, as processes of two versions tell each other places.
+    /// Where the mark of a user's partition stands. XXH3, of the user's name under a seed of table and tenant: for ever, as processes
+    /// of two versions tell each other places.
     #[must_use]
     pub fn place(table: &Table, tenant: TenantId, user: &str) -> MarkPlace {
-        let bytes = [table.number].into_iter().chain(tenant.get().to_be_bytes()).chain(user.bytes());
-        let hash =
-            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let folded = hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48);
-        u16::try_from(folded & 0xffff).unwrap_or_default()
+        let seed = (u64::from(table.number) << TABLE_SHIFT) ^ tenant.get();
+        u16::try_from(xxh3_64_with_seed(user.as_bytes(), seed) & 0xffff).unwrap_or_default()
     }
 }
 

@@ -25,7 +25,7 @@ impl Engine {
     /// # Errors
     /// For tokens that aren't this device's, and when something can't be read.
     pub async fn key_changes(&self, viewer: Viewer, from: String, to: &str) -> Result<KeyChanges, SyncError> {
-        SyncToken::decode(to, &viewer.token_key, &viewer.token_owner())?;
+        SyncToken::decode(to, &viewer.token_key, viewer.token_owner())?;
         let request = SyncRequest {
             viewer,
             since: Some(from),

@@ -107,7 +107,7 @@ impl Engine {
             progress.at.device_lists = self.accounts.device_lists_position(viewer.tenant).await?;
         }
         let after = progress.at.device_lists;
-        let log = self.accounts.device_lists_log(viewer.tenant);
+        let log = viewer.device_lists;
         let moved = self.heads.get(viewer.tenant, log) != Some(after);
         let sharing = std::mem::take(&mut look.sharing);
         if progress.knows == Knows::Nothing || (!moved && sharing.came.is_empty() && sharing.went.is_empty()) {

@@ -26,6 +26,9 @@ pub struct Viewer {
     pub(crate) user_log: LogId,
     /// The log of the device's inbox.
     pub(crate) inbox: LogKey,
+    /// The log of the tenant's device lists.
+    pub(crate) device_lists: LogId,
+    token_owner: String,
 }
 
 /// A sync request.
@@ -56,7 +59,9 @@ impl Viewer {
     ) -> Self {
         let user_log = crate::user_log(tenant, &user_id);
         let inbox = DeviceRef { tenant, user_id: &user_id, device_id: &device_id, life: device_life }.inbox();
-        Self { tenant, user_id, device_id, device_life, token_key, user_log, inbox }
+        let token_owner = format!("{user_id}|{device_id}");
+        let device_lists = polity_accounts::device_lists_log(tenant);
+        Self { tenant, user_id, device_id, device_life, token_key, user_log, inbox, device_lists, token_owner }
     }
 
     /// The device.
@@ -67,8 +72,8 @@ impl Viewer {
 
     /// Whose tokens they are: a token is good for one device of one user.
     #[must_use]
-    pub fn token_owner(&self) -> String {
-        format!("{}|{}", self.user_id, self.device_id)
+    pub fn token_owner(&self) -> &str {
+        &self.token_owner
     }
 
     /// How the room log names the device that sent a row. See [`crate::sending_device`].

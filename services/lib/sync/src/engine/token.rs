@@ -170,7 +170,7 @@ impl Engine {
         text: &str,
         (room_id, key): (&RoomId, LogKey),
     ) -> Result<Option<Seq>, SyncError> {
-        let token = SyncToken::decode(text, &viewer.token_key, &viewer.token_owner())?;
+        let token = SyncToken::decode(text, &viewer.token_key, viewer.token_owner())?;
         if token.store != self.store.incarnation() {
             return Ok(None);
         }

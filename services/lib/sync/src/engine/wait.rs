@@ -59,7 +59,7 @@ impl Engine {
         let viewer = &request.viewer;
         let inbox = viewer.inbox;
         let token = match &request.since {
-            Some(since) => Some(SyncToken::decode(since, &viewer.token_key, &viewer.token_owner())?),
+            Some(since) => Some(SyncToken::decode(since, &viewer.token_key, viewer.token_owner())?),
             None => None,
         };
         let (fresh, share) = (token.is_none(), self.answers.share((viewer.tenant, viewer.user_id.clone())));
@@ -98,8 +98,7 @@ impl Engine {
         watch.add(Subject::new(SubjectKind::User, viewer.tenant, viewer.user_log));
         // Also if it is empty: a key must be told before the message that needs it.
         watch.add(Subject::new(SubjectKind::Device, viewer.tenant, progress.inbox.log));
-        let lists = self.accounts.device_lists_log(viewer.tenant);
-        watch.add(Subject::new(SubjectKind::DeviceLists, viewer.tenant, lists));
+        watch.add(Subject::new(SubjectKind::DeviceLists, viewer.tenant, viewer.device_lists));
         if !self.writers.is_none() {
             watch.add_partition(Marks::place(&schema::MEMBERSHIPS, viewer.tenant, viewer.user_id.as_str()));
         }
@@ -164,7 +163,7 @@ impl Engine {
             ephemeral: at.elsewhere.with(at.ephemeral),
             rooms: rooms.seal(&self.store, &*self.random, request.viewer.tenant, self.clock.now_ms()).await?,
         };
-        answer.next_batch = token.encode(&request.viewer.token_key, &request.viewer.token_owner());
+        answer.next_batch = token.encode(&request.viewer.token_key, request.viewer.token_owner());
         Ok(answer)
     }
 }

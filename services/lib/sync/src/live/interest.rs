@@ -18,6 +18,8 @@ use super::{Ring, Session};
 
 /// How long a subject stays subscribed after the last sync that waited for it: clients come back at once.
 const LINGER: Duration = Duration::from_secs(90);
+/// Room in a watch for what most have: the user, the device, the device lists and some rooms.
+const MOSTLY: usize = 7;
 /// What is woken when a log is said to have moved.
 const LOGS: [SubjectKind; 4] = [SubjectKind::Room, SubjectKind::User, SubjectKind::Device, SubjectKind::DeviceLists];
 
@@ -69,7 +71,8 @@ impl<R> Interest<R> {
     /// Begins to watch for `session`, nothing yet.
     #[must_use]
     pub fn watch(self: &Arc<Self>, session: Arc<Session>) -> Watch<R> {
-        Watch { interest: Arc::clone(self), session, subjects: HashMap::default(), partition: None }
+        let subjects = HashMap::with_capacity_and_hasher(MOSTLY, RandomState::default());
+        Watch { interest: Arc::clone(self), session, subjects, partition: None }
     }
 
     /// Takes a new row of a room in and wakes whoever watches it.
