@@ -102,7 +102,7 @@ impl DiskEngine {
 
     /// Waits until the engine can take a write at once; fails when it is broken.
     fn wait_for_room(&self) -> Result<(), StoreError> {
-        while self.rows.sealed_memtable_count() >= SEALED_MAX || self.rows.l0_table_count() >= UNMERGED_MAX {
+        while !self.has_room() {
             self.database.persist(PersistMode::Buffer).map_err(unwritten)?;
             thread::sleep(WAIT);
         }
@@ -160,6 +160,10 @@ impl Engine for DiskEngine {
             }
         }
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.rows.sealed_memtable_count() < SEALED_MAX && self.rows.l0_table_count() < UNMERGED_MAX
     }
 
     fn write(&self, writes: Vec<KeyWrite>, sync: bool) -> Result<(), StoreError> {

@@ -23,6 +23,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
         each: &mut dyn FnMut(Pair) -> bool,
     ) -> Result<(), StoreError>;
 
-    /// Writes all or nothing. With `sync`, it is on disk before anybody can read it.
+    /// Whether it would take a write at once.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Writes all or nothing, after all writes before it: a crash leaves none without those. With `sync`, it is on disk before anybody can read it.
     fn write(&self, writes: Vec<KeyWrite>, sync: bool) -> Result<(), StoreError>;
 }

@@ -17,7 +17,8 @@ use crate::{
     keys,
     memory::MemoryEngine,
     record::Record,
-    writer::{KeyChange, PlainWrite, Request, Writer, delete_range},
+    request::{KeyChange, PlainWrite, Request, delete_range},
+    writer::Writer,
 };
 
 /// Rows of one page have at most this many bytes.
@@ -79,7 +80,8 @@ impl LocalStore {
         Self::new(Arc::new(MemoryEngine::default()), clock, random).map_err(failed)?
     }
 
-    fn new(
+    /// A store over an engine.
+    pub(crate) fn new(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         random: &dyn Random,

@@ -39,6 +39,13 @@ pub struct Digest {
 #[error("not a digest of a known format")]
 pub struct InvalidDigest;
 
+impl Entry {
+    /// No log gets further: what is known of heads is never lowered, so that nonsense would stay.
+    fn can_be(&self) -> bool {
+        !matches!(self, Self::Head { seq, .. } if *seq > Seq::MAX)
+    }
+}
+
 impl Digest {
     /// The number of the last entry: of the one before `first`, if there are none.
     #[must_use]
@@ -59,7 +66,10 @@ impl Digest {
     /// For anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidDigest> {
         match bytes {
-            [FORMAT, rest @ ..] => postcard::from_bytes(rest).map_err(|_| InvalidDigest),
+            [FORMAT, rest @ ..] => {
+                let digest: Self = postcard::from_bytes(rest).map_err(|_| InvalidDigest)?;
+                digest.entries.iter().all(Entry::can_be).then_some(digest).ok_or(InvalidDigest)
+            }
             _ => Err(InvalidDigest),
         }
     }

@@ -88,7 +88,7 @@ struct Followed {
 struct Writer {
     /// The number of its last entry that was taken in: all before it were, too.
     applied: u64,
-    /// When that was its newest one; `None`: never yet.
+    /// When it was asked last what it has written, and told all of it; `None`: never yet. What comes by the bus may be old.
     at: Option<Instant>,
 }
 
@@ -158,18 +158,18 @@ impl Flush {
     fn take(&self, digest: &Digest) -> bool {
         let mut followed = self.followed.lock();
         let Some(writer) = followed.writers.get_mut(&digest.incarnation) else { return false };
-        if digest.first > writer.applied + 1 {
-            return false;
-        }
-        let known = usize::try_from(writer.applied + 1 - digest.first).unwrap_or(usize::MAX);
+        let Some(known) = writer.applied.saturating_add(1).checked_sub(digest.first) else { return false };
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
         if let Some(new) = digest.entries.get(known..).filter(|new| !new.is_empty()) {
             self.follow.others(new);
             writer.applied = digest.last();
         }
-        if writer.applied == digest.last() {
-            writer.at = Some(Instant::now());
-        }
         true
+    }
+
+    /// All that a process had written when it was asked is taken in.
+    fn followed_at(&self, incarnation: IncarnationId, asked: Instant) {
+        self.followed.lock().writers.entry(incarnation).or_default().at = Some(asked);
     }
 
     async fn rounds(&self) {
@@ -236,6 +236,7 @@ impl Flush {
         }
         let mut client = ClusterClient::new(self.connect.to(&member.address));
         loop {
+            let asked = Instant::now();
             let after = {
                 let mut followed = self.followed.lock();
                 followed.writers.entry(member.incarnation).or_default().applied
@@ -249,10 +250,12 @@ impl Flush {
             }
             if lost {
                 self.begin_at(member.incarnation, last);
-                return true;
+            } else if !self.take(&digest) {
+                // It tells something else than it was asked.
+                return false;
             }
-            self.take(&digest);
-            if digest.last() >= last {
+            if lost || digest.last() >= last {
+                self.followed_at(member.incarnation, asked);
                 return true;
             }
         }
@@ -264,7 +267,6 @@ impl Flush {
             let mut followed = self.followed.lock();
             let writer = followed.writers.entry(incarnation).or_default();
             writer.applied = writer.applied.max(number);
-            writer.at = Some(Instant::now());
         }
         self.lose("a process has written more than it still tells");
     }

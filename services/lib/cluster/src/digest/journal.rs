@@ -78,7 +78,7 @@ impl Journal {
     pub(super) fn after(&self, after: u64) -> Part {
         let written = self.written.lock();
         let last = written.first + written.entries.len() as u64 - 1;
-        let lost = after + 1 < written.first || after > last;
+        let lost = after < written.first - 1 || after > last;
         let (first, entries) = if lost {
             (last + 1, Vec::new())
         } else {

@@ -150,8 +150,22 @@ fn a_digest_is_read_as_it_was_written() {
     let digest = Digest { incarnation: IncarnationId::new([1; 16]), first: 7, entries };
     assert_eq!((Digest::decode(&digest.encode()), digest.last()), (Ok(digest.clone()), 8));
     let empty = Digest { entries: Vec::new(), ..digest };
-    assert_eq!((Digest::decode(&empty.encode()), empty.last()), (Ok(empty), 6));
+    assert_eq!((Digest::decode(&empty.encode()), empty.last()), (Ok(empty.clone()), 6));
     assert_eq!(Digest::decode(b"\x02"), Err(InvalidDigest));
+    let absurd = Entry::Head { tenant: TENANT, log: LogId::new([9; 16]), seq: Seq::new(u64::MAX >> 2) };
+    assert_eq!(Digest::decode(&Digest { entries: vec![absurd], ..empty }.encode()), Err(InvalidDigest));
+}
+
+#[test]
+fn whoever_asks_for_what_was_never_written_begins_anew() {
+    let journal = Journal::new(IncarnationId::new([1; 16]));
+    for written in [0, 3, 200] {
+        (0..written).for_each(|_| journal.note(Entry::Mark(1)));
+        for after in [u64::MAX, u64::MAX - 1, 1 << 40] {
+            let pulled = journal.pulled(after);
+            assert!(pulled.lost && pulled.last < 1 << 40, "{pulled:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -262,6 +276,64 @@ async fn what_a_silent_process_may_have_written_is_forgotten() {
     let before = map.forgotten.lock().0;
     flush.join().await;
     assert!(map.forgotten.lock().0 > before);
+}
+
+#[tokio::test]
+async fn an_old_digest_makes_nobody_believe_that_a_silent_process_is_followed() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    writer.wrote(7, 1);
+    flush.join().await;
+    cluster.enter(&writer, LogId::new([7; 16])).await;
+    writer.hangs.store(true, Ordering::Relaxed);
+    let old = writer.journal.after(0).digest.encode();
+    // What it said last is on its way for long, and comes again and again.
+    for _ in 0..6 {
+        cluster.bus.publish(polity_bus::Subject::DIGESTS, old.clone());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let before = map.forgotten.lock().0;
+    flush.join().await;
+    assert!(map.forgotten.lock().0 > before, "its slots may have lost logs that it wrote to since");
+}
+
+#[tokio::test]
+async fn who_answers_something_else_than_he_was_asked_is_not_followed() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    writer.wrote(7, 1);
+    flush.join().await;
+    cluster.enter(&writer, LogId::new([7; 16])).await;
+    // It tells of what comes later, and not of what is asked.
+    let later = Digest { incarnation: writer.journal.incarnation(), first: 9, entries: vec![Entry::Mark(1)] };
+    let faulty = Faulty(polity_proto::cluster::PullResponse { last: 9, lost: false, digest: later.encode() });
+    let server = polity_proto::cluster::cluster_server::ClusterServer::new(faulty);
+    cluster.network.processes.lock().insert("writer-2:1".to_owned(), polity_proto::local(server));
+    let before = map.forgotten.lock().clone();
+    flush.join().await;
+    assert_ne!(*map.forgotten.lock(), before);
+}
+
+/// A process that answers whatever it is asked with the same.
+struct Faulty(polity_proto::cluster::PullResponse);
+
+#[tonic::async_trait]
+impl polity_proto::cluster::cluster_server::Cluster for Faulty {
+    async fn ping(
+        &self,
+        _: tonic::Request<polity_proto::cluster::PingRequest>,
+    ) -> Result<tonic::Response<polity_proto::cluster::PingResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
+    }
+
+    async fn pull(
+        &self,
+        _: tonic::Request<polity_proto::cluster::PullRequest>,
+    ) -> Result<tonic::Response<polity_proto::cluster::PullResponse>, tonic::Status> {
+        Ok(tonic::Response::new(self.0.clone()))
+    }
 }
 
 #[tokio::test]
