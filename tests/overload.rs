@@ -124,13 +124,17 @@ async fn large_first_syncs_share_a_budget_until_they_are_sent_and_small_ones_go_
     assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED", "{body}");
     assert!(refused.headers().contains_key(header::RETRY_AFTER));
     // Many at once take no more than one.
-    let before = sandbox.resident();
-    let asked = (0..20).map(|_| client.exchange(Method::GET, "/sync", None));
-    for answer in futures_util::future::join_all(asked).await {
-        assert_eq!(answer.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
+    let state = format!("/rooms/{}/state", escape(&room));
+    let page = format!("/rooms/{}/messages?dir=b&limit=1000", escape(&room));
+    for path in ["/sync", &state, &page] {
+        let before = sandbox.resident();
+        let asked = (0..20).map(|_| client.exchange(Method::GET, path, None));
+        for answer in futures_util::future::join_all(asked).await {
+            assert_eq!(answer.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        }
+        let grown = sandbox.resident().saturating_sub(before);
+        assert!(grown < 200 << 20, "{path}: {grown} bytes more");
     }
-    let grown = sandbox.resident().saturating_sub(before);
-    assert!(grown < 200 << 20, "{grown} bytes more");
     // What is small goes on.
     other.sync(None, 0, &json!({})).await.expect("a small first sync");
     client.send(&room, "1", "news").await.expect("a message");
@@ -143,6 +147,8 @@ async fn large_first_syncs_share_a_budget_until_they_are_sent_and_small_ones_go_
         assert!(Instant::now() < deadline, "what the lost answer took is free again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let whole = client.call(Method::GET, &state, None).await.expect("all of the state, alone");
+    assert!(whole.as_array().is_some_and(|events| events.len() > 500));
     sandbox.assert_no_panic();
 }
 

@@ -105,7 +105,11 @@ impl Tenants {
 
     /// The tenant that a request is for. With more than one, a name that is nobody's is refused: whoever answered for it could be
     /// told another tenant's passwords, or give out its own rooms under another name.
+    /// So is a request with several names, of which a proxy might have looked at another one (RFC 9112, section 3.2).
     pub(crate) fn of_request(&self, parts: &http::request::Parts) -> Result<Arc<Tenant>, ApiError> {
+        if parts.headers.get_all(http::header::HOST).iter().nth(1).is_some() {
+            return Err(ApiError::invalid_param("there is more than one Host"));
+        }
         if let Some(only) = &self.only {
             return Ok(Arc::clone(only));
         }
@@ -193,6 +197,9 @@ mod tests {
             assert_eq!((found(&three, "/", None), found(&three, "/", Some(""))), (None, None), "{url}");
             assert_eq!(found(&three, "/", Some("c.test")).as_deref(), Some("c.test"));
         }
+        let twice = http::Request::get("/").header("host", "a.test").header("host", "b.test");
+        let twice = twice.body(()).unwrap().into_parts().0;
+        assert!(two.of_request(&twice).is_err(), "whichever a proxy looked at");
         assert_eq!(found(&two, "http://b.test/", Some("a.test")).as_deref(), Some("b.test"));
         let one = Tenants::new(tenants.into_iter().take(1));
         assert_eq!(found(&one, "/", Some("c.test")).as_deref(), Some("a.test"));

@@ -123,8 +123,18 @@ where
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
         R::try_from_http_request(http::Request::from_parts(parts, &body[..]), &params).map_err(malformed)?
     };
+    let api = Arc::clone(&context.api);
     let response = handler(context, typed).await?;
+    if R::METHOD != http::Method::GET {
+        still_asked(&api).await?;
+    }
     into_http(response)
+}
+
+/// What was written is answered only by a process of which others hear that it was. (It may have been stopped for long, and closed.)
+pub(crate) async fn still_asked(api: &Api) -> Result<(), ApiError> {
+    let closed = || ApiError::of_kind(polity_core::ErrorKind::Unavailable, "this server is ending: ask again");
+    api.engine.writers.still_ask().await.then_some(()).ok_or_else(closed)
 }
 
 /// A request whose body is at hand.

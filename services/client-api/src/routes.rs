@@ -47,8 +47,12 @@ impl Routes {
             let route = on(method, move |State(api): State<Arc<Api>>, request: Request| {
                 let handler = handler.clone();
                 async move {
-                    let (context, whole) = endpoint::take_apart(api, request, token).await?;
-                    handler(Call::new(context, whole)).await
+                    let (context, whole) = endpoint::take_apart(Arc::clone(&api), request, token).await?;
+                    let answer = handler(Call::new(context, whole)).await?;
+                    if method != MethodFilter::GET {
+                        endpoint::still_asked(&api).await?;
+                    }
+                    Ok::<_, ApiError>(answer)
                 }
             });
             self.0 = self.0.route(&path, route);

@@ -10,7 +10,7 @@ use crate::{ground::Ground, members::Members};
 
 /// Bytes of state nodes that are kept.
 const NODE_CACHE: u64 = 16 << 20;
-/// Rooms that stay loaded when idle, at some 8 KiB each. A send to one that isn't costs twice as much.
+/// Rooms that stay loaded when idle, at some 8 KiB each, and fewer larger ones. A send to one that isn't costs twice as much.
 const LOADED_ROOMS: usize = 12_000;
 
 /// See the module.

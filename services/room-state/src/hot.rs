@@ -18,8 +18,10 @@ use crate::{
     nodes::{NodeCache, Pinned},
 };
 
-/// State events kept in memory beside those that every command needs.
-const KNOWN: usize = 1024;
+/// Bytes of state events that are kept in memory, those that a command needs not counted.
+const KNOWN: usize = 1 << 20;
+/// What each takes beside its JSON, about.
+const ENTRY: usize = 512;
 
 /// A state event and where its membership began.
 #[derive(Debug, Clone)]
@@ -41,8 +43,13 @@ pub(crate) struct Target {
     pub(crate) redacted: bool,
 }
 
-/// What stands in the state under a key: `None` inside means that nothing does.
-type Known = HashMap<(String, String), Option<StateEvent>>;
+/// What stands in the state under keys: `None` means that nothing does.
+#[derive(Default)]
+struct Known {
+    events: HashMap<(String, String), Option<StateEvent>>,
+    /// What they take, about.
+    bytes: usize,
+}
 
 /// A loaded room.
 pub(crate) struct Hot {
@@ -56,12 +63,27 @@ pub(crate) struct Hot {
     puts: (Vec<Put>, Vec<Put>),
 }
 
+impl Known {
+    fn get(&self, name: &(String, String)) -> Option<&StateEvent> {
+        self.events.get(name).and_then(Option::as_ref)
+    }
+
+    /// Notes what stands there; what stood there before.
+    fn insert(&mut self, name: (String, String), event: Option<StateEvent>) -> Option<StateEvent> {
+        let size = |event: &Option<StateEvent>| ENTRY + event.as_ref().map_or(0, |event| event.pdu.json().len());
+        self.bytes += size(&event);
+        let before = self.events.insert(name, event);
+        self.bytes -= before.as_ref().map_or(0, size);
+        before.flatten()
+    }
+}
+
 impl Hot {
     pub(crate) fn new(head: RoomHead, rules: RoomVersionRules) -> Self {
         Self {
             head,
             rules,
-            known: HashMap::new(),
+            known: Known::default(),
             targets: HashMap::new(),
             pinned: Pinned::default(),
             group: None,
@@ -71,7 +93,12 @@ impl Hot {
 
     /// The current state event of a key. It must have been made known.
     pub(crate) fn state(&self, event_type: &str, state_key: &str) -> Option<&StateEvent> {
-        self.known.get(&(event_type.to_owned(), state_key.to_owned())).and_then(Option::as_ref)
+        self.known.get(&(event_type.to_owned(), state_key.to_owned()))
+    }
+
+    /// About how many bytes it holds.
+    pub(crate) fn weight(&self) -> usize {
+        self.known.bytes
     }
 
     /// Reads the current state event of a key, unless it is known.
@@ -91,7 +118,7 @@ impl Hot {
         // Asked even if the event is known: the path must be at hand for the change.
         let question = |nodes: &dyn state::Nodes| state::get(nodes, &root, type_in_part, state_key);
         let id = deps.nodes.ask(&*deps.store, key, self.head.generation, &mut self.pinned, question).await?;
-        if !self.known.contains_key(&name) {
+        if !self.known.events.contains_key(&name) {
             let event = match id {
                 // What the state names must be there: going on without it would decide by another state.
                 Some(id) => {
@@ -138,7 +165,7 @@ impl Hot {
     /// Takes from the current state what a redaction of `target` takes, if it stands there; what is left then.
     pub(crate) fn redact_state(&mut self, target: &EventId) -> Result<Option<Pdu>, LogError> {
         let Some(name) = self.key_of_target(target) else { return Ok(None) };
-        let current = self.known.get(&name).and_then(Option::as_ref).filter(|event| *event.pdu.event_id() == *target);
+        let current = self.known.get(&name).filter(|event| *event.pdu.event_id() == *target);
         let Some(StateEvent { pdu, since, .. }) = current else { return Ok(None) };
         let (pdu, since) = (self.redacted(pdu)?, *since);
         self.known.insert(name, Some(StateEvent { pdu: pdu.clone(), since, redacted: true }));
@@ -170,8 +197,8 @@ impl Hot {
     /// Begins a group: forgets what only the last one needed, and all events if there are too many. Nothing may be decided and not sealed.
     pub(crate) fn begin(&mut self) {
         self.let_go();
-        if self.known.len() > KNOWN {
-            self.known.clear();
+        if self.known.bytes > KNOWN {
+            self.known = Known::default();
         }
     }
 
@@ -191,7 +218,7 @@ impl Hot {
         let (event_type, state_key) =
             (event.event_type().to_string(), event.state_key().unwrap_or_default().to_owned());
         let name = (event_type.clone(), state_key.clone());
-        let before = self.known.insert(name, Some(StateEvent { pdu: event.clone(), since, redacted: false })).flatten();
+        let before = self.known.insert(name, Some(StateEvent { pdu: event.clone(), since, redacted: false }));
         let put = |event_type: &str| Put {
             event_type: event_type.into(),
             state_key: state_key.as_str().into(),

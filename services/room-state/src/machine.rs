@@ -135,6 +135,10 @@ impl Machine for Room {
         Ok(Sealed { head, before })
     }
 
+    fn weight(&self) -> usize {
+        self.hot.as_ref().map_or(0, Hot::weight)
+    }
+
     fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write> {
         let Some(hot) = &self.hot else { return Vec::new() };
         let mut out = Vec::with_capacity(2 * rows.len());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::routing::MethodFilter;
 use hmac::{Hmac, KeyInit, Mac};
 use polity_accounts::{NewAccount, NewDevice};
-use polity_core::ErrorKind;
+use polity_core::{ErrorKind, TenantId};
 use serde::Deserialize;
 use serde_json::json;
 use sha1::Sha1;
@@ -32,9 +32,11 @@ fn secret(api: &Api) -> Result<&str, ApiError> {
     api.shared_secret.as_deref().ok_or_else(ApiError::unrecognized)
 }
 
-/// A nonce carries its time and a proof that it is ours, so that none need be remembered before it is used.
-fn sign(secret: &str, at_ms: u64, random: &str) -> Result<String, ApiError> {
-    let mac = mac(secret, &[b"nonce", at_ms.to_string().as_bytes(), random.as_bytes()])?;
+/// A nonce carries its time and a proof that it is ours, so that none need be remembered before it is used. It is good for one tenant:
+/// what is proven with it, and was overheard, makes no account of another one.
+fn sign(secret: &str, tenant: TenantId, at_ms: u64, random: &str) -> Result<String, ApiError> {
+    let made = format!("{}.{at_ms}", tenant.get());
+    let mac = mac(secret, &[b"nonce", made.as_bytes(), random.as_bytes()])?;
     Ok(format!("{at_ms}.{random}.{}", hex::encode(mac.finalize().into_bytes())))
 }
 
@@ -52,7 +54,7 @@ fn mac(secret: &str, parts: &[&[u8]]) -> Result<Hmac<Sha1>, ApiError> {
 
 async fn nonce(call: Call) -> Result<Answer, ApiError> {
     let api = &call.context.api;
-    let nonce = sign(secret(api)?, api.clock.now_ms(), &api.random.alphanumeric(16))?;
+    let nonce = sign(secret(api)?, call.context.tenant.id, api.clock.now_ms(), &api.random.alphanumeric(16))?;
     Ok(json!({"nonce": nonce}).into())
 }
 
@@ -71,7 +73,7 @@ async fn register(call: Call) -> Result<Answer, ApiError> {
     let body: Register = call.json()?;
     let (api, tenant) = (&call.context.api, &call.context.tenant);
     let secret = secret(api)?;
-    let made_ms = check_nonce(api, secret, &body.nonce)?;
+    let made_ms = check_nonce(secret, tenant.id, api.clock.now_ms(), &body.nonce)?;
     let admin: &[u8] = if body.admin { b"admin" } else { b"notadmin" };
     let expected = mac(secret, &[body.nonce.as_bytes(), body.username.as_bytes(), body.password.as_bytes(), admin])?;
     let given = hex::decode(&body.mac).map_err(|_| ApiError::forbidden("the HMAC is wrong"))?;
@@ -98,11 +100,32 @@ fn unknown_nonce() -> ApiError {
 }
 
 /// When a nonce was made, if it is ours and fresh.
-fn check_nonce(api: &Api, secret: &str, nonce: &str) -> Result<u64, ApiError> {
+fn check_nonce(secret: &str, tenant: TenantId, now_ms: u64, nonce: &str) -> Result<u64, ApiError> {
     let mut parts = nonce.split('.');
     let (at, random) = (parts.next().ok_or_else(unknown_nonce)?, parts.next().ok_or_else(unknown_nonce)?);
     let at_ms: u64 = at.parse().map_err(|_| unknown_nonce())?;
-    let fresh = api.clock.now_ms().saturating_sub(at_ms) <= u64::try_from(NONCE.as_millis()).unwrap_or(u64::MAX);
-    let ours = subtle::ConstantTimeEq::ct_eq(sign(secret, at_ms, random)?.as_bytes(), nonce.as_bytes());
+    let fresh = now_ms.saturating_sub(at_ms) <= u64::try_from(NONCE.as_millis()).unwrap_or(u64::MAX);
+    let ours = subtle::ConstantTimeEq::ct_eq(sign(secret, tenant, at_ms, random)?.as_bytes(), nonce.as_bytes());
     if fresh && bool::from(ours) { Ok(at_ms) } else { Err(unknown_nonce()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_good_for_its_tenant_and_for_a_minute() {
+        let (one, other) = (TenantId::new(1), TenantId::new(2));
+        let nonce = sign("secret", one, 5_000, "random").unwrap();
+        let good = |secret: &str, tenant, now_ms, nonce: &str| check_nonce(secret, tenant, now_ms, nonce).is_ok();
+        assert!(good("secret", one, 5_000, &nonce) && good("secret", one, 65_000, &nonce));
+        assert!(!good("secret", one, 65_001, &nonce));
+        assert!(!good("secret", other, 5_000, &nonce), "what was overheard of one tenant");
+        assert!(!good("another", one, 5_000, &nonce));
+        for changed in
+            [nonce.replace("5000", "5001"), nonce.replace("random", "other"), format!("{nonce}0"), String::new()]
+        {
+            assert!(!good("secret", one, 5_000, &changed), "{changed}");
+        }
+    }
 }

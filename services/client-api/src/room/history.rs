@@ -9,16 +9,13 @@ use bytes::Bytes;
 use polity_core::Seq;
 use polity_sync::{
     filter::{Facets, passes},
+    json::Writer,
     page_token::PageToken,
     read::{Part, StoredRow},
 };
 use ruma_client_api::filter::RoomEventFilter;
-use serde_json::json;
 
-use super::{
-    Reader,
-    state::{Array, array},
-};
+use super::Reader;
 use crate::{
     ApiError,
     call::{Answer, Call},
@@ -31,6 +28,10 @@ use crate::{
 const PAGE: usize = 1000;
 /// Rows looked at for one page.
 const SCAN: usize = 2000;
+/// Rows read at once: few, unless those before them were small. What each takes counts only once it is there.
+const FEW: usize = 32;
+const MANY: usize = 500;
+const SMALL: usize = 8 * 1024;
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
@@ -79,22 +80,25 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
         forward(&reader, start, to, limit, &filter).await?
     };
     let (rows, events) = visible(&reader, rows).await?;
-    let mut body = [b"{\"chunk\":", &array(events)[..]].concat();
-    body.extend_from_slice(format!(",\"start\":\"{start}\"").as_bytes());
-    if let Some(end) = end {
-        body.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
-    }
-    if let Some(members) = lazy_members(&reader, &filter, &rows, backward).await? {
-        body.extend_from_slice(b",\"state\":");
-        body.extend_from_slice(&array(members));
-    }
-    body.push(b'}');
-    Ok(Answer::Bytes(body.into()))
+    let members = lazy_members(&reader, &filter, &rows, backward).await?;
+    let mut out = Writer::default();
+    out.object(|w| {
+        w.events_under("chunk", &events);
+        w.key("start").string(&start.to_string());
+        if let Some(end) = end {
+            w.key("end").string(&end.to_string());
+        }
+        if let Some(members) = members {
+            w.events_under("state", &members);
+        }
+    });
+    Ok(reader.answer(out))
 }
 
 /// Those of some rows that the user may see, and their events.
 async fn visible(reader: &Reader, rows: Vec<Arc<StoredRow>>) -> Result<(Vec<Arc<StoredRow>>, Vec<Bytes>), ApiError> {
     let rendered = reader.render(&rows).await?;
+    reader.hold(rendered.iter().flatten().map(Bytes::len).sum())?;
     Ok(rows.into_iter().zip(rendered).filter_map(|(row, event)| Some((row, event?))).unzip())
 }
 
@@ -116,6 +120,26 @@ async fn lazy_members(
 
 type Found = (Vec<Arc<StoredRow>>, Option<PageToken>);
 
+/// What was looked at for a page.
+#[derive(Default)]
+struct Looked {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Looked {
+    /// How many rows to read next for `left` events.
+    fn next(&self, left: usize) -> usize {
+        let small = self.rows > 0 && self.bytes / self.rows <= SMALL;
+        left.clamp(10, if small { MANY } else { FEW })
+    }
+
+    fn at(&mut self, row: &StoredRow) {
+        self.rows += 1;
+        self.bytes += row.size();
+    }
+}
+
 async fn back(
     reader: &Reader,
     start: PageToken,
@@ -128,9 +152,9 @@ async fn back(
     }
     let stop = to.map_or(Seq::new(1), PageToken::next_seq);
     let mut next = Seq::new(start.next_seq().get().saturating_sub(1)).min(reader.until);
-    let (mut out, mut looked) = (Vec::new(), 0);
-    while next >= stop && next > Seq::ZERO && looked < SCAN {
-        let page = reader.api.engine.rooms.back(reader.key, next, (limit - out.len()).clamp(10, 500)).await?;
+    let (mut out, mut looked) = (Vec::new(), Looked::default());
+    while next >= stop && next > Seq::ZERO && looked.rows < SCAN {
+        let page = reader.api.engine.rooms.back(reader.key, next, looked.next(limit - out.len())).await?;
         if page.is_empty() {
             break;
         }
@@ -138,9 +162,10 @@ async fn back(
             if row.seq < stop {
                 return Ok((out, None));
             }
-            looked += 1;
+            looked.at(&row);
             next = Seq::new(row.seq.get() - 1);
             if shown(filter, &row) {
+                reader.hold(row.size())?;
                 out.push(row);
                 if out.len() == limit {
                     return Ok((out, (next > Seq::ZERO).then(|| PageToken::after(next))));
@@ -163,9 +188,9 @@ async fn forward(
     }
     let stop = to.map_or(reader.until, |to| Seq::new(to.next_seq().get().saturating_sub(1)).min(reader.until));
     let mut last = Seq::new(start.next_seq().get().saturating_sub(1));
-    let (mut out, mut looked) = (Vec::new(), 0);
-    while last < stop && looked < SCAN {
-        let page = reader.api.engine.rooms.after(reader.key, last, (limit - out.len()).clamp(10, 500)).await?;
+    let (mut out, mut looked) = (Vec::new(), Looked::default());
+    while last < stop && looked.rows < SCAN {
+        let page = reader.api.engine.rooms.after(reader.key, last, looked.next(limit - out.len())).await?;
         if page.is_empty() {
             break;
         }
@@ -173,9 +198,10 @@ async fn forward(
             if row.seq > stop {
                 return Ok((out, None));
             }
-            looked += 1;
+            looked.at(&row);
             last = row.seq;
             if shown(filter, &row) {
+                reader.hold(row.size())?;
                 out.push(row);
                 if out.len() == limit {
                     return Ok((out, (last < stop).then(|| PageToken::after(last))));
@@ -214,40 +240,38 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
     let start = start.unwrap_or(PageToken::before(Seq::new(1)));
     let end = end.unwrap_or(PageToken::after(reader.until));
     let newest = after.last().map_or(row.seq, |last| last.seq);
-    let state = context_state(&reader, &filter, newest, before.iter().chain([&row]).chain(&after)).await?;
-    let places = json!({"start": start.to_string(), "end": end.to_string()}).to_string();
-    let body = [
-        &places.as_bytes()[..places.len() - 1],
-        b",\"event\":",
-        &event,
-        b",\"events_before\":",
-        &array(shown_before),
-        b",\"events_after\":",
-        &array(shown_after),
-        b",\"state\":",
-        &state,
-        b"}",
-    ];
-    Ok(Answer::Bytes(body.concat().into()))
+    let mut out = Writer::default();
+    out.open(b'{');
+    out.key("start").string(&start.to_string());
+    out.key("end").string(&end.to_string());
+    out.key("event").raw(&event);
+    out.events_under("events_before", &shown_before);
+    out.events_under("events_after", &shown_after);
+    out.key("state").open(b'[');
+    let shown = before.iter().chain([&row]).chain(&after);
+    write_context_state(&reader, &mut out, &filter, newest, shown).await?;
+    out.close(b']');
+    out.close(b'}');
+    Ok(reader.answer(out))
 }
 
 /// The state at the newest of the events that are shown; with lazily loaded members only those who sent them.
-async fn context_state(
+async fn write_context_state(
     reader: &Reader,
+    out: &mut Writer,
     filter: &RoomEventFilter,
     newest: Seq,
     rows: impl Iterator<Item = &Arc<StoredRow>>,
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<(), ApiError> {
     let state = reader.state_after(newest).await?;
-    let (mut out, wanted) = (Array::default(), |row: &StoredRow| shown(filter, row));
-    reader.write_state(&mut out, (&state, Part::Entries), wanted).await?;
-    if !filter.lazy_load_options.is_disabled() {
-        let senders: BTreeSet<_> = rows.filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
-        let mut members = reader.members_among(&state, senders).await?;
-        members.retain(|row| wanted(row));
-        out.extend(reader.render_state(&members).await?);
-    } else {
-        reader.write_state(&mut out, (&state, Part::Members), wanted).await?;
+    let wanted = |row: &StoredRow| shown(filter, row);
+    reader.write_state(out, (&state, Part::Entries), wanted).await?;
+    if filter.lazy_load_options.is_disabled() {
+        return reader.write_state(out, (&state, Part::Members), wanted).await;
     }
-    Ok(out.finish())
+    let senders: BTreeSet<_> = rows.filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
+    let mut members = reader.members_among(&state, senders).await?;
+    members.retain(|row| wanted(row));
+    reader.render_state(&members).await?.iter().for_each(|event| out.raw(event));
+    Ok(())
 }

@@ -4,10 +4,14 @@
 
 use axum::routing::MethodFilter;
 use polity_core::Seq;
-use polity_sync::read::{Part, StoredRow};
-use serde_json::{Map, Value, json};
+use polity_sync::{
+    json::Writer,
+    read::{Part, StoredRow},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Reader, reader::BATCH, state::Array};
+use super::{Reader, reader::BATCH};
 use crate::{
     ApiError,
     call::{Answer, Call},
@@ -40,24 +44,40 @@ async fn members(call: Call) -> Result<Answer, ApiError> {
         wanted.is_none_or(|wanted| membership.as_deref() == Some(wanted))
             && unwanted.is_none_or(|unwanted| membership.as_deref() != Some(unwanted))
     };
-    let mut out = Array::default();
+    let mut out = Writer::default();
+    out.open(b'{');
+    out.key("chunk").open(b'[');
     reader.write_state(&mut out, (&state, Part::Members), is_asked_for).await?;
-    Ok(Answer::Bytes([b"{\"chunk\":", &out.finish()[..], b"}"].concat().into()))
+    out.close(b']');
+    out.close(b'}');
+    Ok(reader.answer(out))
+}
+
+/// What is shown of a member.
+#[derive(Deserialize)]
+struct Shown {
+    membership: Option<String>,
+    displayname: Option<Value>,
+    avatar_url: Option<Value>,
 }
 
 async fn joined_members(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::member(&call.context, &call.room_id(0)?).await?;
-    let mut joined = Map::new();
-    for ids in reader.ids_of(&reader.state().await?, Part::Members).await?.chunks(BATCH) {
+    let (state, mut out) = (reader.state().await?, Writer::default());
+    out.open(b'{');
+    out.key("joined").open(b'{');
+    for ids in reader.ids_of(&state, Part::Members).await?.chunks(BATCH) {
         for row in reader.rows(ids).await? {
             let Some(event) = &row.event else { continue };
-            let content: Map<String, Value> = serde_json::from_str(event.content.get()).unwrap_or_default();
-            if content.get("membership") == Some(&json!("join")) {
-                let field = |name: &str| content.get(name).cloned().unwrap_or(Value::Null);
-                let shown = json!({"display_name": field("displayname"), "avatar_url": field("avatar_url")});
-                joined.insert(event.state_key.clone().unwrap_or_default(), shown);
-            }
+            let Ok(shown) = serde_json::from_str::<Shown>(event.content.get()) else { continue };
+            let joined = shown.membership.as_deref() == Some("join");
+            let Some(user_id) = event.state_key.as_deref().filter(|_| joined) else { continue };
+            let profile = json!({"display_name": shown.displayname, "avatar_url": shown.avatar_url}).to_string();
+            reader.hold(user_id.len() + profile.len())?;
+            out.key(user_id).raw(profile.as_bytes());
         }
     }
-    Ok(json!({"joined": joined}).into())
+    out.close(b'}');
+    out.close(b'}');
+    Ok(reader.answer(out))
 }

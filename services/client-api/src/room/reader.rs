@@ -8,20 +8,22 @@ use bytes::Bytes;
 use polity_core::{LogKey, Position, Seq};
 use polity_store::rooms;
 use polity_sync::{
-    engine::Viewer,
+    engine::{Share, Viewer},
+    json::Writer,
     page_token::PageToken,
     read::{Part, RoomState, StateView, StoredRow},
 };
 use ruma_common::{OwnedEventId, RoomId, UserId};
 
-use super::state::Array;
-use crate::{Api, ApiError, endpoint::Context};
+use crate::{Api, ApiError, call::Answer, endpoint::Context};
 
 /// Changes of one's own membership that are looked back over for the last time that one was joined.
 const CHANGES: usize = 100;
 
 /// State events that are held at once: of the others only their ids, and what is written of them.
 pub(crate) const BATCH: usize = 1000;
+/// Bytes that an entry of a state takes while all of them are listed, about.
+const ENTRY: usize = 256;
 
 /// See the module.
 pub(crate) struct Reader {
@@ -33,6 +35,8 @@ pub(crate) struct Reader {
     pub(crate) until: Seq,
     /// Whether the user is in the room, or was up to `until`.
     is_member: bool,
+    /// The memory of the answer.
+    share: Arc<Share>,
 }
 
 impl Reader {
@@ -124,8 +128,8 @@ impl Reader {
         let key = rooms.key(requester.tenant, room_id).await?.ok_or_else(not_in_this_room)?;
         let head = rooms.fresh_head(key).await?.ok_or_else(not_in_this_room)?;
         let viewer = Api::viewer(&context.tenant, requester);
-        let until = head.seq;
-        Ok(Self { api, viewer, key, head, until, is_member: true })
+        let (until, share) = (head.seq, api.engine.answers.share((viewer.tenant, viewer.user_id.clone())));
+        Ok(Self { api, viewer, key, head, until, is_member: true, share })
     }
 
     /// The state where the user's view ends.
@@ -177,10 +181,27 @@ impl Reader {
         Ok(self.api.engine.render_state_rows(&self.viewer, self.key, &self.head, rows).await?)
     }
 
+    /// Notes that the answer holds so many bytes more: refused when there are too many large ones.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), ApiError> {
+        Ok(self.share.grow(bytes)?)
+    }
+
+    /// The answer, which takes its share of memory until it is sent.
+    pub(crate) fn answer(self, written: Writer) -> Answer {
+        Answer::Bytes(self.share.written(written.finish()))
+    }
+
     /// The events of a part of a state, by their ids: see [`BATCH`].
     pub(crate) async fn ids_of(&self, state: &StateView, part: Part) -> Result<Vec<OwnedEventId>, ApiError> {
-        let rooms = &self.api.engine.rooms;
+        let (rooms, summary) = (&self.api.engine.rooms, &self.head.room.summary);
+        // Counted before they are read: it is members who are many.
+        let expected = match part {
+            Part::Members => usize::try_from(summary.joined.saturating_add(summary.invited)).unwrap_or(usize::MAX),
+            Part::Entries => 0,
+        };
+        self.hold(expected.saturating_mul(ENTRY))?;
         let entries = rooms.entries(self.key, self.head.room.generation, state, part).await?;
+        self.hold(entries.len().saturating_sub(expected).saturating_mul(ENTRY))?;
         Ok(entries.into_iter().map(|(_, id)| id).collect())
     }
 
@@ -193,14 +214,17 @@ impl Reader {
     /// Writes those events of a part of a state that `wanted` lets pass.
     pub(crate) async fn write_state(
         &self,
-        out: &mut Array,
+        out: &mut Writer,
         (state, part): (&StateView, Part),
         wanted: impl Fn(&StoredRow) -> bool,
     ) -> Result<(), ApiError> {
         for ids in self.ids_of(state, part).await?.chunks(BATCH) {
             let mut rows = self.api.engine.rooms.events_of_state(self.key, ids).await?;
             rows.retain(|row| wanted(row));
-            out.extend(self.render_state(&rows).await?);
+            for event in self.render_state(&rows).await? {
+                self.hold(event.len())?;
+                out.raw(&event);
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#getting-events-for-a-room>
 
 use axum::routing::MethodFilter;
-use polity_sync::read::Part;
+use polity_sync::{json::Writer, read::Part};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -23,41 +23,15 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .json(MethodFilter::GET, Token::Required, "/rooms/{room_id}/state/{type}/", one)
 }
 
-/// A JSON array of events that are written already.
-#[derive(Default)]
-pub(crate) struct Array(Vec<u8>);
-
-impl Array {
-    pub(crate) fn extend(&mut self, events: impl IntoIterator<Item = bytes::Bytes>) {
-        for event in events {
-            self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-            self.0.extend_from_slice(&event);
-        }
-    }
-
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        if self.0.is_empty() {
-            self.0.push(b'[');
-        }
-        self.0.push(b']');
-        self.0
-    }
-}
-
-pub(super) fn array(events: impl IntoIterator<Item = bytes::Bytes>) -> Vec<u8> {
-    let mut out = Array::default();
-    out.extend(events);
-    out.finish()
-}
-
 async fn all(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
-    let state = reader.state().await?;
-    let mut out = Array::default();
+    let (state, mut out) = (reader.state().await?, Writer::default());
+    out.open(b'[');
     for part in [Part::Entries, Part::Members] {
         reader.write_state(&mut out, (&state, part), |_| true).await?;
     }
-    Ok(Answer::Bytes(out.finish().into()))
+    out.close(b']');
+    Ok(reader.answer(out))
 }
 
 async fn one(call: Call) -> Result<Answer, ApiError> {

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 
 use polity_core::TenantId;
 use polity_room_engine::signed_json::SignedBytes;
-use ruma_common::{DeviceId, UserId};
+use ruma_common::{DeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Accounts, Change, Device, DeviceRef, Error, jobs,
+    Accounts, Change, Device, DeviceRef, Entry, Error, jobs,
     keys::{Made, Signatures, check},
-    record::kind,
+    record::{self, kind},
 };
 
 /// Keys that one upload signs.
@@ -23,12 +23,19 @@ const PUBLIC: usize = 43;
 /// The key that stands for all three when it is looked at whether they were changed.
 const MASTER: (&str, &str, &str) = (kind::CROSS_SIGNING, "", "master");
 
-/// Signatures of one user on a master key: of the last one that the user signed. So a record has one entry for each user who signed
-/// any, however often keys are replaced.
+/// Signatures on a user's master key: on the last one that was signed. They stand in the record of who made them, who alone sees those
+/// of others, and count as what that user keeps: nobody's record grows by what others do.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct OnMaster {
     public: String,
     made: Signatures,
+    /// It is another user's key, and those who share rooms with that one may not have been told.
+    untold: bool,
+}
+
+/// The entry, in the record of who signed, about the master key of `user_id`.
+fn on_master(user_id: &UserId) -> (&'static str, &str, &'static str) {
+    (kind::SIGNATURES, user_id.as_str(), "master")
 }
 
 /// A cross-signing key to be set.
@@ -114,7 +121,7 @@ impl Accounts {
             && let Some(key) = key.as_object_mut()
         {
             for signer in BTreeSet::from([user_id, viewer]) {
-                let entry = self.entry(tenant, user_id, (kind::SIGNATURES, signer.as_str(), "master")).await?;
+                let entry = self.entry(tenant, signer, on_master(user_id)).await?;
                 let signed: Option<OnMaster> = entry.map(|entry| entry.decode()).transpose()?.flatten();
                 let made = signed.filter(|signed| signed.public == name).map(|signed| signed.made);
                 add_signatures(key, signer, made.unwrap_or_default());
@@ -155,19 +162,51 @@ impl Accounts {
                     | Error::NotSignable
                     | Error::NoDevice
                     | Error::TooLarge(_)
+                    | Error::Full
                     | Error::NoAccount),
                 ) => failures.push((name, error)),
                 Err(error) => return Err(error),
             }
         }
-        if changed {
+        if changed && signer == user_id {
             self.devices_changed(tenant, user_id).await?;
+        } else if changed {
+            self.tell_signed(tenant, signer, user_id).await?;
         }
         Ok(failures)
     }
 
+    /// Tells the tenant that a user's master key was signed, if the signer's record says that this isn't done yet.
+    async fn tell_signed(&self, tenant: TenantId, signer: &UserId, user_id: &UserId) -> Result<(), Error> {
+        let untold = |entry: &Entry| Ok::<_, Error>(entry.decode::<OnMaster>()?.filter(|signed| signed.untold));
+        let Some(entry) = self.entry(tenant, signer, on_master(user_id)).await? else { return Ok(()) };
+        if untold(&entry)?.is_none() {
+            return Ok(());
+        }
+        self.tell_lists(tenant, user_id).await?;
+        let (kind, scope, key) = on_master(user_id);
+        self.update(tenant, signer, on_master(user_id), None, |now| {
+            // Signed again since: that is told by who did it.
+            let Some(now) = now.filter(|now| now.seq == entry.seq) else { return Ok(((), Vec::new())) };
+            let told = untold(&now)?.map(|signed| OnMaster { untold: false, ..signed });
+            let told = told.map(|told| Change::set(kind, scope, key, &told)).transpose()?;
+            Ok(((), told.into_iter().collect()))
+        })
+        .await
+    }
+
+    /// Tells the tenant of all keys that a user has signed and nobody was told of yet.
+    pub(crate) async fn tell_all_signed(&self, tenant: TenantId, signer: &UserId) -> Result<(), Error> {
+        for entry in record::entries(&*self.store, tenant, signer, kind::SIGNATURES, None).await? {
+            if let Ok(user_id) = OwnedUserId::try_from(entry.scope) {
+                self.tell_signed(tenant, signer, &user_id).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says whether the signature is a new one.
-    async fn add_signature(
+    pub(crate) async fn add_signature(
         &self,
         tenant: TenantId,
         user_id: &UserId,
@@ -189,15 +228,17 @@ impl Accounts {
         // One's own by one's devices, others' by the key for that.
         let by: &[_] = if signer == user_id { &[] } else { &["user_signing"] };
         let made = self.made_by(tenant, signer, (&master, &object), by).await?;
-        self.update(tenant, user_id, (kind::SIGNATURES, signer.as_str(), "master"), None, |entry| {
+        let (kind, scope, key) = on_master(user_id);
+        let untold = signer != user_id;
+        self.update(tenant, signer, on_master(user_id), None, |entry| {
             let before: Option<OnMaster> = entry.map(|entry| entry.decode()).transpose()?.flatten();
             let before = before.filter(|before| before.public == name).unwrap_or_default();
-            let mut now = OnMaster { public: name.to_owned(), made: before.made };
+            let mut now = OnMaster { public: name.to_owned(), made: before.made, untold };
             if !made.add_to(&mut now.made)? {
                 return Ok((false, Vec::new()));
             }
-            let set = Change::set(kind::SIGNATURES, signer.as_str(), "master", &now)?;
-            Ok((true, vec![set, jobs::owe(jobs::LISTS)]))
+            let owed = if untold { jobs::SIGNED } else { jobs::LISTS };
+            Ok((true, vec![Change::set(kind, scope, key, &now)?, jobs::owe(owed)]))
         })
         .await
     }

@@ -25,6 +25,8 @@ use crate::{
 
 /// The tenant's device-list log is to be told.
 pub(crate) const LISTS: &str = "lists";
+/// The tenant's device-list log is to be told of others' keys that the user has signed.
+pub(crate) const SIGNED: &str = "signed";
 /// The rooms are to be told of the profile.
 pub(crate) const PROFILE: &str = "profile";
 /// The user is to leave all rooms.
@@ -82,7 +84,7 @@ impl Pending {
 
     /// Notes that a user's record owes `job`.
     pub(crate) fn add(&self, tenant: TenantId, user_id: &UserId, job: &str) {
-        let wait = if job == LISTS { OWN } else { Duration::ZERO };
+        let wait = if matches!(job, LISTS | SIGNED) { OWN } else { Duration::ZERO };
         self.add_in(wait, tenant, user_id.to_owned());
     }
 
@@ -176,6 +178,7 @@ impl Accounts {
     async fn do_job(&self, tenant: TenantId, user_id: &UserId, job: &Entry, rooms: &dyn RoomWork) -> Result<(), Error> {
         match job.key.as_str() {
             LISTS => self.tell_lists(tenant, user_id).await?,
+            SIGNED => self.tell_all_signed(tenant, user_id).await?,
             PROFILE => rooms.profile_changed(tenant, user_id).await?,
             LEAVE => rooms.leave_rooms(tenant, user_id).await?,
             LOGOUT => self.end_dead_devices(tenant, user_id).await?,

@@ -5,10 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,32 +17,20 @@ use futures_util::{
     stream::{AbortHandle, BoxStream, SelectAll, abortable},
 };
 use parking_lot::Mutex;
-use polity_bus::{MESSAGES_LOST, Message, News, Receiver, Subject, Subscriptions};
+pub(crate) use polity_bus::Sink;
+use polity_bus::{Message, SinkReceiver, Subject, Subscriptions};
 use polity_core::tasks;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::{metric, subject};
 
 /// How long [`Subscriptions::settled`] waits for the echo: without it news is late, not lost.
 const ECHO: Duration = Duration::from_millis(500);
 
-/// Where a receiver's messages go.
-pub(crate) struct Sink {
-    queue: mpsc::Sender<Message>,
-    lost: AtomicBool,
-    woken: Arc<Notify>,
-}
-
 pub(crate) struct NatsSubscriptions {
     shared: Arc<Shared>,
     /// The newest change that took effect.
     settled: watch::Receiver<u64>,
-}
-
-pub(crate) struct NatsReceiver {
-    sink: Weak<Sink>,
-    woken: Arc<Notify>,
-    queue: mpsc::Receiver<Message>,
 }
 
 /// What subscriptions and the gathering task share.
@@ -81,10 +66,8 @@ struct Gatherer {
 }
 
 /// A receiver without subjects.
-pub(crate) fn make(client: Client, prefix: Arc<str>, capacity: usize) -> (NatsSubscriptions, NatsReceiver, Arc<Sink>) {
-    let (sender, queue) = mpsc::channel(capacity.max(1));
-    let woken = Arc::new(Notify::new());
-    let sink = Arc::new(Sink { queue: sender, lost: AtomicBool::new(false), woken: Arc::clone(&woken) });
+pub(crate) fn make(client: Client, prefix: Arc<str>, capacity: usize) -> (NatsSubscriptions, SinkReceiver, Arc<Sink>) {
+    let (sink, receiver) = Sink::new(capacity);
     let shared = Arc::new(Shared::default());
     let (settled_sender, settled) = watch::channel(0);
     let echo = client.new_inbox();
@@ -99,23 +82,7 @@ pub(crate) fn make(client: Client, prefix: Arc<str>, capacity: usize) -> (NatsSu
         settled: settled_sender,
     };
     tasks::spawn(gatherer.run());
-    (NatsSubscriptions { shared, settled }, NatsReceiver { sink: Arc::downgrade(&sink), woken, queue }, sink)
-}
-
-// === impl Sink ===
-
-impl Sink {
-    pub(crate) fn lost(&self) {
-        self.lost.store(true, Ordering::Release);
-        self.woken.notify_one();
-    }
-
-    fn deliver(&self, message: Message) {
-        if self.queue.try_send(message).is_err() {
-            metrics::counter!(MESSAGES_LOST).increment(1);
-            self.lost();
-        }
-    }
+    (NatsSubscriptions { shared, settled }, receiver, sink)
 }
 
 // === impl NatsSubscriptions ===
@@ -157,25 +124,6 @@ impl Drop for NatsSubscriptions {
     fn drop(&mut self) {
         self.shared.wanted.lock().closed = true;
         self.shared.changed.notify_one();
-    }
-}
-
-// === impl NatsReceiver ===
-
-#[async_trait]
-impl Receiver for NatsReceiver {
-    async fn next(&mut self) -> Option<News> {
-        loop {
-            // What was lost is told first: it may concern any subject, and what stands in the queue may follow a hole.
-            if self.sink.upgrade().is_some_and(|sink| sink.lost.swap(false, Ordering::AcqRel)) {
-                return Some(News::Lost);
-            }
-            tokio::select! {
-                biased;
-                () = self.woken.notified() => {}
-                message = self.queue.recv() => return message.map(News::Message),
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod bus;
 mod local;
+mod sink;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod wake;
@@ -16,4 +17,5 @@ pub use bus::{
     describe_metrics,
 };
 pub use local::LocalBus;
+pub use sink::{Sink, SinkReceiver};
 pub use wake::Wake;

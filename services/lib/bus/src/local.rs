@@ -2,18 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc};
 
-use crate::bus::{Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, Subscriptions};
+use crate::{
+    bus::{Bus, MESSAGES_PUBLISHED, Message, Receiver, Subject, Subscriptions},
+    sink::Sink,
+};
 
 /// The in-process bus.
 #[derive(Default)]
@@ -25,27 +24,12 @@ pub struct LocalBus {
 struct Shared {
     /// Who listens to what. A subject without listeners isn't in it.
     subjects: RwLock<HashMap<Subject, Vec<Arc<Sink>>>>,
-    next_receiver: AtomicU64,
-}
-
-/// The sending end of a receiver.
-struct Sink {
-    id: u64,
-    queue: mpsc::Sender<Message>,
-    lost: AtomicBool,
-    woken: Arc<Notify>,
 }
 
 struct LocalSubscriptions {
     shared: Arc<Shared>,
     sink: Arc<Sink>,
     subscribed: Mutex<HashSet<Subject>>,
-}
-
-struct LocalReceiver {
-    sink: Weak<Sink>,
-    woken: Arc<Notify>,
-    queue: mpsc::Receiver<Message>,
 }
 
 // === impl LocalBus ===
@@ -68,25 +52,9 @@ impl Bus for LocalBus {
     }
 
     fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>) {
-        let (sender, queue) = mpsc::channel(capacity.max(1));
-        let id = self.shared.next_receiver.fetch_add(1, Ordering::Relaxed);
-        let woken = Arc::new(Notify::new());
-        let sink = Arc::new(Sink { id, queue: sender, lost: AtomicBool::new(false), woken: Arc::clone(&woken) });
-        let receiver = LocalReceiver { sink: Arc::downgrade(&sink), woken, queue };
+        let (sink, receiver) = Sink::new(capacity);
         let shared = Arc::clone(&self.shared);
         (Box::new(LocalSubscriptions { shared, sink, subscribed: Mutex::default() }), Box::new(receiver))
-    }
-}
-
-// === impl Sink ===
-
-impl Sink {
-    fn deliver(&self, message: Message) {
-        if self.queue.try_send(message).is_err() {
-            metrics::counter!(MESSAGES_LOST).increment(1);
-            self.lost.store(true, Ordering::Release);
-            self.woken.notify_one();
-        }
     }
 }
 
@@ -104,7 +72,7 @@ impl Subscriptions for LocalSubscriptions {
 
     fn unsubscribe(&self, subject: Subject) {
         if self.subscribed.lock().remove(&subject) {
-            self.shared.remove(subject, self.sink.id);
+            self.shared.remove(subject, &self.sink);
         }
     }
 }
@@ -112,26 +80,7 @@ impl Subscriptions for LocalSubscriptions {
 impl Drop for LocalSubscriptions {
     fn drop(&mut self) {
         for subject in self.subscribed.lock().drain() {
-            self.shared.remove(subject, self.sink.id);
-        }
-    }
-}
-
-// === impl LocalReceiver ===
-
-#[async_trait]
-impl Receiver for LocalReceiver {
-    async fn next(&mut self) -> Option<News> {
-        loop {
-            // What was lost is told first: it may concern any subject, and what stands in the queue may follow a hole.
-            if self.sink.upgrade().is_some_and(|sink| sink.lost.swap(false, Ordering::AcqRel)) {
-                return Some(News::Lost);
-            }
-            tokio::select! {
-                biased;
-                () = self.woken.notified() => {}
-                message = self.queue.recv() => return message.map(News::Message),
-            }
+            self.shared.remove(subject, &self.sink);
         }
     }
 }
@@ -139,10 +88,10 @@ impl Receiver for LocalReceiver {
 // === impl Shared ===
 
 impl Shared {
-    fn remove(&self, subject: Subject, receiver: u64) {
+    fn remove(&self, subject: Subject, receiver: &Arc<Sink>) {
         let mut subjects = self.subjects.write();
         if let Some(sinks) = subjects.get_mut(&subject) {
-            sinks.retain(|sink| sink.id != receiver);
+            sinks.retain(|sink| !Arc::ptr_eq(sink, receiver));
             if sinks.is_empty() {
                 subjects.remove(&subject);
             }

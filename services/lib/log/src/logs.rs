@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,7 @@ use crate::{
     recover::{Holds, Recover},
     retries::Retries,
     task::Task,
-    tasks::{Handle, Tasks},
+    tasks::{Handle, Tasks, Usage},
 };
 
 /// Commands that may wait for one log; more are refused at once.
@@ -95,8 +95,9 @@ impl<M: Machine> Clone for Logs<M> {
 }
 
 impl<M: Machine> Logs<M> {
-    /// No log is loaded yet. `make` gives a new machine for each load; at most `max_loaded` logs stay loaded when idle. Where
-    /// the store is shared any process may write these logs.
+    /// No log is loaded yet. `make` gives a new machine for each load; at most `max_loaded` logs stay loaded when idle, and fewer of
+    /// those whose machine holds much ([`Machine::weight`]): each 8 KiB count as one more. Where the store is shared any process may
+    /// write these logs.
     #[must_use]
     pub fn new(env: Env, usage: &'static str, max_loaded: usize, make: impl Fn() -> M + Send + Sync + 'static) -> Self {
         let writers = if env.shared { Writers::Any } else { Writers::Alone };
@@ -169,7 +170,7 @@ impl<M: Machine> Logs<M> {
             }
         }
         let handle = tasks.running(key, |doubt| self.start(key, now_ms, doubt));
-        handle.used_ms.store(now_ms, Ordering::Relaxed);
+        handle.usage.used_ms.store(now_ms, Ordering::Relaxed);
         handle.mailbox.try_send(order).map_err(|_| {
             metrics::counter!(metric::REFUSED, "use" => self.inner.usage).increment(1);
             LogError::Overloaded
@@ -178,9 +179,9 @@ impl<M: Machine> Logs<M> {
 
     fn start(&self, key: LogKey, now_ms: u64, doubt: bool) -> Handle<M> {
         let (mailbox, orders) = mpsc::channel(MAILBOX);
-        let used_ms = Arc::new(AtomicU64::new(now_ms));
-        tasks::spawn(Task::new(Arc::clone(&self.inner), key, orders, Arc::clone(&used_ms), doubt).run());
-        Handle { mailbox, used_ms }
+        let usage = Usage::new(now_ms);
+        tasks::spawn(Task::new(Arc::clone(&self.inner), key, orders, Arc::clone(&usage), doubt).run());
+        Handle { mailbox, usage }
     }
 
     /// How many logs are loaded, or have a task that is about to.
@@ -204,10 +205,11 @@ impl<M: Machine> Logs<M> {
         let now_ms = self.inner.now_ms();
         let tasks = self.inner.tasks.lock();
         let mut by_use = tasks.by_use();
-        let beyond = by_use.len().saturating_sub(keep);
-        by_use.sort_unstable_by_key(|(used_ms, _)| *used_ms);
-        for (at, (used_ms, mailbox)) in by_use.into_iter().enumerate() {
-            if at < beyond || now_ms.saturating_sub(used_ms) >= idle_ms {
+        let mut beyond = by_use.iter().map(|(_, counts, _)| counts).sum::<usize>().saturating_sub(keep);
+        by_use.sort_unstable_by_key(|(used_ms, ..)| *used_ms);
+        for (used_ms, counts, mailbox) in by_use {
+            if beyond > 0 || now_ms.saturating_sub(used_ms) >= idle_ms {
+                beyond = beyond.saturating_sub(counts);
                 // A full mailbox isn't idle.
                 let _ = mailbox.try_send(Order::Unload);
             }

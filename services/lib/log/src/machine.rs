@@ -99,6 +99,11 @@ pub trait Machine: Send + 'static {
     /// `projected`.
     fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write>;
 
+    /// About how many bytes it holds beside the few KiB that each takes: those that hold more are fewer.
+    fn weight(&self) -> usize {
+        0
+    }
+
     /// Tells the world (the bus) of rows that are durable; a hint, called in order.
     fn announce(&mut self, key: LogKey, rows: &[LogRow]);
 }

@@ -59,11 +59,12 @@ impl<M: Machine> Log<M> {
             Writers::Any => Ok(false),
             Writers::One => {
                 let writer = known.head.writer;
-                match (registry.state_of(writer).await?, claim.filter(|claim| claim.from == writer)) {
-                    // Nothing of it is unknown or unprojected.
-                    (MemberState::Drained, _) => Ok(false),
-                    (MemberState::Closed, _) => Ok(true),
-                    (MemberState::Open, Some(claim)) => Ok(claim.why == Why::Silent),
+                let why = claim.filter(|claim| claim.from == writer).map(|claim| claim.why);
+                match (registry.state_of(writer).await?, why) {
+                    // Nothing of it is unknown or unprojected; or whoever finishes what it left fences, and of two writes that follow the
+                    // same row one is lost, here, too.
+                    (MemberState::Drained, _) | (_, Some(Why::NotHeld)) => Ok(false),
+                    (MemberState::Closed, _) | (MemberState::Open, Some(Why::Silent)) => Ok(true),
                     (MemberState::Open, None) => Err(LogError::Elsewhere(writer)),
                 }
             }

@@ -1,6 +1,6 @@
 //! The task of one log: takes what waits as a group, lets it be decided and appended, answers, projects, announces.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{Arc, atomic::Ordering};
 
 use polity_core::LogKey;
 use polity_store::{StoreError, Write, check};
@@ -13,6 +13,7 @@ use crate::{
     held::{Group, Held},
     log::{Appended, Before, Log},
     logs::{Inner, Order, Waiting},
+    tasks::Usage,
 };
 
 /// How often a group is decided again after its append was lost, if the budget allows it.
@@ -46,7 +47,7 @@ struct Entry<M: Machine> {
     inner: Arc<Inner<M>>,
     key: LogKey,
     /// Tells this task's handle from its successor's.
-    used_ms: Arc<AtomicU64>,
+    usage: Arc<Usage>,
     ended: bool,
 }
 
@@ -67,10 +68,10 @@ impl<M: Machine> Task<M> {
         inner: Arc<Inner<M>>,
         key: LogKey,
         orders: mpsc::Receiver<Order<M>>,
-        used_ms: Arc<AtomicU64>,
+        usage: Arc<Usage>,
         doubt: bool,
     ) -> Self {
-        let entry = Entry { inner: Arc::clone(&inner), key, used_ms, ended: false };
+        let entry = Entry { inner: Arc::clone(&inner), key, usage, ended: false };
         let (log, owes) = (Log { inner, key }, doubt);
         Self { log, orders, held: None, owes, doubt, before: None, loaded: false, direct_ms: 0, entry }
     }
@@ -95,6 +96,8 @@ impl<M: Machine> Task<M> {
                     None => group.await,
                 }
             }
+            let bytes = self.held.as_ref().map_or(0, |held| held.machine.weight());
+            self.entry.usage.bytes.store(bytes, Ordering::Relaxed);
             // Another process's: nothing of it is kept.
             unload |= self.log.inner.writers == Writers::One && self.held.is_none() && !self.owes;
             if unload && Box::pin(self.unload()).await {
@@ -381,7 +384,7 @@ fn fail<M: Machine>(commands: impl Iterator<Item = Waiting<M>>, error: &LogError
 impl<M: Machine> Drop for Entry<M> {
     fn drop(&mut self) {
         if !self.ended {
-            self.inner.tasks.lock().died(self.key, &self.used_ms);
+            self.inner.tasks.lock().died(self.key, &self.usage);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -15,6 +15,9 @@ use crate::{Machine, logs::Order, metric};
 
 /// A log that moved so recently stays in the registry: who can't reach this process reads the heads of those.
 const RECENT_MS: u64 = 60_000;
+
+/// Bytes for which a loaded log counts as one.
+pub(crate) const EACH: usize = 8 * 1024;
 
 /// See the module.
 pub(crate) struct Tasks<M: Machine> {
@@ -31,8 +34,26 @@ pub(crate) struct Tasks<M: Machine> {
 /// The way to a log's task.
 pub(crate) struct Handle<M: Machine> {
     pub(crate) mailbox: mpsc::Sender<Order<M>>,
+    pub(crate) usage: Arc<Usage>,
+}
+
+/// What is known of a log's task without asking it. One's own, as no two tasks share one.
+pub(crate) struct Usage {
     /// When it was asked for last (monotonic milliseconds).
-    pub(crate) used_ms: Arc<AtomicU64>,
+    pub(crate) used_ms: AtomicU64,
+    /// About how many bytes its machine holds beside what each takes.
+    pub(crate) bytes: AtomicUsize,
+}
+
+impl Usage {
+    pub(crate) fn new(now_ms: u64) -> Arc<Self> {
+        Arc::new(Self { used_ms: AtomicU64::new(now_ms), bytes: AtomicUsize::new(0) })
+    }
+
+    /// For how many logs it counts: one that holds much, for several.
+    fn counts(&self) -> usize {
+        1 + self.bytes.load(Ordering::Relaxed) / EACH
+    }
 }
 
 impl<M: Machine> Tasks<M> {
@@ -45,8 +66,8 @@ impl<M: Machine> Tasks<M> {
         if let Some(handle) = self.running.get(&key)
             && handle.mailbox.is_closed()
         {
-            let used_ms = Arc::clone(&handle.used_ms);
-            self.died(key, &used_ms);
+            let usage = Arc::clone(&handle.usage);
+            self.died(key, &usage);
         }
         let doubt = self.died.contains(&key) || self.aside.contains(&key);
         self.running.entry(key).or_insert_with(|| {
@@ -66,7 +87,7 @@ impl<M: Machine> Tasks<M> {
             metrics::gauge!(metric::LOADED, "use" => self.usage).decrement(1.0);
             self.forget(now_ms);
             if loaded {
-                self.unloaded.push_back((handle.used_ms.load(Ordering::Relaxed), key));
+                self.unloaded.push_back((handle.usage.used_ms.load(Ordering::Relaxed), key));
             }
         }
     }
@@ -84,8 +105,8 @@ impl<M: Machine> Tasks<M> {
     }
 
     /// Notes that a log's task has ended otherwise.
-    pub(crate) fn died(&mut self, key: LogKey, used_ms: &Arc<AtomicU64>) {
-        if self.running.get(&key).is_some_and(|handle| Arc::ptr_eq(&handle.used_ms, used_ms)) {
+    pub(crate) fn died(&mut self, key: LogKey, usage: &Arc<Usage>) {
+        if self.running.get(&key).is_some_and(|handle| Arc::ptr_eq(&handle.usage, usage)) {
             metrics::gauge!(metric::LOADED, "use" => self.usage).decrement(1.0);
             tracing::error!(log = %key, "the task of a log has died");
             self.running.remove(&key);
@@ -103,9 +124,14 @@ impl<M: Machine> Tasks<M> {
         self.running.len()
     }
 
-    /// When each task was asked for last, and the way to it.
-    pub(crate) fn by_use(&self) -> Vec<(u64, &mpsc::Sender<Order<M>>)> {
-        self.running.values().map(|handle| (handle.used_ms.load(Ordering::Relaxed), &handle.mailbox)).collect()
+    /// When each task was asked for last, for how many logs it counts, and the way to it.
+    pub(crate) fn by_use(&self) -> Vec<(u64, usize, &mpsc::Sender<Order<M>>)> {
+        let of = |handle: &Usage| (handle.used_ms.load(Ordering::Relaxed), handle.counts());
+        let handles = self.running.values();
+        handles
+            .map(|Handle { mailbox, usage }| (of(usage), mailbox))
+            .map(|((at, counts), to)| (at, counts, to))
+            .collect()
     }
 
     /// All that must stay in the registry.

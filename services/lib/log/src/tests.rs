@@ -22,6 +22,7 @@ use super::*;
 
 mod faulty;
 mod fenced;
+mod loaded;
 mod ordered;
 mod race;
 mod refused;
@@ -141,6 +142,8 @@ impl Wrap for Faulty {
 #[derive(Default)]
 struct Counter {
     count: u64,
+    /// What "holds n" said last.
+    holds: usize,
     announced: Arc<AtomicU64>,
 }
 
@@ -182,6 +185,7 @@ impl Machine for Counter {
             return Decision::Trim { up_to, reply: Ok(up_to) };
         }
         self.count += 1;
+        self.holds = command.text.strip_prefix("holds ").map_or(0, |bytes| bytes.parse().unwrap());
         let (device, txn) = command.dedup.clone().map(|dedup| (dedup.device, dedup.txn)).unzip();
         let row = NewRow { kind: 1, event_id: None, device, txn, body: command.text.clone().into() };
         Decision::Append { rows: vec![row], reply: Ok(next), after_projection: next.get().is_multiple_of(2) }
@@ -194,6 +198,10 @@ impl Machine for Counter {
     fn seal(&mut self, last: Seq) -> Result<Sealed, LogError> {
         assert_eq!(last.get(), self.count);
         Ok(Sealed { head: Bytes::copy_from_slice(&self.count.to_be_bytes()), before: Vec::new() })
+    }
+
+    fn weight(&self) -> usize {
+        self.holds
     }
 
     /// What begins with "note" is noted under its text.
@@ -235,7 +243,8 @@ async fn process<S: Store>(
     let env = Env { store, registry: Arc::clone(&registry), moved, clock, shared: false };
     let announced = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&announced);
-    let logs = Logs::new(env, "counter", 100, move || Counter { count: 0, announced: Arc::clone(&counted) });
+    let logs =
+        Logs::new(env, "counter", 100, move || Counter { announced: Arc::clone(&counted), ..Counter::default() });
     (registry, logs, announced)
 }
 

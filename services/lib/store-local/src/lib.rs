@@ -1,7 +1,9 @@
 //! The embedded store: one process, one folder (or memory), nothing beside it.
 //!
 //! One thread takes whatever waits, checks conditions in order, writes one batch, syncs once and only then lets anybody see or hear of
-//! it; what needs no sync may be written by its caller, in turn with the thread. Reads go straight to the engine. It refuses to be shared by two processes.
+//! it; what needs no sync may be written by its caller, in turn with the thread. Reads go straight to the engine.
+//!
+//! It refuses to be shared by two processes.
 //! Only `polity-node` (and tests) may import it.
 
 mod acknowledged;

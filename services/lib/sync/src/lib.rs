@@ -9,6 +9,7 @@ pub mod ephemeral;
 pub mod filter;
 pub mod follow;
 pub mod heads;
+pub mod json;
 pub mod live;
 mod metric;
 mod names;

@@ -33,6 +33,8 @@ pub(crate) const FULL: u64 = 2 * KEPT;
 pub(crate) const FULL_BYTES: u64 = 2 * KEPT_BYTES;
 /// Rows go so many at once, so that not every acknowledgement is a write.
 pub(super) const AT_ONCE: u64 = 64;
+/// What is remembered of a message takes so many bytes, about.
+const REMEMBERED: usize = 96;
 /// Rows that a load reads at once.
 const PAGE: usize = 500;
 
@@ -264,6 +266,10 @@ impl Machine for InboxMachine {
 
     fn seal(&mut self, _last: Seq) -> Result<Sealed, LogError> {
         Ok(Sealed { head: Bytes::from_static(&[FORMAT, KEY_NONE]), ..Sealed::default() })
+    }
+
+    fn weight(&self) -> usize {
+        self.recent.len() * REMEMBERED
     }
 
     /// Nothing stands beside an inbox.

@@ -1,5 +1,5 @@
 //! The machine of a user's record: whether an account may be made, whether an entry is still what the caller saw, whether a
-//! device still lives, whether there is room for account data. What it decides by is read from the projection, which stands at the
+//! device still lives, whether there is room for what a user keeps. What it decides by is read from the projection, which stands at the
 //! head when a group is prepared.
 
 use std::{collections::HashMap, sync::Arc};
@@ -60,7 +60,7 @@ pub(crate) enum Refused {
     Changed(Name),
     /// The device is gone.
     Gone,
-    /// It is more account data than a user may keep.
+    /// It is more than a user may keep.
     Full,
 }
 
@@ -95,7 +95,7 @@ impl Must {
 impl Append {
     /// The entries by which it is decided.
     fn names(&self) -> impl Iterator<Item = Name> {
-        let data = self.changes.iter().filter(|change| change.kind == kind::ACCOUNT_DATA);
+        let data = self.changes.iter().filter(|change| usage::counts(change));
         let usage = data.flat_map(|change| [change.name(), super::name(usage::NAME)]);
         self.musts.iter().filter_map(Must::name).chain(usage)
     }
@@ -124,9 +124,9 @@ impl RecordMachine {
         self.held.get(name)?.as_ref()
     }
 
-    /// How much account data there is after these changes, if they change that; `None`: more than there may be.
+    /// How much the user keeps after these changes, if they change that; `None`: more than there may be.
     fn usage(&self, changes: &[Change]) -> Result<Option<Vec<Change>>, Error> {
-        let mut data = changes.iter().filter(|change| change.kind == kind::ACCOUNT_DATA).peekable();
+        let mut data = changes.iter().filter(|change| usage::counts(change)).peekable();
         if data.peek().is_none() {
             return Ok(Some(Vec::new()));
         }
@@ -220,6 +220,10 @@ impl Machine for RecordMachine {
 
     fn seal(&mut self, _last: Seq) -> Result<Sealed, LogError> {
         Ok(Sealed { head: super::head(self.user_id.as_deref()), ..Sealed::default() })
+    }
+
+    fn weight(&self) -> usize {
+        self.held.values().flatten().map(|entry| entry.value.as_ref().map_or(0, Vec::len)).sum()
     }
 
     fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write> {

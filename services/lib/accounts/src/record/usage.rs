@@ -1,12 +1,13 @@
-//! How much account data a user keeps: an entry of the record, set in the same row as what it counts.
+//! How much a user keeps that has no end of its own (account data, signatures on keys): an entry of the record, set in the same row
+//! as what it counts.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Entry, kind};
 
-/// Values of account data that a user keeps, of all rooms together.
+/// Entries that a user keeps: values of account data, of all rooms together, and users whose keys were signed.
 const ENTRIES: u64 = 10_000;
-/// Bytes of them, with their types and rooms.
+/// Bytes of them, with their names.
 const BYTES: u64 = 8 << 20;
 
 /// The name of the entry.
@@ -17,6 +18,11 @@ pub(super) const NAME: (&str, &str, &str) = (kind::USAGE, "", "");
 pub(super) struct Usage {
     entries: u64,
     bytes: u64,
+}
+
+/// Whether a change is of an entry that counts.
+pub(super) fn counts(change: &Change) -> bool {
+    matches!(change.kind.as_str(), kind::ACCOUNT_DATA | kind::SIGNATURES)
 }
 
 impl Usage {

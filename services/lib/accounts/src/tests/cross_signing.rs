@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ed25519_dalek::{Signer, SigningKey};
-use ruma_common::CanonicalJsonObject;
+use ruma_common::{CanonicalJsonObject, OwnedUserId};
 use serde_json::{Value, json};
 
 use super::*;
@@ -247,10 +247,71 @@ async fn keys_that_are_replaced_leave_no_signatures_behind() {
         assert!(!seen["signatures"][a.as_str()][format!("ed25519:{name}")].is_null());
         assert!(!seen["signatures"][b.as_str()][of_b.id()].is_null());
     }
-    let read = record::entries(&*accounts.store, TENANT, a, record::kind::SIGNATURES, None).await.unwrap();
-    assert_eq!(read.len(), 2, "one entry for each who signed");
+    // One entry for each whose key was signed, with who signed it.
+    for signer in [a, b] {
+        let read = record::entries(&*accounts.store, TENANT, signer, record::kind::SIGNATURES, None).await.unwrap();
+        assert_eq!((read.len(), &*read[0].scope), (1, a.as_str()), "{signer}");
+    }
     let (_, keys) = accounts.device_keys(TENANT, a).await.unwrap().remove(0);
     assert_eq!(keys["signatures"][a.as_str()].as_object().unwrap().len(), 1, "the one by the key of now");
+}
+
+#[tokio::test]
+async fn whose_key_others_sign_keeps_nothing_of_it_and_they_no_more_than_they_may() {
+    let accounts = accounts().await;
+    let a = user_id!("@a:b");
+    let (_, [_, master, ..]) = with_keys(&accounts, a, 10).await;
+    let stands = accounts.cross_signing(TENANT, a, "master", a).await.unwrap().unwrap();
+    let size = async |user_id: OwnedUserId| {
+        let entries =
+            record::entries(&*accounts.store, TENANT, &user_id, record::kind::SIGNATURES, None).await.unwrap();
+        let jobs = record::entries(&*accounts.store, TENANT, &user_id, record::kind::JOB, None).await.unwrap();
+        (entries.len(), jobs.len())
+    };
+    let before = size(a.to_owned()).await;
+    for n in 0..5_u8 {
+        let signer = OwnedUserId::try_from(format!("@signer{n}:b")).unwrap();
+        let (_, [.., for_others]) = with_keys(&accounts, &signer, 100 + 10 * n).await;
+        let signature = (master.public.clone(), for_others.sign(stands.clone(), &signer, None));
+        let told = accounts.device_lists_position(TENANT).await.unwrap();
+        let failed = accounts.add_signatures(TENANT, a, &signer, vec![signature.clone()]).await.unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+        // Told once, also by whoever looks what may not have been.
+        accounts.tell_all_signed(TENANT, &signer).await.unwrap();
+        assert_eq!(accounts.device_lists_position(TENANT).await.unwrap(), told.next());
+        let seen = accounts.cross_signing(TENANT, a, "master", &signer).await.unwrap().unwrap();
+        assert!(!seen["signatures"][signer.as_str()][for_others.id()].is_null());
+        assert_eq!((size(signer.clone()).await.0, size(a.to_owned()).await), (1, before));
+    }
+    let (_, [.., for_others]) = with_keys(&accounts, user_id!("@full:b"), 200).await;
+    let full = user_id!("@full:b");
+    for size in [60_000, 100] {
+        let mut kept = 0;
+        while accounts.set_account_data(TENANT, full, ("", &format!("{size}/{kept}")), vec![b'1'; size]).await.is_ok() {
+            kept += 1;
+            assert!(kept < 1000, "there is an end");
+        }
+    }
+    let signature = (master.public.clone(), for_others.sign(stands.clone(), full, None));
+    let failed = accounts.add_signatures(TENANT, a, full, vec![signature]).await.unwrap();
+    assert!(matches!(&failed[..], [(_, Error::Full)]), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_signature_of_which_nobody_was_told_is_told_by_who_finds_it() {
+    let accounts = accounts().await;
+    let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
+    let (_, [_, master, ..]) = with_keys(&accounts, a, 10).await;
+    let (_, [.., for_others]) = with_keys(&accounts, b, 20).await;
+    let stands = accounts.cross_signing(TENANT, a, "master", b).await.unwrap().unwrap();
+    let told = accounts.device_lists_position(TENANT).await.unwrap();
+    // The process ends after the row and before anything else.
+    let object = for_others.sign(stands, b, None);
+    assert!(accounts.add_signature(TENANT, a, b, (&master.public, object)).await.unwrap());
+    assert_eq!(accounts.device_lists_position(TENANT).await.unwrap(), told);
+    assert!(accounts.settle_all(&FakeRooms::default()).await);
+    let (users, _) = accounts.device_lists_after(TENANT, told).await.unwrap().unwrap();
+    assert_eq!(users.into_keys().collect::<Vec<_>>(), [a.to_owned()]);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ const BUSY: Duration = Duration::from_millis(20);
 const MANY: usize = 8;
 /// The registry takes no longer for an answer, or it counts as none.
 const READS: Duration = Duration::from_secs(1);
+/// Who stood open in the registry is asked for so long by all others, whatever becomes of it: nobody is closed faster.
+const STANDS: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(5) };
 /// Who hasn't been followed for so long may have dropped logs from its slots that it wrote to since.
 const RECENT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// Logs in the slots of a silent process; with more, all heads are forgotten.
@@ -74,6 +76,8 @@ pub struct Flush {
     joined: AtomicUsize,
     /// Whether somebody was silent in the last round.
     doubtful: AtomicBool,
+    /// When the newest round began that found this process open in the registry.
+    stood: Mutex<Option<Instant>>,
 }
 
 /// How far this process has followed others.
@@ -106,6 +110,7 @@ impl Flush {
             wanted: Notify::new(),
             joined: AtomicUsize::new(0),
             doubtful: AtomicBool::new(false),
+            stood: Mutex::default(),
         })
     }
 
@@ -118,6 +123,16 @@ impl Flush {
         self.wanted.notify_one();
         // The sender is this.
         let _ = self.finished.subscribe().wait_for(|finished| *finished >= wanted).await;
+    }
+
+    /// Whether others still ask this process what it writes: if it was closed (it was stopped for long, and goes on), nobody hears
+    /// of what it has written since. Asked before a write is answered; the registry is read only if that wasn't done for some seconds.
+    pub async fn still_asked(&self) -> bool {
+        let stood = || self.stood.lock().is_some_and(|at| at.elapsed() < STANDS);
+        if !stood() {
+            self.join().await;
+        }
+        stood()
     }
 
     #[cfg(test)]
@@ -183,7 +198,7 @@ impl Flush {
             let joined = self.joined.swap(0, Ordering::Relaxed);
             let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
             self.doubtful.store(false, Ordering::Relaxed);
-            self.round().await;
+            self.round(begun).await;
             self.finished.send_replace(number);
             metrics::histogram!(metric::ROUND_SECONDS).record(begun.elapsed().as_secs_f64());
             metrics::counter!(metric::JOINED).increment(joined as u64);
@@ -196,13 +211,15 @@ impl Flush {
     }
 
     /// Asks everybody.
-    async fn round(&self) {
+    async fn round(&self, began: Instant) {
         let members = match timeout(READS, self.registry.listed()).await {
             Ok(Ok(members)) => members,
             Ok(Err(error)) => return self.lose(&format!("the members can't be read: {error}")),
             Err(_) => return self.lose("the members can't be read in time"),
         };
         let own = self.registry.incarnation();
+        let is_open = |member: &Member| member.incarnation == own && member.state == MemberState::Open;
+        *self.stood.lock() = members.iter().any(is_open).then_some(began);
         let others = members.iter().filter(|member| member.incarnation != own && member.state != MemberState::Drained);
         join_all(others.map(|member| self.ask(member))).await;
         self.note_drained(&members);

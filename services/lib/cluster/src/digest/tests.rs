@@ -299,6 +299,21 @@ async fn an_old_digest_makes_nobody_believe_that_a_silent_process_is_followed() 
 }
 
 #[tokio::test]
+async fn who_was_closed_knows_it_before_it_answers_what_it_wrote() {
+    let cluster = Cluster::new();
+    let other = cluster.writer(2).await;
+    let (flush, _) = cluster.reader(1).await;
+    assert!(flush.still_asked().await);
+    let rounds = flush.rounds_issued();
+    assert!(flush.still_asked().await);
+    assert_eq!(flush.rounds_issued(), rounds, "it was looked a moment ago");
+    // Stopped for long, and closed.
+    other.registry.close(IncarnationId::new([1; 16])).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert!(!flush.still_asked().await);
+}
+
+#[tokio::test]
 async fn who_answers_something_else_than_he_was_asked_is_not_followed() {
     let cluster = Cluster::new();
     let writer = cluster.writer(2).await;

@@ -27,6 +27,14 @@ impl Writers {
         self.0.is_none()
     }
 
+    /// Whether others still hear of what this process writes.
+    pub async fn still_ask(&self) -> bool {
+        match &self.0 {
+            Some(flush) => flush.still_asked().await,
+            None => true,
+        }
+    }
+
     /// Waits until this process knows of everything that anybody was answered before the call. Free if there are no others.
     pub async fn flush(&self) {
         if let Some(flush) = &self.0 {

@@ -11,8 +11,8 @@ section! {
         connections: usize = 20_000;
         /// Requests at once, syncs that wait not counted. Who comes when there are as many is told to come again.
         requests: usize = 4_096;
-        /// Memory of the syncs' answers that are larger than 64 KiB, while they are made and sent. Whose answer doesn't fit is told
-        /// to come again.
+        /// Memory of answers that are larger than 64 KiB (syncs, members and state of a room, pages of history), while they are made and
+        /// sent. Whose answer doesn't fit is told to come again.
         sync_answers_bytes: usize = 536_870_912;
         /// The largest body of a request.
         request_body_bytes: usize = 4_194_304;

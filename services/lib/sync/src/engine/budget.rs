@@ -1,6 +1,6 @@
-//! The memory of answers. A first sync of somebody in large rooms takes tens of megabytes until its client has read it: as many of them
-//! as clients ask for at once would take all there is. So large answers share a budget while they are made and sent; one that doesn't
-//! fit is refused at once, and comes again.
+//! The memory of answers. A first sync of somebody in large rooms, or all members of one, takes tens of megabytes until its client has
+//! read it: as many of them as clients ask for at once would take all there is. So large answers share a budget while they are
+//! made and sent; one that doesn't fit is refused at once, and comes again.
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ struct Taken {
 
 /// What one answer takes of it, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     budget: Arc<AnswerBudget>,
     user: User,
     /// How large the answer is. One request writes it.
@@ -64,7 +64,9 @@ impl AnswerBudget {
         Arc::new(Self { limit: u64::try_from(limit).unwrap_or(u64::MAX), taken: Mutex::default() })
     }
 
-    pub(crate) fn share(self: &Arc<Self>, user: User) -> Arc<Share> {
+    /// The share of an answer to a user: nothing yet.
+    #[must_use]
+    pub fn share(self: &Arc<Self>, user: User) -> Arc<Share> {
         Arc::new(Share { budget: Arc::clone(self), user, size: AtomicU64::new(0), taken: AtomicU64::new(0) })
     }
 
@@ -80,7 +82,7 @@ impl Share {
     /// # Errors
     /// [`SyncError::Overloaded`], when that is more than there is, or than the user may take; never for the only large answer (of
     /// the user), how large it may be.
-    pub(crate) fn grow(&self, bytes: usize) -> Result<(), SyncError> {
+    pub fn grow(&self, bytes: usize) -> Result<(), SyncError> {
         // Once as events, and once as it is written.
         let bytes = 2 * u64::try_from(bytes).unwrap_or(u64::MAX / 2);
         let size = self.size.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
@@ -128,7 +130,8 @@ impl Share {
     }
 
     /// A written answer, which holds its share until it is sent.
-    pub(crate) fn written(self: Arc<Self>, bytes: Vec<u8>) -> Bytes {
+    #[must_use]
+    pub fn written(self: Arc<Self>, bytes: Vec<u8>) -> Bytes {
         self.shrink(bytes.len());
         Bytes::from_owner(Written { bytes, _share: self })
     }

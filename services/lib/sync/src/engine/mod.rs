@@ -43,7 +43,7 @@ use crate::{
 };
 
 pub use answer::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
-pub use budget::AnswerBudget;
+pub use budget::{AnswerBudget, Share};
 pub use error::SyncError;
 pub use key_changes::KeyChanges;
 pub use lazy::SentMembers;

@@ -4,11 +4,10 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread};
-
-mod writer;
-
-use writer::Writer;
+use crate::{
+    engine::{Answer, JoinedRoom, LeftRoom, StateSection, Summary, Timeline, Unread},
+    json::Writer,
+};
 
 /// The unstable name of `state_after`, the only one that matrix-js-sdk reads (MSC4222).
 const STATE_AFTER_UNSTABLE: &str = "org.matrix.msc4222.state_after";
@@ -70,8 +69,7 @@ fn rooms(w: &mut Writer, answer: &Answer) {
             w.key(name).object(|w| {
                 for (room_id, stripped) in rooms {
                     w.key(room_id.as_str()).object(|w| {
-                        let events = |w: &mut Writer| stripped.iter().for_each(|event| w.raw(event));
-                        w.key(state).object(|w| w.key("events").array(events));
+                        w.key(state).object(|w| w.events_under("events", stripped));
                     });
                 }
             });
@@ -117,7 +115,7 @@ fn left(w: &mut Writer, room: &LeftRoom) {
 
 fn timeline(w: &mut Writer, timeline: &Timeline) {
     w.key("timeline").object(|w| {
-        w.key("events").array(|w| timeline.events.iter().for_each(|event| w.raw(event)));
+        w.events_under("events", &timeline.events);
         w.key("limited").boolean(timeline.limited);
         if let Some(prev_batch) = &timeline.prev_batch {
             w.key("prev_batch").string(prev_batch);
@@ -131,7 +129,7 @@ fn state(w: &mut Writer, state: &StateSection) {
         StateSection::After(events) => {
             // An empty section still says that the timeline's state is not to be applied.
             for name in ["state_after", STATE_AFTER_UNSTABLE] {
-                w.key(name).object(|w| w.key("events").array(|w| events.iter().for_each(|event| w.raw(event))));
+                w.key(name).object(|w| w.events_under("events", events));
             }
         }
     }

@@ -103,3 +103,23 @@ async fn who_leaves_hands_its_rooms_over_at_once() {
     let mut world = World { client, ..processes[0].world.clone() };
     assert!(world.send(ALICE, &rooms[0], "3").await.is_err(), "it opens nothing any more");
 }
+
+#[tokio::test]
+async fn a_room_that_was_not_begun_gives_its_alias_back() {
+    let processes = cluster(2).await;
+    assert!(processes[0].service.drain(Duration::from_secs(5)).await);
+    let request = || CreateRoomRequest {
+        requester: who(ALICE),
+        room_version: "12".into(),
+        preset: Preset::PublicChat.into(),
+        alias: Some("#a:t7.test".into()),
+        ..Default::default()
+    };
+    let leaving = processes[0].service.clone().asked(polity_log::Asked::default());
+    let refused = RoomStateClient::new(polity_proto::local(leaving)).create_room(request()).await.unwrap_err();
+    assert!(refused.metadata().contains_key(route::NOT_STARTED), "somebody else may be asked: {refused:?}");
+    let made = processes[1].world.clone().client.create_room(request()).await.unwrap().into_inner();
+    let alias = ruma_common::RoomAliasId::parse("#a:t7.test").unwrap();
+    let names = rooms::alias(&*processes[1].world.store, TenantId::new(TENANT), &alias).await.unwrap().unwrap();
+    assert_eq!(names.room_id.as_str(), made.room_id);
+}

@@ -52,7 +52,7 @@ fn projected(log: u8, writer: u8, seq: i64) -> [Write; 2] {
         table: &schema::REDACTIONS,
         partition: values_of![TENANT, LogId::new([log; 16]), i64::from(writer)],
         row: Row::new(values_of![seq], Bytes::new()),
-        kind: kind.clone(),
+        kind,
     };
     let partition = values_of![TENANT, LogId::new([100 + log * WRITERS + writer; 16])];
     [row, Write { table: &schema::PROJECTED, partition, row: mark, kind }]
