@@ -150,7 +150,7 @@ impl Parts {
 }
 
 fn who(user: &str) -> Option<Requester> {
-    Some(Requester { tenant: TENANT.get(), user_id: user.into(), device_id: "D".into() })
+    Some(Requester { tenant: TENANT.get(), user_id: user.into(), device_id: "D".into(), call: Default::default() })
 }
 
 impl World {

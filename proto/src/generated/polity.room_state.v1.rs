@@ -9,6 +9,10 @@ pub struct Requester {
     pub user_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub device_id: ::prost::alloc::string::String,
+    /// Names this call, if it isn't empty: whoever makes it once more, not knowing whether it was carried out, names it the same, and it
+    /// is carried out once.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub call: ::prost::bytes::Bytes,
 }
 /// A user's profile, as member events have it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use polity_proto::{
     Transport,
     room_state::{
@@ -31,6 +32,9 @@ pub(crate) trait Message: Sized {
 
     /// Whether carrying it out twice gives what carrying it out once gives.
     fn is_repeatable(&self) -> bool;
+
+    /// Gives the call a name under which it is carried out once, however often it is made.
+    fn name(&mut self, call: [u8; 16]);
 }
 
 macro_rules! about_rooms {
@@ -42,14 +46,20 @@ macro_rules! about_rooms {
 
             fn is_repeatable(&self) -> bool {
                 let repeatable: fn(&Self) -> bool = $repeatable;
-                repeatable(self)
+                repeatable(self) || self.requester.as_ref().is_some_and(|requester| !requester.call.is_empty())
+            }
+
+            fn name(&mut self, call: [u8; 16]) {
+                if let Some(requester) = &mut self.requester {
+                    requester.call = Bytes::copy_from_slice(&call);
+                }
             }
         }
     )* };
 }
 
 about_rooms! {
-    // A transaction is one, however often it comes.
+    // A transaction is one, however often it comes. What isn't repeatable is once it has a name.
     SendEventRequest: |request| request.txn_id.is_some();
     RedactEventRequest: |request| request.txn_id.is_some();
     SetProfileRequest: |_| true;
@@ -72,9 +82,12 @@ impl Message for CreateRoomRequest {
         format!("user:{tenant:016x}/{user}")
     }
 
+    // The room that a call has made is known to nobody until it is answered: there is no log to look for it in.
     fn is_repeatable(&self) -> bool {
         false
     }
+
+    fn name(&mut self, _call: [u8; 16]) {}
 }
 
 /// A message that must be answered within `limit`, on its way to whoever has the room.
@@ -89,6 +102,7 @@ pub(crate) fn requester(requester: &Requester) -> Option<ProtoRequester> {
         tenant: requester.tenant.get(),
         user_id: requester.user_id.to_string(),
         device_id: requester.device_id.to_string(),
+        call: Bytes::new(),
     })
 }
 
@@ -105,7 +119,10 @@ impl Context {
     }
 
     /// A message that must be answered while this request has time.
-    pub(crate) fn call<T: Message>(&self, message: T) -> polity_proto::Call<T> {
+    pub(crate) fn call<T: Message>(&self, mut message: T) -> polity_proto::Call<T> {
+        if !message.is_repeatable() {
+            message.name(self.api.random.bytes());
+        }
         call(message, self.within())
     }
 

@@ -26,6 +26,9 @@ use crate::{
     rooms::{Placed, Service},
 };
 
+/// Bytes of a call's name at most.
+const CALL_NAME: usize = 16;
+
 #[tonic::async_trait]
 impl RoomState for Service {
     async fn create_room(&self, request: Request<CreateRoomRequest>) -> Result<Response<CreateRoomResponse>, Status> {
@@ -159,6 +162,7 @@ fn send(request: SendEventRequest) -> Result<Addressed, RoomError> {
     let SendEventRequest { requester: by, room_id, event_type, content, txn_id } = request;
     let requester = requester(by)?;
     let dedup = txn_id.map(|txn| requester.transaction(("send", &event_type), &txn)).transpose()?;
+    let dedup = dedup.or_else(|| requester.call.clone());
     let event_type = TimelineEventType::from(event_type);
     if event_type == TimelineEventType::RoomRedaction {
         // Sent like any other event, its target stands in the content.
@@ -174,6 +178,7 @@ fn redact(request: RedactEventRequest) -> Result<Addressed, RoomError> {
     let RedactEventRequest { requester: by, room_id, event_id: target, reason, txn_id } = request;
     let requester = requester(by)?;
     let dedup = txn_id.map(|txn| requester.transaction(("redact", &target), &txn)).transpose()?;
+    let dedup = dedup.or_else(|| requester.call.clone());
     let content: Map<String, Value> = reason.into_iter().map(|reason| ("reason".to_owned(), reason.into())).collect();
     let content = raw(Value::Object(content).to_string().as_bytes())?;
     Ok((requester.tenant, room_id, redaction(requester, event_id(&target)?, content, dedup)))
@@ -214,7 +219,18 @@ pub(crate) fn requester(requester: Option<proto::Requester>) -> Result<Requester
         tenant: TenantId::new(requester.tenant),
         user_id: user_id(&requester.user_id)?,
         device_id: requester.device_id.into(),
+        call: called(&requester.call)?,
     })
+}
+
+/// The transaction by which a call that has a name is carried out once.
+fn called(name: &[u8]) -> Result<Option<Dedup>, RoomError> {
+    if name.len() > CALL_NAME {
+        return Err(RoomError::bad_json("a call's name is too long"));
+    }
+    let txn = || name.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // No device is called so: clients aren't shown it.
+    Ok((!name.is_empty()).then(|| Dedup { device: "call".into(), txn: txn().into() }))
 }
 
 pub(crate) fn profile(profile: Option<proto::Profile>) -> Profile {

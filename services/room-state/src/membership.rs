@@ -61,6 +61,6 @@ impl Requester {
     ) -> Result<Outcome, RoomError> {
         let (state_key, sender) = (Some(target.to_string()), self.user_id.clone());
         let draft = stage.draft(TimelineEventType::RoomMember, state_key, Value::Object(content), sender)?;
-        stage.append(draft, next, None)
+        stage.append(draft, next, self.call.clone())
     }
 }

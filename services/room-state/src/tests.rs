@@ -90,7 +90,7 @@ fn deps(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Deps> {
 
 fn who(user: &str) -> Option<Requester> {
     let tenant = if user.ends_with("t8.test") { TENANT + 1 } else { TENANT };
-    Some(Requester { tenant, user_id: user.into(), device_id: "D".into() })
+    Some(Requester { tenant, user_id: user.into(), device_id: "D".into(), call: Default::default() })
 }
 
 const ALICE: &str = "@alice:t7.test";

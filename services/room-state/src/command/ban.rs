@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#banning-users-in-a-room>
 
 use polity_core::Seq;
+use polity_log::Dedup;
 use ruma_common::OwnedUserId;
 use ruma_events::room::member::MembershipState;
 
@@ -17,6 +18,10 @@ pub(crate) struct Ban {
 }
 
 impl Change for Ban {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id), member_key(&self.target)]
     }

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite>
 
 use polity_core::Seq;
+use polity_log::Dedup;
 use ruma_common::OwnedUserId;
 use ruma_events::room::member::MembershipState;
 use serde_json::Value;
@@ -25,6 +26,10 @@ pub(crate) struct Invite {
 }
 
 impl Change for Invite {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id), member_key(&self.target)]
     }

@@ -42,6 +42,8 @@ pub(crate) struct Requester {
     pub(crate) tenant: TenantId,
     pub(crate) user_id: OwnedUserId,
     pub(crate) device_id: OwnedDeviceId,
+    /// By which a call that could have another effect the second time is known to have been carried out.
+    pub(crate) call: Option<Dedup>,
 }
 
 /// A command on one room.

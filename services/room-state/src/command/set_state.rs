@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey>
 
 use polity_core::Seq;
+use polity_log::Dedup;
 use ruma_events::TimelineEventType;
 use serde_json::{Value, value::RawValue};
 
@@ -18,6 +19,10 @@ pub(crate) struct SetState {
 }
 
 impl Change for SetState {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id), (self.event_type.to_string(), self.state_key.clone())]
     }
@@ -39,7 +44,7 @@ impl Change for SetState {
         }
         let state_key = Some(self.state_key.clone());
         let draft = stage.draft_raw(event_type.clone(), state_key, self.content.clone(), sender.clone());
-        stage.append(draft, next, None)
+        stage.append(draft, next, self.requester.call.clone())
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use polity_cluster::{ClusterService, Forward, Live, Member, Peers, Watch, digest::Journal, kind};
 use polity_core::IncarnationId;
 use polity_log::{Head, Recover, recover};
-use polity_proto::{cluster::cluster_server::ClusterServer, remote};
+use polity_proto::{cluster::cluster_server::ClusterServer, remote, with_deadline};
 use polity_store::{Bounds, Cas, Change, Condition, Durability, Page, Row, StoreError, Table, Values, Write};
 use tower::{ServiceExt, service_fn};
 

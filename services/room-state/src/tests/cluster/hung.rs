@@ -41,6 +41,37 @@ async fn a_hung_owner_loses_its_room_and_neither_forks_it_nor_answers_by_what_it
     assert_eq!(told, ["1", "joined", "late"]);
 }
 
+/// A call that could have another effect the second time has a name, as clients' sends have a transaction: whoever takes a room from an
+/// owner that doesn't answer makes the call again, and finds what had become of it.
+#[tokio::test]
+async fn what_could_be_done_twice_is_done_once_when_its_owner_hangs_before_or_after_it() {
+    for done_before in [false, true] {
+        let processes = cluster(2).await;
+        let room = processes[0].create().await;
+        processes[0].world.clone().member(BOB, &room, BOB, "join").await.unwrap();
+        let kick = |client: RoomStateClient<Transport>| {
+            let by = Requester { call: vec![7; 16].into(), ..who(ALICE).unwrap() };
+            let kick =
+                KickUserRequest { requester: Some(by), room_id: room.clone(), user_id: BOB.to_owned(), reason: None };
+            let call = route::routed(with_deadline(kick, Duration::from_secs(20)), &route::room(TENANT, &room), true);
+            async move { event(client.clone().kick_user(call).await, |answer| answer.event) }
+        };
+        let before = if done_before { Some(kick(processes[0].world.client.clone()).await.unwrap()) } else { None };
+        processes[0].fate.is(HUNG);
+        let (began, pending) = (Instant::now(), polity_core::tasks::spawn(kick(processes[0].world.client.clone())));
+        let kicked = kick(processes[1].world.client.clone()).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert!(before.is_none_or(|before| before == kicked), "it had been done");
+        processes[0].fate.is(WELL);
+        assert_eq!(pending.await.unwrap().unwrap(), kicked, "whoever hung finds it, too");
+        // Another call is another one.
+        let again = processes[1].world.clone().member(ALICE, &room, BOB, "kick").await.unwrap_err();
+        assert_eq!(again.reason, Reason::Forbidden);
+        let leaves = |row: &RoomRow| row.meta.membership.as_ref().is_some_and(|change| change.membership == "leave");
+        assert_eq!(processes[1].world.rows(&room).await.iter().filter(|row| leaves(row)).count(), 1);
+    }
+}
+
 #[tokio::test]
 async fn an_owner_that_went_on_refuses_nobody_by_what_it_knew() {
     let processes = cluster(2).await;
