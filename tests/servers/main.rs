@@ -4,5 +4,6 @@ mod cql;
 mod log;
 mod lost_commits;
 mod nats;
+mod nats_accounts;
 mod nodes;
 mod schema;

@@ -106,7 +106,7 @@ async fn tls_and_a_password_let_in_who_has_them_and_nobody_else() {
         (Authority::new(&folder.path().join("ours")), Authority::new(&folder.path().join("strangers")));
     let user = ("polity".to_owned(), "a secret".to_owned());
     let tls = Some((ours.issue("nats", "nats"), ours.certificate()));
-    let mut server = Nats::start(NatsOptions { user: Some(user.clone()), tls, max_pending_bytes: None }).await;
+    let mut server = Nats::start(NatsOptions { user: Some(user.clone()), tls, ..NatsOptions::default() }).await;
     let client = |authority: &Authority| {
         let certificate = authority.issue("client", "client");
         Some((certificate.certificate, certificate.key))

@@ -22,8 +22,9 @@ pub(crate) async fn open(config: &Config, name: &str, life: &Lifecycle) -> Resul
             let nats = nats(&config.bus.nats, name);
             let connect = || async {
                 NatsBus::connect(&nats).await.map_err(|error| match error {
-                    ConnectError::Credentials(_) => Attempt::Never(Failure::new(exit::USAGE, error)),
-                    ConnectError::Connect(_) => Attempt::later(error),
+                    ConnectError::Credentials { .. } => Attempt::Never(Failure::new(exit::USAGE, error)),
+                    // Who is refused may yet be made known to the server.
+                    ConnectError::Connect(_) | ConnectError::Refused(_) => Attempt::later(error),
                 })
             };
             let bus = until_there("the bus", &life.stop(), connect).await?;

@@ -18,6 +18,8 @@ pub struct NatsOptions {
     pub tls: Option<(Certificate, PathBuf)>,
     /// A client for whom more bytes wait is cut off; no message is larger.
     pub max_pending_bytes: Option<u32>,
+    /// Further settings, as its file has them.
+    pub more: String,
 }
 
 /// See the module.
@@ -51,6 +53,7 @@ impl Nats {
         if let Some(bytes) = options.max_pending_bytes {
             let _ = writeln!(config, "max_payload: {bytes}\nmax_pending: {bytes}");
         }
+        config += &options.more;
         fs::write(folder.path().join("nats.conf"), config).expect("a file");
         let mut nats = Self { folder, port, tls: options.tls.is_some(), process: None };
         nats.restart().await;

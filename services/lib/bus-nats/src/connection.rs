@@ -1,6 +1,7 @@
 //! The connection, which async-nats makes again when it is lost, and what its loss means to receivers.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use polity_bus::{Bus, Receiver, Subject, Subscriptions};
@@ -28,12 +29,29 @@ const SUBSCRIPTION_CAPACITY: usize = 4096;
 /// NATS can't be reached as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No server answers, or it refuses this process.
+    /// No server answers.
     #[error("NATS can't be reached: {0}")]
-    Connect(#[from] async_nats::ConnectError),
+    Connect(#[source] async_nats::ConnectError),
+    /// A server refuses this process.
+    #[error("NATS refuses the credentials that bus.nats gives (or needs some, and bus.nats gives none): {0}")]
+    Refused(#[source] async_nats::ConnectError),
     /// The credentials file can't be used.
-    #[error("the NATS credentials can't be read: {0}")]
-    Credentials(#[source] std::io::Error),
+    #[error("bus.nats.credentials_file = {path:?} can't be used: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl From<async_nats::ConnectError> for ConnectError {
+    fn from(error: async_nats::ConnectError) -> Self {
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => Self::Refused(error),
+            _ => Self::Connect(error),
+        }
+    }
 }
 
 /// The bus on NATS.
@@ -75,7 +93,10 @@ impl NatsBus {
             Credentials::None => options,
             Credentials::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
             Credentials::Token(token) => options.token(token.clone()),
-            Credentials::File(path) => options.credentials_file(path).await.map_err(ConnectError::Credentials)?,
+            Credentials::File(path) => {
+                let unusable = |source| ConnectError::Credentials { path: path.clone(), source };
+                options.credentials_file(path).await.map_err(unusable)?
+            }
         };
         if let Some(ca) = &config.tls.ca_file {
             options = options.add_root_certificates(ca.clone());
