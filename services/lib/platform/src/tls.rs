@@ -1,11 +1,15 @@
 //! Certificates and keys from files, and what TLS is made of.
 
+mod fresh;
+
 use std::path::{Path, PathBuf};
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
+
+use fresh::Fresh;
 
 /// Why TLS can't be spoken.
 #[derive(Debug, thiserror::Error)]
@@ -61,16 +65,16 @@ pub(crate) fn authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
 }
 
 /// How a server with a certificate of one of the authorities in `ca` is spoken to, with a certificate of one's own where it asks
-/// for one.
+/// for one. The files are looked at again when connections are made.
 ///
 /// # Errors
 /// When a file can't be read or used.
 pub fn client(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = builder.with_root_certificates(authorities(ca)?);
-    let Some((cert, key)) = own else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let (chain, key) = pair(cert, key)?;
-    Ok(Arc::new(builder.with_client_auth_cert(chain, key)?))
+    let own = own.map(|(cert, key)| (cert.to_owned(), key.to_owned()));
+    let fresh = Fresh::load(ca.to_owned(), own)?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::clone(&fresh) as _);
+    Ok(Arc::new(builder.with_client_cert_resolver(fresh)))
 }
 
 fn in_file(path: &Path) -> impl Fn(pem::Error) -> TlsError {
