@@ -53,6 +53,18 @@ impl Digests {
         &self.journal
     }
 
+    /// Tells others what was written last, as long as they can still ask for it.
+    pub(crate) fn tell_last(&self, bus: &dyn Bus) {
+        if let Some(journal) = self.told() {
+            journal.tell_last(bus);
+        }
+    }
+
+    /// Nothing is written any more: with which entry the journal ends.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.told().map(|journal| journal.end())
+    }
+
     fn told(&self) -> Option<Arc<Journal>> {
         self.shared.then(|| Arc::clone(&self.journal))
     }

@@ -3,16 +3,18 @@
 use std::{
     convert::Infallible,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response};
-use polity_cluster::{ClusterService, Connect, Forward, Live, Peers, Presence, Routed, Watch, digest::Journal, kind};
+use polity_cluster::{
+    ClusterService, Connect, Forward, Live, Member, Peers, Presence, Routed, Watch, digest::Journal, kind, ping,
+};
 use polity_log::{Asked, Recover};
 use polity_platform::{
     config::Limits,
     grpc::{self, Connector, Services},
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, exit},
     ops::Ready,
 };
 use polity_proto::Transport;
@@ -21,7 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::{failure::Failure, ground::Ground, ports::InternalPort};
+use crate::{failure::Failure, ground::Ground, ports::InternalPort, wait::until_there};
+
+/// A process that ends and has the same name is waited for for so long,
+const ENDING: Duration = Duration::from_secs(10);
+/// and asked so often.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// See the module. A process whose store is its own is alone.
 pub(crate) struct Members {
@@ -114,6 +121,34 @@ impl Members {
         life.essential("watch", async move {
             tokio::select! { () = stop.cancelled() => {}, () = watch.run() => {} }
         });
+    }
+
+    /// Refuses to go on beside a process that has the same name and answers: each would close the other. One that is just ending is
+    /// waited for; one that doesn't answer is dead, and what it left is finished.
+    pub(crate) async fn expect_no_namesake(&self, ground: &Ground, stop: &CancellationToken) -> Result<(), Failure> {
+        let (began, this) = (Instant::now(), &ground.this);
+        while self.port.is_some() && !stop.is_cancelled() {
+            let earlier = || async { Ok(ground.registry.predecessors(&this.node).await?) };
+            let earlier = until_there("the store", stop, earlier).await?.unwrap_or_default();
+            // Who had this one's address is gone.
+            let elsewhere = |member: &&Member| !member.address.is_empty() && member.address != this.address;
+            let mut alive = None;
+            for member in earlier.iter().filter(elsewhere) {
+                if ping(self.connect().to(&member.address), member.incarnation).await {
+                    alive = Some(member);
+                }
+            }
+            let Some(other) = alive else { break };
+            if began.elapsed() >= ENDING {
+                let (name, address) = (&this.node, &other.address);
+                let message =
+                    format!("{address} answers as {name}, too: cluster.node_name must be another one in each process");
+                ground.registry.leave().await?;
+                return Err(Failure::new(exit::USAGE, message));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Answers others from now on.

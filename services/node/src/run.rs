@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::Router;
-use polity_log::{Recover, recover_until_done};
+use polity_log::{LogError, MemberState, Recover, Registry, recover_until_done};
 use polity_platform::{
     config::{Config, StoreKind},
     grpc::Services,
@@ -62,6 +62,7 @@ pub(crate) async fn run(tier: Tier, config: &Config) -> Result<(), Failure> {
     let ops = serve_operators(ports.ops, config, ops::router(ready.clone(), metrics), life.cut());
     if let Some(ground) = Ground::lay(tier, config, &address, &life).await? {
         let members = Members::new(&ground, ports.internal);
+        members.expect_no_namesake(&ground, &life.stop()).await?;
         let (mut services, rooms) = (members.services(), tier.writes_rooms().then(|| Rooms::new(&ground)));
         if let Some(rooms) = &rooms {
             services = rooms.serve_in(services, &ground, &members);
@@ -80,6 +81,13 @@ pub(crate) async fn run(tier: Tier, config: &Config) -> Result<(), Failure> {
     let asked_for = life.ended().await;
     let _ = ops.await;
     if asked_for { Ok(()) } else { Err(Failure::software("a part that the process can't do without has ended")) }
+}
+
+/// Takes earlier runs out of the registry of a process that nobody else reads.
+async fn prune(registry: &Registry) -> Result<(), LogError> {
+    let drained = |member: polity_log::Member| (member.state == MemberState::Drained).then_some(member.incarnation);
+    let ended: Vec<_> = registry.members().await?.into_iter().filter_map(drained).collect();
+    registry.prune(&ended).await.map(drop)
 }
 
 fn describe_metrics() {
@@ -125,6 +133,7 @@ impl Node {
     /// closed ends: it can write nothing any more.
     fn recover(&self, uses: Vec<Arc<dyn Recover>>, life: &Lifecycle) {
         let (registry, name, stop) = (Arc::clone(&self.ground.registry), self.ground.this.node.clone(), life.stop());
+        let alone = !self.ground.is_shared();
         life.essential("recovery", async move {
             let recovered = tokio::select! {
                 () = stop.cancelled() => return,
@@ -134,6 +143,10 @@ impl Node {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "logs of an earlier run were recovered"),
                 Err(error) => return tracing::error!(%error, "an earlier run can't be recovered"),
+            }
+            // Others watch each other, and do it after a while.
+            if alone && let Err(error) = prune(&registry).await {
+                tracing::debug!(%error, "earlier runs stay in the registry");
             }
             stop.cancelled().await;
         });
@@ -198,8 +211,10 @@ impl Node {
             Some(rooms) => rooms.drain(left()).await,
             None => true,
         };
+        let Ground { bus, digests, registry, .. } = &self.ground;
+        digests.tell_last(&**bus);
         // Nothing of this run is left for the next one to recover, unless a log's task has died.
-        if settled && ended && !self.ground.registry.leave().await? {
+        if settled && ended && !registry.leave_after(|| digests.end()).await? {
             tracing::warn!("the next run has logs of this one to recover");
         }
         Ok(())

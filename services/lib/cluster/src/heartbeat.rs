@@ -34,7 +34,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<(Member, bool)> {
     let (Wire { incarnation, kind, node, version, address, leaving }, _) = postcard::take_from_bytes(wire).ok()?;
     let (kind, node, address) = (kind.into(), node.into(), address.into());
     let incarnation = IncarnationId::new(incarnation);
-    Some((Member { incarnation, kind, node, version, address, state: MemberState::Open }, leaving))
+    Some((Member { incarnation, kind, node, version, address, state: MemberState::Open, told: None }, leaving))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Beats, watches the beats of others, closes those that are dead, and finishes what they left.
+//! Beats, watches the beats of others, closes those that are dead, finishes what they left, and takes those out of the registry that
+//! ended long ago.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,6 +30,10 @@ const TURNS: u32 = 4;
 const NOBODYS: Duration = Duration::from_secs(30);
 /// Whoever answers isn't asked again for so long.
 const ALIVE: Duration = Duration::from_secs(10);
+/// One that is finished stays in the registry for so long: whoever finds it named in a head takes over without a fence.
+const KEPT: Duration = Duration::from_secs(600);
+/// How often it is said that something can't be done while that lasts.
+const SAID: Duration = Duration::from_secs(30);
 
 /// What a process needs to watch the others.
 pub struct Watch {
@@ -57,6 +62,18 @@ struct Progress {
     done: HashSet<IncarnationId>,
     /// Those that answered although their beat stood still, and when.
     alive: HashMap<IncarnationId, Duration>,
+    /// Some are being taken out.
+    pruning: bool,
+    /// When it was said last that the store doesn't let itself be watched.
+    said: Option<Duration>,
+}
+
+/// What is to be done now.
+enum Due {
+    /// To see to one that is dead.
+    See(Member),
+    /// To take these out.
+    Prune(Vec<IncarnationId>),
 }
 
 impl Watch {
@@ -73,42 +90,63 @@ impl Watch {
                 Some(()) = seen_to.next() => continue,
             }
             match self.look(count, &mut judge, &progress).await {
-                Ok(due) => seen_to.extend(due.into_iter().map(|member| self.see_to(member, &progress))),
-                Err(LogError::Closed) => return tracing::error!("this process was closed by another one"),
+                Ok(due) => seen_to.extend(due.into_iter().map(|due| self.carry_out(due, &progress))),
+                Err(LogError::Closed) => {
+                    return tracing::error!(
+                        node = %self.this.node,
+                        "this process was closed by another one: it stood still for too long, or another one was started under its name"
+                    );
+                }
                 // Who can't read the store closes nobody: what isn't watched doesn't stand still.
-                Err(error) => tracing::warn!(%error, "the other processes can't be watched"),
+                Err(error) => self.complain(&progress, &error),
             }
             count += 1;
         }
     }
 
     /// Beats, and looks at the others; whom to see to now.
-    async fn look(&self, count: u64, judge: &mut Judge, progress: &Mutex<Progress>) -> Result<Vec<Member>, LogError> {
+    async fn look(&self, count: u64, judge: &mut Judge, progress: &Mutex<Progress>) -> Result<Vec<Due>, LogError> {
         let store = &*self.store;
-        if let Err(error) = beats::beat(store, self.this.incarnation, count).await {
-            tracing::warn!(%error, "the beat can't be written");
-        }
+        let beaten = beats::beat(store, self.this.incarnation, count).await;
         let (members, beats) = tokio::try_join!(self.registry.members(), async { Ok(beats::all(store).await?) })?;
         let own = |member: &&Member| member.incarnation == self.this.incarnation;
         if members.iter().find(own).is_none_or(|member| member.state != MemberState::Open) {
             return Err(LogError::Closed);
         }
         self.live.stored(&members);
+        match beaten {
+            Ok(()) => progress.lock().said = None,
+            Err(error) => self.complain(progress, &error.into()),
+        }
         judge.look(self.clock.monotonic(), &members, &beats);
         Ok(self.due(&members, judge, progress))
     }
 
-    /// Whom to see to now.
-    fn due(&self, members: &[Member], judge: &Judge, progress: &Mutex<Progress>) -> Vec<Member> {
+    /// Says that the store can't be written or read, now and then while that lasts.
+    fn complain(&self, progress: &Mutex<Progress>, error: &LogError) {
+        let (now, mut progress) = (self.clock.monotonic(), progress.lock());
+        if progress.said.is_none_or(|said| now.saturating_sub(said) >= SAID) {
+            progress.said = Some(now);
+            tracing::warn!(%error, "no beat can be written, or the other processes can't be watched");
+        }
+    }
+
+    /// What to do now.
+    fn due(&self, members: &[Member], judge: &Judge, progress: &Mutex<Progress>) -> Vec<Due> {
         let (now, mut progress) = (self.clock.monotonic(), progress.lock());
         progress.done.retain(|done| members.iter().any(|member| member.incarnation == *done));
         progress.alive.retain(|_, at| now.saturating_sub(*at) < ALIVE);
         let mut left = judge.allowance();
-        let mut due = Vec::new();
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
         for member in members.iter().filter(|member| member.incarnation != self.this.incarnation) {
             let mut after = self.turn(member);
             match member.state {
-                MemberState::Drained => continue,
+                MemberState::Drained => {
+                    if judge.still(member.incarnation) >= KEPT + after {
+                        ended.push(member.incarnation);
+                    }
+                    continue;
+                }
                 MemberState::Closed => {}
                 MemberState::Open => {
                     let dead =
@@ -125,10 +163,28 @@ impl Watch {
                 && !progress.done.contains(&member.incarnation)
                 && progress.under_way.insert(member.incarnation)
             {
-                due.push(member.clone());
+                due.push(Due::See(member.clone()));
             }
         }
+        if !ended.is_empty() && !std::mem::replace(&mut progress.pruning, true) {
+            due.push(Due::Prune(ended));
+        }
         due
+    }
+
+    async fn carry_out(&self, due: Due, progress: &Mutex<Progress>) {
+        match due {
+            Due::See(member) => self.see_to(member, progress).await,
+            Due::Prune(ended) => {
+                let pruned = self.registry.prune(&ended).await;
+                progress.lock().pruning = false;
+                match pruned {
+                    Ok(0) => {}
+                    Ok(count) => tracing::debug!(count, "processes that ended long ago are taken out of the registry"),
+                    Err(error) => tracing::debug!(%error, "processes that ended long ago can't be taken out yet"),
+                }
+            }
+        }
     }
 
     /// How much later than the first one this process sees to a dead one.

@@ -17,7 +17,8 @@ const NODE: usize = 1;
 const VERSION: usize = 2;
 const FIRST_SLOT: usize = 3;
 const ADDRESS: usize = 4;
-const COLUMNS: usize = 5;
+const TOLD: usize = 5;
+const COLUMNS: usize = 6;
 
 /// Which version of what processes tell each other a process speaks.
 const SPOKEN: i64 = 1;
@@ -37,6 +38,17 @@ pub struct Member {
     pub address: Box<str>,
     /// Whether it still writes.
     pub state: MemberState,
+    /// The number of the last entry of its journal, once it has left in order: it has written nothing after that.
+    pub told: Option<u64>,
+}
+
+/// The registry, read whole.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Every run that is in it.
+    pub members: Vec<Member>,
+    /// How many runs were taken out of it, ever.
+    pub pruned: u64,
 }
 
 /// How far the end of a run has come.
@@ -55,7 +67,7 @@ impl Member {
     #[must_use]
     pub fn new(incarnation: IncarnationId, kind: &str, node: &str, address: &str) -> Self {
         let (kind, node, address) = (kind.into(), node.into(), address.into());
-        Self { incarnation, kind, node, version: SPOKEN, address, state: MemberState::Open }
+        Self { incarnation, kind, node, version: SPOKEN, address, state: MemberState::Open, told: None }
     }
 
     /// Reads a row; `None` if it isn't one.
@@ -68,7 +80,8 @@ impl Member {
             node: text(NODE),
             version: column(VERSION).and_then(Value::as_int).unwrap_or(SPOKEN),
             address: text(ADDRESS),
-            state: row.guards.map_or(MemberState::Drained, |(state, _)| MemberState::from_guard(state)),
+            state: MemberState::from_guard(row.guards?.0)?,
+            told: column(TOLD).and_then(Value::as_int).and_then(|told| u64::try_from(told).ok()),
         })
     }
 
@@ -80,6 +93,7 @@ impl Member {
             Some(Value::Int(self.version)),
             Some(Value::Int(1)),
             Some((&*self.address).into()),
+            None,
         ];
         Row::new(key(self.incarnation), Bytes::new()).guarded(self.state.guard(), slots).with_columns(columns)
     }
@@ -95,13 +109,17 @@ impl MemberState {
         }
     }
 
-    fn from_guard(guard: i64) -> Self {
-        match guard {
-            0 => Self::Open,
-            1 => Self::Closed,
-            _ => Self::Drained,
-        }
+    fn from_guard(guard: i64) -> Option<Self> {
+        [Self::Open, Self::Closed, Self::Drained].into_iter().find(|state| state.guard() == guard)
     }
+}
+
+/// The state of a run that is taken out: nobody knows it any more, only its slots are still to be dropped.
+pub(crate) const GONE: i64 = 3;
+
+/// The clustering key of the row that counts the runs that were taken out.
+pub(crate) fn counter() -> Values {
+    key(IncarnationId::new([0; 16]))
 }
 
 /// The clustering key of a run.
@@ -121,18 +139,42 @@ pub(crate) fn with_first_slot(mut row: Row, slot: i64) -> Row {
     row
 }
 
-/// Every run that is in the registry.
+/// The row of a run that has left in order, and whose journal ended with this entry.
+pub(crate) fn with_told(mut row: Row, told: u64) -> Row {
+    row.columns.resize(COLUMNS, None);
+    row.columns[TOLD] = i64::try_from(told).ok().map(Value::Int);
+    row
+}
+
+/// The registry as it stands.
 ///
 /// # Errors
 /// When the store can't be read.
-pub(crate) async fn all(store: &dyn Store, consistency: Consistency) -> Result<Vec<Member>, LogError> {
-    let (mut members, mut bounds) = (Vec::new(), Bounds::all());
+pub(crate) async fn all(store: &dyn Store, consistency: Consistency) -> Result<Listed, LogError> {
+    let mut listed = Listed::default();
+    for row in rows(store, consistency).await? {
+        match (Member::from_row(&row), row.guards) {
+            (Some(member), _) => listed.members.push(member),
+            (None, Some((GONE, pruned))) if row.key == counter() => listed.pruned = pruned.cast_unsigned(),
+            // On its way out; or of a newer version, or damaged.
+            (None, _) => {}
+        }
+    }
+    Ok(listed)
+}
+
+/// All rows: runs, those that are on their way out, and the one that counts.
+///
+/// # Errors
+/// When the store can't be read.
+pub(crate) async fn rows(store: &dyn Store, consistency: Consistency) -> Result<Vec<Row>, LogError> {
+    let (mut rows, mut bounds) = (Vec::new(), Bounds::all());
     loop {
         let page = store.scan(&schema::MEMBERS, values_of![CLUSTER], bounds, 1000, consistency).await?;
-        members.extend(page.rows.iter().filter_map(Member::from_row));
-        match page.rows.last() {
+        rows.extend(page.rows);
+        match rows.last() {
             Some(last) if page.more => bounds = Bounds { from: Bound::Excluded(last.key.clone()), ..Bounds::all() },
-            _ => return Ok(members),
+            _ => return Ok(rows),
         }
     }
 }

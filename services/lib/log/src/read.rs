@@ -167,24 +167,30 @@ async fn slice(
 /// # Errors
 /// When the store can't be read or a row isn't understood.
 pub async fn back(store: &dyn Store, key: LogKey, from: Seq, limit: usize) -> Result<Vec<LogRow>, LogError> {
-    let mut rows: Vec<LogRow> = Vec::new();
-    let mut next = from;
+    let (mut rows, mut next, mut consistency) = (Vec::<LogRow>::new(), from, Consistency::Quorum);
     while rows.len() < limit && next > Seq::ZERO {
-        let bucket = next.bucket();
+        let begin = next;
         let bounds =
             Bounds { from: Bound::Unbounded, to: Bound::Included(values([Value::Int(next.to_i64())])), reverse: true };
-        let page =
-            store.scan(&schema::LOG, partition(key, bucket), bounds, limit - rows.len(), Consistency::Quorum).await?;
-        if page.rows.is_empty() {
-            break;
-        }
+        let partition = partition(key, begin.bucket());
+        let page = store.scan(&schema::LOG, partition, bounds, limit - rows.len(), consistency).await?;
         for row in page.rows {
             let Some(row) = LogRow::from_row(row)? else { continue };
             if row.seq != next {
-                return Ok(rows);
+                break;
             }
             next = Seq::new(next.get() - 1);
             rows.push(row);
+        }
+        if next < begin && (page.more || next.bucket() < begin.bucket()) {
+            continue;
+        }
+        // Something is there, but not what comes next: a row may be seen later than others or than the head that told of it.
+        if rows.len() < limit && next > Seq::ZERO {
+            match consistency {
+                Consistency::Serial => break,
+                _ => consistency = Consistency::Serial,
+            }
         }
     }
     Ok(rows)

@@ -45,8 +45,8 @@ pub(crate) trait Holds: Send + Sync {
 /// When the registry can't be read or written, or [`LogError::Closed`]. What was finished stays so.
 pub async fn recover_all(registry: &Registry, node: &str, uses: &[Arc<dyn Recover>]) -> Result<usize, LogError> {
     let mut count = 0;
-    for incarnation in registry.predecessors(node).await? {
-        count += recover(registry, incarnation, uses).await?;
+    for earlier in registry.predecessors(node).await? {
+        count += recover(registry, earlier.incarnation, uses).await?;
     }
     Ok(count)
 }

@@ -15,7 +15,7 @@ use polity_store::{
 
 use crate::{
     LogError,
-    members::{self, CLUSTER, Member, MemberState},
+    members::{self, CLUSTER, Listed, Member, MemberState},
     pause::pause,
     recover::Holds,
 };
@@ -32,7 +32,7 @@ const SENTINEL: &str = "";
 
 /// This process in the registry.
 pub struct Registry {
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     incarnation: IncarnationId,
     slot: Mutex<Slot>,
     holders: Mutex<Vec<Weak<dyn Holds>>>,
@@ -63,6 +63,15 @@ pub struct Dead {
     incarnation: IncarnationId,
     /// The slots that may have logs.
     slots: (i64, i64),
+}
+
+/// What stands in a process's slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The logs.
+    pub logs: Vec<(TenantId, LogId)>,
+    /// Whether it has had no others open since it began. Else those may be missing that it wrote to over a minute ago and hasn't since.
+    pub whole: bool,
 }
 
 // === impl Registry ===
@@ -206,20 +215,20 @@ impl Registry {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn predecessors(&self, node: &str) -> Result<Vec<IncarnationId>, LogError> {
+    pub async fn predecessors(&self, node: &str) -> Result<Vec<Member>, LogError> {
         let earlier = |member: &Member| {
             &*member.node == node && member.state != MemberState::Drained && member.incarnation != self.incarnation
         };
-        let members = members::all(&*self.store, Consistency::Serial).await?;
-        Ok(members.into_iter().filter(earlier).map(|member| member.incarnation).collect())
+        let listed = members::all(&*self.store, Consistency::Serial).await?;
+        Ok(listed.members.into_iter().filter(earlier).collect())
     }
 
-    /// Every process that is in the registry, also those that ended long ago.
+    /// Every process that is in the registry, also those that ended a while ago.
     ///
     /// # Errors
     /// When the store can't be read.
     pub async fn members(&self) -> Result<Vec<Member>, LogError> {
-        members::all(&*self.store, Consistency::Quorum).await
+        Ok(self.listed().await?.members)
     }
 
     /// Whether a process may still write. One that isn't in the registry counts as closed.
@@ -240,11 +249,12 @@ impl Registry {
         Ok(row.as_ref().and_then(Member::from_row))
     }
 
-    /// The same as far as it was acknowledged when this was called, without settling what is under way.
+    /// The same, with what is known of those that aren't in it any more; as far as it was acknowledged when this was called, without
+    /// settling what is under way.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn listed(&self) -> Result<Vec<Member>, LogError> {
+    pub async fn listed(&self) -> Result<Listed, LogError> {
         members::all(&*self.store, Consistency::Quorum).await
     }
 
@@ -314,20 +324,16 @@ impl Registry {
         Ok(left)
     }
 
-    /// The logs that a process may have written to and not told of, at the time of the call: those in its slots. `None` if there are more
-    /// than `most`, or nobody can say which: it is finished, or opens another slot.
+    /// The logs that a process may have written to and not told of, at the time of the call: those in its slots, also once it is finished.
+    /// `None` if there are more than `most`, or nobody can say which: it isn't there any more, or opens another slot.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn logs_of(
-        &self,
-        incarnation: IncarnationId,
-        most: usize,
-    ) -> Result<Option<Vec<(TenantId, LogId)>>, LogError> {
+    pub async fn logs_of(&self, incarnation: IncarnationId, most: usize) -> Result<Option<Entered>, LogError> {
         let before = self.slots_of(incarnation).await?;
-        let Some(slots) = before else { return Ok(None) };
+        let Some((first, last)) = before else { return Ok(None) };
         let mut logs = Vec::new();
-        for slot in slots.0..=slots.1 {
+        for slot in first..=last {
             let partition = self.slot_of(incarnation, slot);
             let limit = most - logs.len() + 1;
             let page =
@@ -337,16 +343,17 @@ impl Registry {
                 return Ok(None);
             }
         }
-        Ok((self.slots_of(incarnation).await? == before).then_some(logs))
+        let whole = first == 1;
+        Ok((self.slots_of(incarnation).await? == before).then_some(Entered { logs, whole }))
     }
 
-    /// The slots of a process that isn't finished.
+    /// The slots of a process, as long as it is in the registry.
     async fn slots_of(&self, incarnation: IncarnationId) -> Result<Option<(i64, i64)>, LogError> {
         let (partition, key) = (values_of![CLUSTER], members::key(incarnation));
         let row = self.store.get(&schema::MEMBERS, partition, key, Consistency::Quorum).await?;
         Ok(row.and_then(|row| {
             let (state, last) = row.guards?;
-            (state != MemberState::Drained.guard()).then_some((members::first_slot(&row), last))
+            (state != members::GONE).then_some((members::first_slot(&row), last))
         }))
     }
 
@@ -355,11 +362,16 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn drained(&self, dead: Dead) -> Result<(), LogError> {
+        self.finished(dead, None).await
+    }
+
+    async fn finished(&self, dead: Dead, told: Option<u64>) -> Result<(), LogError> {
         let (partition, key) = (values_of![CLUSTER], members::key(dead.incarnation));
         let current = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await?;
         let Some(row) = current else { return Ok(()) };
         let closed = condition(key, Expect::Guards(CLOSED, dead.slots.1));
-        match self.cas(&schema::MEMBERS, partition, closed, row.guarded(DRAINED, dead.slots.1)).await {
+        let row = told.into_iter().fold(row.guarded(DRAINED, dead.slots.1), members::with_told);
+        match self.cas(&schema::MEMBERS, partition, closed, row).await {
             // Somebody else has seen it, too.
             Err(LogError::Closed) => Ok(()),
             other => other,
@@ -372,16 +384,24 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn leave(&self) -> Result<bool, LogError> {
+        self.leave_after(|| None).await
+    }
+
+    /// The same of a process that keeps a journal of its writes: `told` ends it and gives the number of its last entry.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub async fn leave_after(&self, told: impl FnOnce() -> Option<u64> + Send) -> Result<bool, LogError> {
         let dead = self.close(self.incarnation).await?;
         // Looked at now, as nothing more can be opened.
         let done = self.holders().iter().all(|holder| holder.owes_nothing());
         if done {
-            self.drained(dead).await?;
+            self.finished(dead, told()).await?;
         }
         Ok(done)
     }
 
-    fn slot_of(&self, incarnation: IncarnationId, slot: i64) -> Values {
+    pub(crate) fn slot_of(&self, incarnation: IncarnationId, slot: i64) -> Values {
         values_of![Bytes::copy_from_slice(incarnation.as_bytes()), slot]
     }
 
@@ -408,7 +428,7 @@ impl Registry {
     }
 }
 
-fn condition(row: Values, expect: Expect) -> Condition {
+pub(crate) fn condition(row: Values, expect: Expect) -> Condition {
     Condition { row, expect }
 }
 

@@ -24,6 +24,7 @@ mod faulty;
 mod fenced;
 mod loaded;
 mod ordered;
+mod pruned;
 mod race;
 mod refused;
 mod shared;

@@ -34,7 +34,8 @@ pub static LOG_NAMES: Table = Table {
     doc: "The log of a room by its id, of an inbox by its device; its life.",
 };
 
-/// Who was there: one partition. Guards: state (0 open, 1 closed, 2 drained), number of slots.
+/// Who was there: one partition. Guards: state (0 open, 1 closed, 2 drained, 3 about to go), number of slots. The row of the incarnation
+/// zero counts those that are gone.
 pub static MEMBERS: Table = Table {
     name: "members",
     number: 3,
@@ -43,8 +44,8 @@ pub static MEMBERS: Table = Table {
     clustering: &[blob("incarnation")],
     direction: Ascending,
     guards: Some(["state", "slots"]),
-    columns: &[text("kind"), text("node"), int("version"), int("first_slot"), text("address")],
-    doc: "Every process that ever wrote: open, closed or drained; the first of its slots that may have logs; where it answers.",
+    columns: &[text("kind"), text("node"), int("version"), int("first_slot"), text("address"), int("told")],
+    doc: "Processes: open, closed or drained; the first slot that may have logs; where it answers; how much it had told when it left.",
 };
 
 /// What an incarnation has active. Guards of the sentinel row: open (1 or 0), 0. The sentinel's entry is the empty text.

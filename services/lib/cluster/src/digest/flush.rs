@@ -3,7 +3,9 @@
 //! Every request joins a round of asking that isn't issued yet, so that it sees whatever anybody was answered before it came. A round
 //! reads `members` first: a process that this one hasn't heard of yet may have answered. Who doesn't answer in time may have written
 //! to any log that stands in its slots: what is known of their heads is forgotten, and so is everything that was read of users'
-//! partitions. Who was drained meanwhile has nothing in its slots any more: all heads are forgotten.
+//! partitions. Who left in order has said with which entry its journal ends: if that was taken in, nothing is forgotten. Who was
+//! finished by others is treated once more as one that doesn't answer. Slots hold what was written in the last minute at least: of one
+//! that wasn't followed for long, and has dropped a slot, all heads are forgotten.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +20,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use polity_bus::{Bus, News, Subject};
 use polity_core::{IncarnationId, LogId, TenantId};
-use polity_log::{Member, MemberState, Registry};
+use polity_log::{Listed, Member, MemberState, Registry};
 use polity_proto::{
     cluster::{PullRequest, PullResponse, cluster_client::ClusterClient},
     with_deadline,
@@ -43,7 +45,7 @@ const MANY: usize = 8;
 const READS: Duration = Duration::from_secs(1);
 /// Who stood open in the registry is asked for so long by all others, whatever becomes of it: nobody is closed faster.
 const STANDS: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(5) };
-/// Who hasn't been followed for so long may have dropped logs from its slots that it wrote to since.
+/// Of one that wasn't followed for so long, logs may have been dropped from its slots that it wrote to since.
 const RECENT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// Logs in the slots of a silent process; with more, all heads are forgotten.
 const LOGS: usize = 4096;
@@ -84,15 +86,17 @@ pub struct Flush {
 #[derive(Default)]
 struct Followed {
     writers: HashMap<IncarnationId, Writer>,
-    /// Who has written all that it ever will.
-    drained: HashSet<IncarnationId>,
+    /// Whose end was seen: all that it ever wrote is known, or forgotten.
+    ended: HashSet<IncarnationId>,
+    /// How many were taken out of the registry before the last round. `None`: there was none yet.
+    pruned: Option<u64>,
 }
 
 #[derive(Default)]
 struct Writer {
     /// The number of its last entry that was taken in: all before it were, too.
     applied: u64,
-    /// When it was asked last what it has written, and told all of it; `None`: never yet. What comes by the bus may be old.
+    /// All that it had written by then is known, because it was asked (what comes by the bus may be old), or forgotten; `None`: that was never so.
     at: Option<Instant>,
 }
 
@@ -212,17 +216,19 @@ impl Flush {
 
     /// Asks everybody.
     async fn round(&self, began: Instant) {
-        let members = match timeout(READS, self.registry.listed()).await {
-            Ok(Ok(members)) => members,
+        let listed = match timeout(READS, self.registry.listed()).await {
+            Ok(Ok(listed)) => listed,
             Ok(Err(error)) => return self.lose(&format!("the members can't be read: {error}")),
             Err(_) => return self.lose("the members can't be read in time"),
         };
         let own = self.registry.incarnation();
         let is_open = |member: &Member| member.incarnation == own && member.state == MemberState::Open;
-        *self.stood.lock() = members.iter().any(is_open).then_some(began);
-        let others = members.iter().filter(|member| member.incarnation != own && member.state != MemberState::Drained);
-        join_all(others.map(|member| self.ask(member))).await;
-        self.note_drained(&members);
+        *self.stood.lock() = listed.members.iter().any(is_open).then_some(began);
+        let others = || listed.members.iter().filter(|member| member.incarnation != own);
+        join_all(others().filter(|member| member.state != MemberState::Drained).map(|member| self.ask(member))).await;
+        let before = self.note_pruned(&listed);
+        let drained = others().filter(|member| member.state == MemberState::Drained);
+        join_all(drained.map(|member| self.note_end(member, before))).await;
     }
 
     /// Asks one process; what it may have written is forgotten if it doesn't answer.
@@ -232,18 +238,22 @@ impl Flush {
         }
         self.doubtful.store(true, Ordering::Relaxed);
         metrics::counter!(metric::SILENT).increment(1);
+        self.forget_of(member, "a process doesn't answer, nor is it known what it wrote").await;
+    }
+
+    /// Forgets what a process may have written until now.
+    async fn forget_of(&self, member: &Member, why: &str) {
+        let (now, incarnation) = (Instant::now(), member.incarnation);
         let recent = {
             let followed = self.followed.lock();
-            followed
-                .writers
-                .get(&member.incarnation)
-                .and_then(|writer| writer.at)
-                .is_some_and(|at| at.elapsed() < RECENT)
+            let at = followed.writers.get(&incarnation).and_then(|writer| writer.at);
+            at.is_some_and(|at| now.duration_since(at) < RECENT)
         };
-        if recent && let Ok(Ok(Some(logs))) = timeout(READS, self.registry.logs_of(member.incarnation, LOGS)).await {
-            return self.follow.forget(&logs);
+        match timeout(READS, self.registry.logs_of(incarnation, LOGS)).await {
+            Ok(Ok(Some(entered))) if recent || entered.whole => self.follow.forget(&entered.logs),
+            _ => self.lose(why),
         }
-        self.lose("a process doesn't answer, nor is it known what it wrote");
+        self.followed.lock().writers.entry(incarnation).or_default().at = Some(now);
     }
 
     /// Takes in all that a process has written; says whether it answers.
@@ -288,22 +298,47 @@ impl Flush {
         self.lose("a process has written more than it still tells");
     }
 
-    /// Who is drained was closed: its last entries may have died with it.
-    fn note_drained(&self, members: &[Member]) {
-        let gone = {
+    /// Who isn't in the registry any more was seen to be finished, or everything is forgotten; says whether there was a round before.
+    fn note_pruned(&self, listed: &Listed) -> bool {
+        let (before, known) = {
             let mut followed = self.followed.lock();
-            let listed: HashSet<_> = members.iter().map(|member| member.incarnation).collect();
-            followed.drained.retain(|incarnation| listed.contains(incarnation));
-            let drained = members.iter().filter(|member| member.state == MemberState::Drained);
-            let drained: Vec<_> = drained.map(|member| member.incarnation).collect();
-            let before = followed.writers.len();
-            followed.writers.retain(|incarnation, _| listed.contains(incarnation) && !drained.contains(incarnation));
-            let unknown = drained.into_iter().filter(|incarnation| followed.drained.insert(*incarnation)).count();
-            unknown + before - followed.writers.len()
+            let there: HashSet<_> = listed.members.iter().map(|member| member.incarnation).collect();
+            let (ended, writers) = (followed.ended.len(), followed.writers.len());
+            followed.ended.retain(|incarnation| there.contains(incarnation));
+            followed.writers.retain(|incarnation, _| there.contains(incarnation));
+            let before = followed.pruned.replace(listed.pruned);
+            // All that went are ones whose end was seen; there may be others that came and went between two rounds.
+            let gone = (ended - followed.ended.len()) as u64;
+            let known = followed.writers.len() == writers && before.is_none_or(|before| before + gone == listed.pruned);
+            (before, known)
         };
-        if gone > 0 {
-            self.lose("a process has ended");
+        if !known {
+            self.lose("processes have ended that weren't followed to their end");
         }
+        before.is_some()
+    }
+
+    /// A process has ended: once, what of its writes isn't known is forgotten. All of it was, if this is the first round.
+    async fn note_end(&self, member: &Member, followed_before: bool) {
+        let incarnation = member.incarnation;
+        let known = || {
+            let followed = self.followed.lock();
+            let applied = followed.writers.get(&incarnation).map_or(0, |writer| writer.applied);
+            followed.ended.contains(&incarnation) || member.told.is_some_and(|told| applied >= told)
+        };
+        if !known() {
+            // It may be there for another moment.
+            let asked = member.told.is_some() && timeout(ANSWERS, self.pull(member)).await.is_ok();
+            if !(asked && known()) {
+                match followed_before {
+                    true => self.forget_of(member, "a process has ended, and it isn't known what it wrote").await,
+                    false => self.lose("a process has ended before it was followed"),
+                }
+            }
+        }
+        let mut followed = self.followed.lock();
+        followed.writers.remove(&incarnation);
+        followed.ended.insert(incarnation);
     }
 
     fn lose(&self, why: &str) {

@@ -33,6 +33,8 @@ struct Written {
     /// The number of the oldest entry that is kept.
     first: u64,
     entries: VecDeque<Entry>,
+    /// Nothing is written any more.
+    ended: bool,
 }
 
 /// What the journal has after a number.
@@ -50,7 +52,10 @@ impl Journal {
     /// The journal of a process that has written nothing yet.
     #[must_use]
     pub fn new(incarnation: IncarnationId) -> Arc<Self> {
-        Arc::new(Self { incarnation, written: Mutex::new(Written { first: 1, entries: VecDeque::new() }) })
+        Arc::new(Self {
+            incarnation,
+            written: Mutex::new(Written { first: 1, entries: VecDeque::new(), ended: false }),
+        })
     }
 
     /// Whose it is.
@@ -62,11 +67,29 @@ impl Journal {
     /// Notes a write that has ended and isn't answered yet.
     pub fn note(&self, entry: Entry) {
         let mut written = self.written.lock();
+        if written.ended {
+            tracing::error!(?entry, "something was written after the end, and nobody is told of it");
+        }
         if written.entries.len() == KEPT {
             written.entries.pop_front();
             written.first += 1;
         }
         written.entries.push_back(entry);
+    }
+
+    /// Ends it: this process writes nothing any more. The number of the last entry.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        let mut written = self.written.lock();
+        written.ended = true;
+        written.last()
+    }
+
+    /// Tells others the newest entries once more, before this process can't be asked any more.
+    pub fn tell_last(&self, bus: &dyn Bus) {
+        let last = self.written.lock().last();
+        let Part { digest, .. } = self.after(last.saturating_sub(AT_ONCE as u64));
+        bus.publish(Subject::DIGESTS, digest.encode());
     }
 
     /// What is told of it to who asks for what comes after `after`.
@@ -77,7 +100,7 @@ impl Journal {
 
     pub(super) fn after(&self, after: u64) -> Part {
         let written = self.written.lock();
-        let last = written.first + written.entries.len() as u64 - 1;
+        let last = written.last();
         let lost = after < written.first - 1 || after > last;
         let (first, entries) = if lost {
             (last + 1, Vec::new())
@@ -86,6 +109,13 @@ impl Journal {
             (after + 1, written.entries.iter().skip(skip).take(AT_ONCE).copied().collect())
         };
         Part { digest: Digest { incarnation: self.incarnation, first, entries }, last, lost }
+    }
+}
+
+impl Written {
+    /// The number of the newest entry.
+    fn last(&self) -> u64 {
+        self.first + self.entries.len() as u64 - 1
     }
 }
 

@@ -14,7 +14,7 @@ use polity_bus::{Bus, LocalBus};
 use polity_core::{Clock, IncarnationId, LogId, Seq, SystemClock, SystemRandom, TenantId, tasks};
 use polity_log::{Member, Registry};
 use polity_proto::Transport;
-use polity_store::{Cas, Change, Condition, Expect, Row, Store, Value, schema, values_of};
+use polity_store::{Cas, Change, Condition, Consistency, Expect, Row, Store, Value, schema, values_of};
 use polity_store_local::LocalStore;
 
 use super::*;
@@ -48,6 +48,7 @@ impl Follow for Map {
     fn own(&self, _entries: &[Entry]) {}
 
     fn forget(&self, logs: &[(TenantId, LogId)]) {
+        self.heads.lock().retain(|log, _| !logs.contains(&(TENANT, *log)));
         self.forgotten.lock().1.extend(logs.iter().map(|(_, log)| *log));
     }
 
@@ -118,6 +119,18 @@ impl Cluster {
         let partition = values_of![incarnation, 1_i64];
         let entered = self.store.cas(&schema::ACTIVE, partition, condition, vec![Change::Put(row)]).await.unwrap();
         assert_eq!(entered, Cas::Applied);
+    }
+
+    /// A process has dropped its first slot, as it does after many logs.
+    async fn drop_first_slot(&self, writer: &Writer) {
+        let incarnation = bytes::Bytes::copy_from_slice(writer.journal.incarnation().as_bytes());
+        let (partition, key) = (values_of!["polity"], values_of![incarnation]);
+        let row = self.store.get(&schema::MEMBERS, partition.clone(), key.clone(), Consistency::Serial).await.unwrap();
+        let mut row = row.unwrap().guarded(0, 2);
+        row.columns[3] = Some(Value::Int(2));
+        let condition = Condition { row: key, expect: Expect::Guards(0, 1) };
+        let raised = self.store.cas(&schema::MEMBERS, partition, condition, vec![Change::Put(row)]).await.unwrap();
+        assert_eq!(raised, Cas::Applied);
     }
 
     /// An instance that reads, and follows.
@@ -269,13 +282,11 @@ async fn what_a_silent_process_may_have_written_is_forgotten() {
     writer.hangs.store(false, Ordering::Relaxed);
     flush.join().await;
     assert_eq!((map.head(7), map.forgotten.lock().1.len()), (Some(2), 2));
-    // Hanging for so long that its slots may have lost logs again.
+    // Hanging for so long that its slots may have lost logs: all of them are told of still.
     writer.hangs.store(true, Ordering::Relaxed);
-    flush.join().await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let before = map.forgotten.lock().0;
     flush.join().await;
-    assert!(map.forgotten.lock().0 > before);
+    assert_eq!((map.forgotten.lock().0, map.head(8)), (0, None));
 }
 
 #[tokio::test]
@@ -293,9 +304,9 @@ async fn an_old_digest_makes_nobody_believe_that_a_silent_process_is_followed() 
         cluster.bus.publish(polity_bus::Subject::DIGESTS, old.clone());
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    let before = map.forgotten.lock().0;
+    let before = map.forgotten.lock().clone();
     flush.join().await;
-    assert!(map.forgotten.lock().0 > before, "its slots may have lost logs that it wrote to since");
+    assert_ne!(*map.forgotten.lock(), before, "it may have written meanwhile");
 }
 
 #[tokio::test]
@@ -352,21 +363,144 @@ impl polity_proto::cluster::cluster_server::Cluster for Faulty {
 }
 
 #[tokio::test]
-async fn when_a_process_has_ended_nothing_is_known() {
+async fn of_one_that_never_answered_only_its_logs_are_forgotten_unless_it_dropped_a_slot() {
+    let cluster = Cluster::new();
+    let (flush, map) = cluster.reader(1).await;
+    let known = cluster.writer(2).await;
+    known.wrote(7, 1);
+    flush.join().await;
+    let silent = cluster.writer(3).await;
+    silent.hangs.store(true, Ordering::Relaxed);
+    let log = LogId::new([8; 16]);
+    cluster.enter(&silent, log).await;
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().clone()), (Some(1), (0, vec![log])));
+    // Another one has dropped its first slot before it was heard of: once all is forgotten, and then what it has open.
+    let older = cluster.writer(4).await;
+    older.hangs.store(true, Ordering::Relaxed);
+    cluster.drop_first_slot(&older).await;
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
+    known.wrote(7, 2);
+    flush.join().await;
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (Some(2), 1));
+}
+
+#[tokio::test]
+async fn who_left_in_order_takes_nothing_along() {
+    let cluster = Cluster::new();
+    let (flush, map) = cluster.reader(1).await;
+    let [staying, leaving, quiet] = [cluster.writer(2).await, cluster.writer(3).await, cluster.writer(4).await];
+    staying.wrote(7, 1);
+    leaving.wrote(8, 1);
+    flush.join().await;
+    // What it wrote last is asked for, as long as it is there.
+    cluster.enter(&leaving, LogId::new([9; 16])).await;
+    leaving.wrote(9, 1);
+    for writer in [&leaving, &quiet] {
+        assert!(writer.registry.leave_after(|| Some(writer.journal.end())).await.unwrap());
+    }
+    flush.join().await;
+    leaving.hangs.store(true, Ordering::Relaxed);
+    flush.join().await;
+    assert_eq!([7, 8, 9].map(|log| map.head(log)), [Some(1); 3]);
+    assert_eq!(*map.forgotten.lock(), (0, Vec::new()));
+    // Or told by the bus.
+    let told = cluster.writer(5).await;
+    flush.join().await;
+    told.wrote(10, 1);
+    told.journal.tell_last(&*cluster.bus);
+    told.hangs.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    told.registry.leave_after(|| Some(told.journal.end())).await.unwrap();
+    flush.join().await;
+    assert_eq!((map.head(10), map.forgotten.lock().0), (Some(1), 0));
+    // Who is gone before it could be asked: what it had open is forgotten, and nothing else.
+    let gone = cluster.writer(6).await;
+    let log = LogId::new([11; 16]);
+    cluster.enter(&gone, log).await;
+    gone.wrote(11, 1);
+    gone.hangs.store(true, Ordering::Relaxed);
+    gone.registry.leave_after(|| Some(gone.journal.end())).await.unwrap();
+    let before = map.forgotten.lock().1.len();
+    flush.join().await;
+    flush.join().await;
+    let forgotten = map.forgotten.lock().clone();
+    assert_eq!((map.head(7), forgotten.0), (Some(1), 0));
+    assert!(forgotten.1.len() > before && forgotten.1.iter().all(|it| *it == log), "{forgotten:?}");
+    let once = forgotten.1.len();
+    flush.join().await;
+    assert_eq!(map.forgotten.lock().1.len(), once, "once");
+}
+
+#[tokio::test]
+async fn of_a_killed_process_only_its_logs_are_forgotten() {
+    let cluster = Cluster::new();
+    let (flush, map) = cluster.reader(1).await;
+    let [other, killed] = [cluster.writer(2).await, cluster.writer(3).await];
+    let log = LogId::new([8; 16]);
+    cluster.enter(&killed, log).await;
+    other.wrote(7, 1);
+    killed.wrote(8, 1);
+    flush.join().await;
+    killed.hangs.store(true, Ordering::Relaxed);
+    flush.join().await;
+    // Closed and finished by another one, which wrote what was missing.
+    let dead = other.registry.close(killed.journal.incarnation()).await.unwrap();
+    flush.join().await;
+    other.registry.drained(dead).await.unwrap();
+    flush.join().await;
+    flush.join().await;
+    let forgotten = map.forgotten.lock().clone();
+    assert_eq!((map.head(7), map.head(8), forgotten.0), (Some(1), None, 0));
+    assert!(forgotten.1.iter().all(|it| *it == log), "{forgotten:?}");
+}
+
+/// A process that was stopped for long may miss the whole life of another one.
+#[tokio::test]
+async fn who_is_missing_from_the_registry_was_seen_to_its_end_or_nothing_is_known() {
+    let cluster = Cluster::new();
+    let (flush, map) = cluster.reader(1).await;
+    let [staying, leaving] = [cluster.writer(2).await, cluster.writer(3).await];
+    staying.wrote(7, 1);
+    flush.join().await;
+    leaving.registry.leave_after(|| Some(leaving.journal.end())).await.unwrap();
+    flush.join().await;
+    let finished = [leaving.journal.incarnation(), staying.journal.incarnation()];
+    assert_eq!(staying.registry.prune(&finished).await.unwrap(), 1, "of two one is finished");
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
+    // Between two rounds.
+    let unseen = cluster.writer(4).await;
+    unseen.registry.leave_after(|| Some(unseen.journal.end())).await.unwrap();
+    assert_eq!(staying.registry.prune(&[unseen.journal.incarnation()]).await.unwrap(), 1);
+    flush.join().await;
+    assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
+    flush.join().await;
+    assert_eq!(map.forgotten.lock().0, 1, "once");
+}
+
+#[tokio::test]
+async fn when_a_process_that_tells_no_end_has_ended_what_it_had_open_is_not_known() {
     let cluster = Cluster::new();
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
     writer.wrote(7, 1);
     flush.join().await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
+    let log = LogId::new([7; 16]);
+    cluster.enter(&writer, log).await;
     writer.registry.leave().await.unwrap();
     flush.join().await;
-    assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
+    assert_eq!(*map.forgotten.lock(), (0, vec![log]));
     // Once.
     flush.join().await;
-    assert_eq!(map.forgotten.lock().0, 1);
+    assert_eq!(map.forgotten.lock().1.len(), 1);
     // One that came and went between two rounds.
-    cluster.writer(3).await.registry.leave().await.unwrap();
+    let other = cluster.writer(3).await;
+    cluster.enter(&other, log).await;
+    other.registry.leave().await.unwrap();
     flush.join().await;
-    assert_eq!(map.forgotten.lock().0, 2);
+    assert_eq!(*map.forgotten.lock(), (0, vec![log, log]));
 }

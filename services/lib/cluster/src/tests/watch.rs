@@ -172,12 +172,45 @@ async fn after_a_loss_of_power_those_whose_nodes_never_come_back_are_closed_too(
         let helper = Member { incarnation: random(), node: "h".into(), ..this.clone() };
         let registry = Registry::join(Arc::clone(&cluster.store), &helper).await.unwrap();
         let dead: Vec<_> = registry.predecessors(&this.node).await.unwrap();
-        for dead in dead.into_iter().filter(|dead| *dead != this.incarnation) {
-            polity_log::recover(&registry, dead, &[]).await.unwrap();
+        for dead in dead.into_iter().filter(|dead| dead.incarnation != this.incarnation) {
+            polity_log::recover(&registry, dead.incarnation, &[]).await.unwrap();
         }
         registry.leave().await.unwrap();
     }
     assert_eq!(cluster.states().await[..2], [DRAINED, DRAINED]);
     let took = cluster.until(&[DRAINED, DRAINED, DRAINED, DRAINED, OPEN, OPEN]).await;
     assert!(took >= Duration::from_secs(30), "one after the other, {took:?}");
+}
+
+/// The registry is read whole again and again: it holds what runs, and what ended a while ago.
+#[tokio::test(start_paused = true)]
+async fn who_ended_long_ago_is_taken_out_of_the_registry() {
+    const RESTARTS: u64 = 12;
+    let mut cluster = Cluster::new();
+    for n in 1..=2 {
+        cluster.start(n, &n.to_string()).await;
+    }
+    let join = async |member: Member| Registry::join(Arc::clone(&cluster.store), &member).await.unwrap();
+    for _ in 0..RESTARTS / 2 {
+        // Every other one is killed, and the next run finishes what it left.
+        let member = Member::new(random(), ROOM_STATE, "restarts", "");
+        join(member.clone()).await;
+        let next = join(Member { incarnation: random(), ..member.clone() }).await;
+        polity_log::recover(&next, member.incarnation, &[]).await.unwrap();
+        next.leave().await.unwrap();
+    }
+    let looks = join(Member::new(random(), ROOM_STATE, "looks", "")).await;
+    let began = Instant::now();
+    loop {
+        let listed = looks.listed().await.unwrap();
+        let ended = listed.members.iter().filter(|member| member.state == DRAINED).count() as u64;
+        assert_eq!(ended + listed.pruned, RESTARTS, "each is there or counted");
+        if ended == 0 {
+            break;
+        }
+        // (The paused clock goes on while the store's thread works.)
+        assert!(began.elapsed() < Duration::from_secs(20_000), "{ended} are left");
+        seconds(20).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(300), "not at once");
 }

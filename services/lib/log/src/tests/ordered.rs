@@ -279,6 +279,12 @@ async fn rows_that_read_repair_shows_late_are_looked_for_serially() {
         assert_eq!(rows.last().map(|row| row.seq), Some(Seq::new(3)), "dense up to the head, after {after}");
         assert_eq!(rows.len() as u64, 3 - after);
     }
+    // Backwards, too: who knows of a row finds it, and those before it.
+    for (limit, expected) in [(1, vec![3]), (2, vec![3, 2]), (10, vec![3, 2, 1])] {
+        let rows = read::back(&*seen, key(), Seq::new(3), limit).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.seq.get()).collect::<Vec<_>>(), expected);
+    }
+    assert!(read::back(&*seen, key(), Seq::new(4), 10).await.unwrap().is_empty(), "there is none yet");
 }
 
 #[tokio::test]
