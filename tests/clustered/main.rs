@@ -4,8 +4,10 @@
 mod chat;
 mod counts;
 mod killed;
+mod names;
 mod outages;
 mod owners;
+mod tool;
 
 use polity_tests::cluster::{Cluster, Shape};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};

@@ -12,8 +12,8 @@ use std::{
 
 use futures_util::FutureExt as _;
 use polity_tests::{
-    cluster::{Cluster, Shape, Tier},
-    servers::{CassandraOptions, Process},
+    cluster::{Cluster, PLACES, Shape, Tier},
+    servers::{CassandraOptions, Process, State},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -21,8 +21,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-const USAGE: &str = "hold FOLDER [--client-api N] [--room-state N] [--polity N] [--cassandra N] [--commit-log batch|periodic], \
-                     or tell FOLDER ORDER...";
+const USAGE: &str = "polity-cluster hold FOLDER OPTION..., or tell FOLDER ORDER...; tests/cluster calls it";
+const OPTIONS: &str = "there are --client-api N, --room-state N, --polity N (processes of a tier), --cassandra N (nodes) and --commit-log";
+/// Nodes of the store at most.
+const NODES: usize = 3;
 /// How long a process has to leave.
 const LEAVE: Duration = Duration::from_secs(35);
 
@@ -41,7 +43,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&error);
+            let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
@@ -55,20 +57,27 @@ fn shape(options: &[&str]) -> Result<Shape, String> {
     let mut shape = Shape { tiers: Vec::new(), settings: Vec::new(), ..Shape::for_tests() };
     shape.cassandra = CassandraOptions { durable: true, measured: true, heap_mb: 1024, ..CassandraOptions::default() };
     let (mut client_api, mut room_state, mut polity) = (2, 2, 0);
-    for pair in options.chunks(2) {
-        let [name, count] = pair else { return Err(USAGE.to_owned()) };
-        if let ("--commit-log", "batch" | "periodic") = (*name, *count) {
-            shape.cassandra.durable = *count == "batch";
+    for option in options.chunks(2) {
+        let name = option[0];
+        if let ["--commit-log", kept @ ("batch" | "periodic")] = option {
+            shape.cassandra.durable = *kept == "batch";
             continue;
         }
-        let count: usize = count.parse().map_err(|_| format!("{name} {count}: no number"))?;
-        match *name {
-            "--client-api" => client_api = count,
-            "--room-state" => room_state = count,
-            "--polity" => polity = count,
-            "--cassandra" if (1..=3).contains(&count) => shape.cassandra.nodes = count,
-            _ => return Err(USAGE.to_owned()),
-        }
+        let (count, from, to) = match name {
+            "--client-api" => (&mut client_api, 0, PLACES),
+            "--room-state" => (&mut room_state, 0, PLACES),
+            "--polity" => (&mut polity, 0, PLACES),
+            "--commit-log" => return Err("--commit-log takes batch or periodic".to_owned()),
+            "--cassandra" => (&mut shape.cassandra.nodes, 1, NODES),
+            _ => return Err(format!("there is no option {name}: {OPTIONS}")),
+        };
+        let given = option.get(1).and_then(|given| given.parse().ok()).filter(|given| (from..=to).contains(given));
+        *count = given.ok_or_else(|| format!("{name} takes a number from {from} to {to}"))?;
+    }
+    if client_api + polity == 0 || room_state + polity == 0 {
+        return Err(
+            "somebody must answer clients and somebody write rooms: client-api and room-state, or polity".into()
+        );
     }
     shape.tiers = vec![(Tier::RoomState, room_state), (Tier::ClientApi, client_api), (Tier::Polity, polity)];
     Ok(shape)
@@ -81,33 +90,66 @@ async fn hold(folder: &Path, shape: Shape) -> Result<(), String> {
     say("starting Cassandra, NATS, the proxy, and the tiers");
     let started = tokio::select! {
         cluster = AssertUnwindSafe(Cluster::start(shape)).catch_unwind() => cluster,
+        mut asked = down_while_it_starts(&socket) => {
+            asked.answer("down\n").await;
+            return Err("it was told to end while it started".to_owned());
+        }
         _ = terminate.recv() => return Ok(()),
     };
     let mut cluster = started.map_err(|_| "the cluster doesn't start".to_owned())?;
     say(&format!("ready: {}", cluster.url()));
     loop {
-        let stream = tokio::select! {
-            accepted = socket.accept() => accepted.map_err(|error| error.to_string())?.0,
+        let mut asked = tokio::select! {
+            asked = Asked::accept(&socket) => asked,
             _ = terminate.recv() => return Ok(()),
         };
-        let mut stream = BufReader::new(stream);
-        let mut order = String::new();
-        if stream.read_line(&mut order).await.is_err() {
-            continue;
-        }
-        let words: Vec<&str> = order.split_whitespace().collect();
+        let words: Vec<&str> = asked.order.split_whitespace().collect();
         if words == ["down"] {
             drop(cluster);
-            let _ = stream.write_all(b"down\n").await;
+            asked.answer("down\n").await;
             return Ok(());
         }
         let carried_out = AssertUnwindSafe(carry_out(&mut cluster, &words)).catch_unwind().await;
         let answer = match carried_out {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => format!("error: {error}\n"),
-            Err(_) => "error: it failed; see the log of the cluster\n".to_owned(),
+            Err(_) => "error: it failed; tests/cluster logs says how\n".to_owned(),
         };
-        let _ = stream.write_all(answer.as_bytes()).await;
+        asked.answer(&answer).await;
+    }
+}
+
+/// An order, and where the answer goes.
+struct Asked {
+    order: String,
+    stream: BufReader<UnixStream>,
+}
+
+impl Asked {
+    /// The next order. Who goes away before he gave one is passed over.
+    async fn accept(socket: &UnixListener) -> Self {
+        loop {
+            let Ok((stream, _)) = socket.accept().await else { continue };
+            let (mut stream, mut order) = (BufReader::new(stream), String::new());
+            if stream.read_line(&mut order).await.is_ok_and(|read| read > 0) {
+                return Self { order, stream };
+            }
+        }
+    }
+
+    async fn answer(&mut self, text: &str) {
+        let _ = self.stream.write_all(text.as_bytes()).await;
+    }
+}
+
+/// Waits for the one order that needs no cluster that runs.
+async fn down_while_it_starts(socket: &UnixListener) -> Asked {
+    loop {
+        let mut asked = Asked::accept(socket).await;
+        if asked.order.trim() == "down" {
+            return asked;
+        }
+        asked.answer("error: the cluster is starting\n").await;
     }
 }
 
@@ -120,75 +162,102 @@ async fn carry_out(cluster: &mut Cluster, words: &[&str]) -> Result<String, Stri
         ["folder", name] => Ok(format!("{}\n", folder_of(cluster, name)?.display())),
         ["add", tier] => {
             let tier = Tier::of_name(tier).ok_or_else(|| format!("there is no tier {tier}"))?;
-            let number = cluster.add(tier).await.ok_or("all places are taken")?;
-            Ok(format!("{tier} {number}\n"))
+            let all = format!("all {PLACES} places of {tier} were taken; start one of those that have ended");
+            let number = cluster.add(tier).await.ok_or(all)?;
+            Ok(format!("{tier} {number} is there\n"))
         }
-        [order, name, number @ ..] => {
-            let number: usize = number.first().unwrap_or(&"1").parse().map_err(|_| "no number".to_owned())?;
-            done(cluster, order, name, number).await.map(|()| format!("{order} {name} {number}\n"))
-        }
+        [order, name, number @ ..] if number.len() < 2 => match Tier::of_name(name) {
+            Some(tier) => {
+                let number = number.first().ok_or_else(|| format!("which {tier}? {order} {tier} NUMBER"))?;
+                let places = || (1..=PLACES).find(|place| place.to_string() == *number);
+                let number = places().ok_or_else(|| format!("there is no {tier} {number}"))?;
+                done(cluster, order, tier, number).await
+            }
+            None => {
+                let number = number.first().map_or(Ok(1), |number| number.parse());
+                let number = number.map_err(|_| format!("there is no such {name}"))?;
+                done_to_server(cluster, order, name, number).await
+            }
+        },
         _ => Err("no such order".to_owned()),
     }
 }
 
-/// What is done to one process.
-async fn done(cluster: &mut Cluster, order: &str, name: &str, number: usize) -> Result<(), String> {
-    let Some(tier) = Tier::of_name(name) else {
-        return done_to_server(cluster, order, name, number).await;
-    };
-    let there = cluster.instances().any(|it| it.tier == tier && it.number == number && it.process().is_some());
-    match order {
-        "start" => cluster.restart(tier, number).await,
-        _ if !there => return Err(format!("{name} {number} doesn't run")),
-        "kill" => cluster.kill(tier, number),
-        "leave" => {
+/// What is done to one process; what came of it.
+async fn done(cluster: &mut Cluster, order: &str, tier: Tier, number: usize) -> Result<String, String> {
+    let instance = cluster.instance(tier, number);
+    if !instance.was_there() {
+        return Err(format!("{tier} {number} was never there: add {tier}"));
+    }
+    let state = instance.process().map_or(State::Ended, Process::state);
+    match (order, state) {
+        ("start", State::Ended) => cluster.restart(tier, number).await,
+        ("start", _) => return Err(format!("{tier} {number} is there already")),
+        (_, State::Ended) => return Err(format!("{tier} {number} doesn't run")),
+        ("kill", _) => cluster.kill(tier, number),
+        ("leave", State::Stopped) => return Err(format!("{tier} {number} is stopped: cont {tier} {number}")),
+        ("leave", _) => {
             if !cluster.leave(tier, number, LEAVE).await {
-                return Err(format!("{name} {number} didn't end by itself within {LEAVE:?}"));
+                return Err(format!("{tier} {number} didn't end by itself within {LEAVE:?} and was killed"));
             }
         }
-        "stop" => cluster.instance(tier, number).signal("STOP"),
-        "cont" => cluster.instance(tier, number).signal("CONT"),
+        ("stop", _) => instance.signal("STOP"),
+        ("cont", _) => instance.signal("CONT"),
         _ => return Err(format!("no such order: {order}")),
     }
-    Ok(())
+    Ok(format!("{tier} {number} {}\n", outcome(order)))
 }
 
-async fn done_to_server(cluster: &mut Cluster, order: &str, name: &str, number: usize) -> Result<(), String> {
+async fn done_to_server(cluster: &mut Cluster, order: &str, name: &str, number: usize) -> Result<String, String> {
     let node = number.wrapping_sub(1);
-    match name {
-        "cassandra" if node < cluster.cassandra.contact_points().len() => {}
-        "nats" => {}
-        _ => return Err(format!("there is no {name} {number}")),
-    }
-    let signalled = |process: Option<&Process>, signal: &str| {
-        process.ok_or_else(|| format!("{name} doesn't run")).map(|process| process.signal(signal))
+    let process = match name {
+        "cassandra" if node < cluster.cassandra.contact_points().len() => cluster.cassandra.process(node),
+        "nats" if number == 1 => cluster.nats.process(),
+        "cassandra" | "nats" => return Err(format!("there is no {name} {number}")),
+        _ => return Err(format!("there is no tier or server {name}")),
     };
-    match (order, name) {
-        ("start", "nats") => cluster.nats.restart().await,
-        ("start", _) => cluster.cassandra.restart(node).await,
-        ("kill", "nats") => cluster.nats.kill(),
-        ("kill", _) => cluster.cassandra.kill(node),
-        ("stop" | "cont", _) => {
-            let signal = if order == "stop" { "STOP" } else { "CONT" };
-            let process = if name == "nats" { cluster.nats.process() } else { cluster.cassandra.process(node) };
-            return signalled(process, signal);
+    match (order, name, process) {
+        ("start", _, Some(process)) if process.state() != State::Ended => {
+            return Err(format!("{name} {number} is there already"));
         }
+        ("start", "nats", _) => cluster.nats.restart().await,
+        ("start", ..) => cluster.cassandra.restart(node).await,
+        ("leave", ..) => return Err(format!("{name} is no tier: kill {name} {number}")),
+        (_, _, None) => return Err(format!("{name} {number} doesn't run")),
+        ("kill", "nats", _) => cluster.nats.kill(),
+        ("kill", ..) => cluster.cassandra.kill(node),
+        ("stop", _, Some(process)) => process.signal("STOP"),
+        ("cont", _, Some(process)) => process.signal("CONT"),
         _ => return Err(format!("no such order: {order}")),
     }
-    Ok(())
+    Ok(format!("{name} {number} {}\n", outcome(order)))
+}
+
+/// What a process is after an order.
+fn outcome(order: &str) -> &'static str {
+    match order {
+        "start" => "is there",
+        "kill" => "is killed",
+        "leave" => "has left",
+        "stop" => "is stopped",
+        _ => "goes on",
+    }
 }
 
 async fn status(cluster: &Cluster) -> String {
     let mut text = String::new();
     let mut line = |name: &str, process: Option<&Process>, more: &str| {
-        let shown = process.map_or_else(
-            || "-".to_owned(),
-            |process| {
-                let mib = process.resident_bytes() >> 20;
-                format!("pid {:>7}  {mib:>5} MiB  {:>8.2} s CPU", process.pid(), process.cpu_s())
-            },
-        );
-        let _ = writeln!(text, "{name:<14} {shown}  {more}");
+        let process = process.filter(|process| process.state() != State::Ended);
+        let shown = process.map_or_else(String::new, |process| {
+            let mib = process.resident_bytes() >> 20;
+            format!("pid {:>7}  {mib:>5} MiB  {:>8.2} s CPU", process.pid(), process.cpu_s())
+        });
+        let state = match process.map(Process::state) {
+            None => "ended",
+            Some(State::Stopped) => "stopped",
+            Some(_) => more,
+        };
+        let _ = writeln!(text, "{name:<14} {shown:<39}  {state}");
     };
     for (node, address) in cluster.cassandra.contact_points().iter().enumerate() {
         line(&format!("cassandra-{}", node + 1), cluster.cassandra.process(node), address);
@@ -196,19 +265,17 @@ async fn status(cluster: &Cluster) -> String {
     line("nats", cluster.nats.process(), &cluster.nats.url());
     line("proxy", Some(cluster.proxy()), &cluster.url());
     for instance in cluster.instances().filter(|instance| instance.was_there()) {
-        let more = match instance.process() {
-            None => "ended".to_owned(),
-            Some(_) if instance.is_ready().await => format!("ready, {}", instance.ops_url()),
-            Some(_) => format!("not ready, {}", instance.ops_url()),
-        };
-        line(&instance.name(), instance.process(), &more);
+        let runs = instance.process().is_some_and(|process| process.state() == State::Runs);
+        let ready = if runs && instance.is_ready().await { "ready" } else { "not ready" };
+        line(&instance.name(), instance.process(), &format!("{ready}, {}", instance.ops_url()));
     }
     text
 }
 
 fn pids(cluster: &Cluster) -> String {
     let mut text = String::new();
-    for process in cluster.running().filter_map(|instance| instance.process()) {
+    let running = cluster.running().filter_map(|instance| instance.process());
+    for process in running.filter(|process| process.state() != State::Ended) {
         let _ = write!(text, "--pid {} ", process.pid());
     }
     for node in 0..cluster.cassandra.contact_points().len() {
@@ -224,14 +291,15 @@ fn pids(cluster: &Cluster) -> String {
 }
 
 fn folder_of(cluster: &Cluster, name: &str) -> Result<PathBuf, String> {
-    let folder = match name.split_once('-') {
-        Some(("cassandra", node)) => {
-            let node = node.parse::<usize>().ok().and_then(|node| node.checked_sub(1));
-            let node = node.filter(|node| *node < cluster.cassandra.contact_points().len());
-            cluster.cassandra.folder(node.ok_or("there is no such node")?).to_owned()
-        }
-        _ if name == "nats" => cluster.nats.folder(),
-        _ => cluster.folder().join(name),
+    let node = name.strip_prefix("cassandra-").and_then(|node| node.parse::<usize>().ok());
+    let node = node.and_then(|node| node.checked_sub(1)).filter(|it| *it < cluster.cassandra.contact_points().len());
+    let instance = cluster.instances().find(|instance| instance.name() == name);
+    let folder = match (name, node, instance) {
+        ("nats", ..) => cluster.nats.folder(),
+        ("proxy", ..) => cluster.folder().join(name),
+        (_, Some(node), _) => cluster.cassandra.folder(node).to_owned(),
+        (.., Some(_)) => cluster.folder().join(name),
+        _ => return Err(format!("there is no {name}: status tells the names")),
     };
     if folder.is_dir() { Ok(folder) } else { Err(format!("{name} was never there")) }
 }
@@ -248,6 +316,7 @@ async fn tell(folder: &Path, order: &str) -> Result<(), String> {
     exchanged.await.map_err(|error| format!("the cluster doesn't answer: {error}"))?;
     match answer.strip_prefix("error: ") {
         Some(error) => Err(error.trim_end().to_owned()),
+        None if answer.is_empty() => Err("the cluster ended; tests/cluster down clears up after it".to_owned()),
         None => {
             let _ = std::io::stdout().write_all(answer.as_bytes());
             Ok(())

@@ -3,7 +3,7 @@
 use std::{
     fmt, fs,
     path::Path,
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -119,6 +119,11 @@ impl Instance {
     pub fn said(&self, folder: &Path) -> String {
         let bytes = fs::read(folder.join(self.name()).join("output.txt")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// How its process ended, if it has by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.ended()
     }
 
     /// Sends a signal by its name, as `kill` knows it.

@@ -17,8 +17,8 @@ use crate::{
     servers::{Authority, Backend, Cassandra, CassandraOptions, Folder, Nats, NatsOptions, Process, Proxy},
 };
 
-/// Processes of one tier at most: the proxy knows all their places from the beginning.
-const PLACES: usize = 8;
+/// Processes of one tier at most, over the life of a cluster: the proxy knows all their places from the beginning.
+pub const PLACES: usize = 8;
 /// The name that the certificates of a cluster's processes are for.
 const INTERNAL_NAME: &str = "polity.internal";
 /// The one file of all processes; the rest is in their environment, since each differs.
@@ -151,7 +151,11 @@ impl Cluster {
         found.unwrap_or_else(|| panic!("there is no {tier} {number}"))
     }
 
-    fn at(&mut self, tier: Tier, number: usize) -> &mut Instance {
+    /// The same, to be changed.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn at(&mut self, tier: Tier, number: usize) -> &mut Instance {
         let found = self.instances.iter_mut().find(|instance| instance.tier == tier && instance.number == number);
         found.unwrap_or_else(|| panic!("there is no {tier} {number}"))
     }
@@ -168,7 +172,13 @@ impl Cluster {
 
     /// Starts a process (again) without waiting for it.
     pub fn launch(&mut self, tier: Tier, number: usize) {
-        let settings = self.settings(self.instance(tier, number));
+        self.launch_with(tier, number, &[]);
+    }
+
+    /// The same with other settings (names as in [`Shape::settings`]).
+    pub fn launch_with(&mut self, tier: Tier, number: usize, others: &[(&str, &str)]) {
+        let mut settings = self.settings(self.instance(tier, number));
+        settings.extend(others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let program = self.shape.programs.join(tier.program());
         let (config, folder) = (self.config(), self.folder().join(self.instance(tier, number).name()));
         self.at(tier, number).launch(&program, &config, &folder, &settings);

@@ -13,5 +13,5 @@ pub use cassandra::{Cassandra, CassandraOptions};
 pub use certificates::{Authority, Certificate};
 pub use folder::Folder;
 pub use nats::{Nats, NatsOptions};
-pub use process::Process;
+pub use process::{Process, State};
 pub use proxy::{Backend, Proxy};

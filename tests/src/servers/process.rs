@@ -19,6 +19,17 @@ pub struct Process {
     output: PathBuf,
 }
 
+/// What a process does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It goes on.
+    Runs,
+    /// It stands where a signal stopped it.
+    Stopped,
+    /// It is gone.
+    Ended,
+}
+
 impl Process {
     /// Starts a program in a folder, which is made if it isn't there; what it says is appended to a file there.
     ///
@@ -55,6 +66,17 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{name} can't be sent");
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        match stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next() {
+            None | Some('Z' | 'X') => State::Ended,
+            Some('T' | 't') => State::Stopped,
+            Some(_) => State::Runs,
+        }
     }
 
     /// How it ended, if it has.
@@ -149,6 +171,26 @@ mod tests {
             assert!(began.elapsed() < Duration::from_secs(20), "it still runs");
             std::thread::sleep(POLL);
         }
+    }
+
+    #[test]
+    fn its_state_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = sleeper(folder.path());
+        let waited_for = |process: &Process, wanted: State| {
+            let began = Instant::now();
+            while process.state() != wanted {
+                assert!(began.elapsed() < Duration::from_secs(20), "{:?}, not {wanted:?}", process.state());
+                std::thread::sleep(POLL);
+            }
+        };
+        waited_for(&process, State::Runs);
+        for (signal, state) in [("STOP", State::Stopped), ("CONT", State::Runs), ("KILL", State::Ended)] {
+            process.signal(signal);
+            waited_for(&process, state);
+        }
+        assert!(process.ended().is_some());
+        waited_for(&process, State::Ended);
     }
 
     #[tokio::test]

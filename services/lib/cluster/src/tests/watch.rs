@@ -203,8 +203,11 @@ async fn who_ended_long_ago_is_taken_out_of_the_registry() {
     let began = Instant::now();
     loop {
         let listed = looks.listed().await.unwrap();
-        let ended = listed.members.iter().filter(|member| member.state == DRAINED).count() as u64;
-        assert_eq!(ended + listed.pruned, RESTARTS, "each is there or counted");
+        // Who looks doesn't beat: it is closed, and goes in the end, too.
+        let looking = |member: &Member| &*member.node == "looks";
+        let gone = u64::from(!listed.members.iter().any(looking));
+        let ended = listed.members.iter().filter(|member| member.state == DRAINED && !looking(member)).count() as u64;
+        assert_eq!(ended + listed.pruned, RESTARTS + gone, "each is there or counted");
         if ended == 0 {
             break;
         }

@@ -2,7 +2,7 @@
 //! given its TLS once goes on when certificates are renewed.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -74,12 +74,12 @@ impl Fresh {
 }
 
 /// When the files were written last.
-fn changed(ca: &PathBuf, own: Option<&(PathBuf, PathBuf)>) -> Vec<Option<SystemTime>> {
-    let files = [ca].into_iter().chain(own.into_iter().flat_map(|(cert, key)| [cert, key]));
+fn changed(ca: &Path, own: Option<&(PathBuf, PathBuf)>) -> Vec<Option<SystemTime>> {
+    let files = [ca].into_iter().chain(own.into_iter().flat_map(|(cert, key)| [cert.as_path(), key.as_path()]));
     files.map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok()).collect()
 }
 
-fn used(ca: &PathBuf, own: Option<&(PathBuf, PathBuf)>) -> Result<Used, TlsError> {
+fn used(ca: &Path, own: Option<&(PathBuf, PathBuf)>) -> Result<Used, TlsError> {
     let servers = WebPkiServerVerifier::builder_with_provider(authorities(ca)?, provider()).build();
     let servers = servers.map_err(|error| Error::General(error.to_string()))?;
     let read_own = |(cert, key): &(PathBuf, PathBuf)| {
