@@ -100,6 +100,19 @@ pub fn with_deadline<T>(message: T, limit: Duration) -> tonic::Request<T> {
 }
 
 impl Transport {
+    /// The way that `service` knows, which may fail to bring a call there or an answer back.
+    pub fn over<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = tonic::transport::Error>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        Self(BoxCloneSyncService::new(service))
+    }
+
     /// The way that `service` knows: what it does with a call is its own business.
     pub fn new<S>(service: S) -> Self
     where

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use polity_tests::{
     cluster::{Cluster, Shape, Tier},
-    kill::Load,
+    load::Load,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -37,7 +37,7 @@ async fn kill_one(cluster: &mut Cluster, load: &Load, random: &mut StdRng, kill:
 async fn nothing_acknowledged_is_lost_when_any_process_is_killed() {
     let mut on = own(Shape::for_tests()).await;
     let (cluster, seed) = (&mut on.cluster, seed());
-    let (load, mut random) = (Load::start(&cluster.url(), seed).await, StdRng::seed_from_u64(seed));
+    let (mut load, mut random) = (Load::start(&cluster.url(), seed).await, StdRng::seed_from_u64(seed));
     for kill in 0..given("POLITY_CLUSTER_KILLS").unwrap_or(100) {
         kill_one(cluster, &load, &mut random, kill).await;
         if load.has_a_fault() {
@@ -63,7 +63,7 @@ async fn all_ready(cluster: &mut Cluster) {
 async fn processes_join_and_leave_under_load() {
     let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
-    let load = Load::start(&cluster.url(), seed()).await;
+    let mut load = Load::start(&cluster.url(), seed()).await;
     for tier in [Tier::RoomState, Tier::ClientApi] {
         let before = load.acknowledged().await;
         let number = cluster.add(tier).await.expect("a free place");

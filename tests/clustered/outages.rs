@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use polity_tests::{
     cluster::{Cluster, Shape},
-    kill::Load,
+    load::Load,
     servers::CassandraOptions,
 };
 use serde_json::json;
@@ -22,7 +22,7 @@ fn outage() -> Duration {
 async fn sends_and_syncs_go_on_without_the_bus() {
     let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
-    let load = Load::start(&cluster.url(), seed()).await;
+    let mut load = Load::start(&cluster.url(), seed()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let pids: Vec<u32> = cluster.running().filter_map(|instance| Some(instance.process()?.pid())).collect();
     cluster.nats.kill();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use polity_tests::{
     cluster::{Shape, Tier},
-    kill::Load,
+    load::Load,
 };
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const STOPPED_S: [u64; 4] = [1, 4, 3, 14];
 async fn a_stopped_owner_that_goes_on_forks_no_room() {
     let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;
-    let load = Load::start(&cluster.url(), seed()).await;
+    let mut load = Load::start(&cluster.url(), seed()).await;
     for (turn, seconds) in STOPPED_S.into_iter().enumerate() {
         let number = turn % 2 + 1;
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,6 +1,8 @@
 //! A client of the client-server API without opinions: it sends what it is told and gives back what it gets.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -20,10 +22,26 @@ pub enum Failure {
     Refused(StatusCode, Value),
 }
 
+/// The way of requests to a server, and of answers back.
+#[async_trait]
+pub trait Way: Send + Sync {
+    /// Makes a request.
+    ///
+    /// # Errors
+    /// Without an answer: why there is none.
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String>;
+
+    /// The same way without anything that it remembers, connections above all.
+    fn afresh(&self) -> Arc<dyn Way>;
+}
+
+/// Plain HTTP, with connections that are kept.
+struct Http(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>);
+
 /// A client, logged in or not.
 #[derive(Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    way: Arc<dyn Way>,
     base: String,
     host: Option<String>,
     /// The access token.
@@ -51,13 +69,48 @@ impl Failure {
     }
 }
 
+impl Http {
+    fn new() -> Arc<dyn Way> {
+        Arc::new(Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http()))
+    }
+}
+
+#[async_trait]
+impl Way for Http {
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+        let exchange = async {
+            let answer = self.0.request(request.map(Full::new)).await.map_err(|error| error.to_string())?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok(Response::from_parts(head, body))
+        };
+        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|error| error.to_string())?
+    }
+
+    fn afresh(&self) -> Arc<dyn Way> {
+        Self::new()
+    }
+}
+
 impl Client {
     /// A client of the server at `base` (`http://127.0.0.1:8008`).
     #[must_use]
     pub fn new(base: &str) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+        Self::over(Http::new(), base)
+    }
+
+    /// A client whose requests go another way; their targets begin with `base`.
+    #[must_use]
+    pub fn over(way: Arc<dyn Way>, base: &str) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self { http, base, host: None, token: None, user_id: String::new(), device_id: String::new() }
+        Self { way, base, host: None, token: None, user_id: String::new(), device_id: String::new() }
+    }
+
+    /// Somebody else, who isn't logged in, at the same server.
+    #[must_use]
+    pub fn stranger(&self) -> Self {
+        let host = self.host.clone();
+        Self { host, ..Self::over(self.way.afresh(), &self.base) }
     }
 
     /// The same client, asking for another tenant by its `Host`.
@@ -70,8 +123,7 @@ impl Client {
     /// The same client as a new process has it: without connections.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-        Self { http, ..self.clone() }
+        Self { way: self.way.afresh(), ..self.clone() }
     }
 
     /// A request below `/_matrix/client/v3`, or of a whole path.
@@ -108,14 +160,8 @@ impl Client {
         if let Some(host) = &self.host {
             request = request.header(header::HOST, host);
         }
-        let lost = |error: &dyn fmt::Display| Failure::Lost(error.to_string());
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| lost(&error))?;
-        let exchange = async {
-            let (head, body) = self.http.request(request).await.map_err(|error| lost(&error))?.into_parts();
-            let body = body.collect().await.map_err(|error| lost(&error))?.to_bytes();
-            Ok(Response::from_parts(head, body))
-        };
-        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|error| lost(&error))?
+        let request = request.body(body.unwrap_or_default()).map_err(|error| Failure::Lost(error.to_string()))?;
+        self.way.exchange(request).await.map_err(Failure::Lost)
     }
 
     /// Registers an account and logs in.

@@ -4,11 +4,13 @@
 mod client;
 pub mod cluster;
 pub mod kill;
+pub mod load;
 mod ports;
 mod raw;
 mod sandbox;
 pub mod servers;
+pub mod sim;
 
-pub use client::{Client, Failure, escape};
+pub use client::{Client, Failure, Way, escape};
 pub use raw::{Answer, Raw};
 pub use sandbox::{Sandbox, run};

@@ -173,6 +173,7 @@ async fn claim(call: Call) -> Result<Answer, ApiError> {
     });
     let mut claims = stream::iter(claims).buffer_unordered(AT_ONCE);
     let mut out: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Map<String, Value>>> = BTreeMap::new();
+    let mut failed = None;
     while let Some((user_id, device_id, algorithm, claimed)) = claims.next().await {
         match claimed {
             Ok(Some((key_id, key))) => {
@@ -182,8 +183,15 @@ async fn claim(call: Call) -> Result<Answer, ApiError> {
             }
             Ok(None) => {}
             // The keys that were claimed must reach the client: nobody else gets them. It asks for the others again.
-            Err(error) => tracing::warn!(%error, "a one-time key can't be claimed"),
+            Err(error) => {
+                tracing::warn!(%error, "a one-time key can't be claimed");
+                failed = Some(error);
+            }
         }
+    }
+    // Who is given nothing must know that it isn't for want of keys.
+    if let Some(error) = failed.filter(|_| out.is_empty()) {
+        return Err(error.into());
     }
     Ok(json!({"one_time_keys": out, "failures": {}}).into())
 }

@@ -4,7 +4,10 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use polity_core::{Position, Seq, TenantId};
+use polity_core::{
+    Position, Seq, TenantId,
+    mutation::{Mutation, planted},
+};
 use polity_log::read;
 use polity_store::{Consistency, schema, values_of};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
@@ -119,8 +122,13 @@ impl Accounts {
         let key = device.inbox();
         let from = if after.life == key.life { after.seq } else { Seq::ZERO };
         let rows = read::after(&*self.store, key, from, INBOX_PAGE, Consistency::Quorum).await?;
-        let last = rows.last().map_or(from, |row| row.seq);
-        if from.get() / machine::AT_ONCE < last.get() / machine::AT_ONCE
+        let mut last = rows.last().map_or(from, |row| row.seq);
+        if planted(Mutation::InboxPageFromHead) && !rows.is_empty() {
+            let head = read::head(&*self.store, key, last, Consistency::Quorum).await?;
+            last = head.map_or(last, |found| found.head.seq);
+        }
+        let many = from.get() / machine::AT_ONCE < last.get() / machine::AT_ONCE;
+        if (many || planted(Mutation::InboxTrimmedWhole))
             && from > Seq::ZERO
             && let Err(error) = self.tell_inbox(device, Order::Acknowledged(from)).await
         {

@@ -19,6 +19,8 @@ const WAITING: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Passwords {
     argon2: Argon2<'static>,
+    /// Hashing takes no time that matters: no other thread is needed.
+    cheap: bool,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Checked for users that don't exist, so that they take as long.
@@ -35,6 +37,7 @@ impl Passwords {
         let decoy = hash(&argon2, "decoy")?.into();
         Ok(Self {
             argon2,
+            cheap,
             running: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             decoy,
@@ -59,6 +62,9 @@ impl Passwords {
     }
 
     async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        if self.cheap {
+            return Ok(work());
+        }
         let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Error::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Error::Busy)?;
         let done = tokio::task::spawn_blocking(move || {

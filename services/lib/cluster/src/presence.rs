@@ -40,6 +40,7 @@ impl Presence {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 _ = ticks.tick() => self.say(),
                 news = receiver.next() => match news {
                     Some(News::Message(message)) => self.hear(&message.payload),

@@ -85,6 +85,7 @@ impl Watch {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 _ = ticks.tick() => {}
                 // What takes long delays no beat.
                 Some(()) = seen_to.next() => continue,

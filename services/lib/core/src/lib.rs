@@ -6,6 +6,7 @@ mod clock;
 pub mod cost;
 mod error;
 mod ids;
+pub mod mutation;
 mod position;
 mod random;
 pub mod sync_token;

@@ -2,21 +2,65 @@
 //!
 //! A write must not be cut because a client hung up (tonic and hyper drop the handler's future then): it runs in a task of
 //! its own. Shutdown waits for all of them.
+//!
+//! Where several processes share one runtime (the simulation), a task belongs to the [`Process`] that spawned it.
 
-use std::{future::Future, sync::LazyLock, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
 
 static TRACKER: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Runs `future` on the current runtime and lets shutdown wait for it.
+tokio::task_local! {
+    /// Whose task this is. Outside of a simulation there is none.
+    static PROCESS: Arc<dyn Process>;
+}
+
+/// One of several processes that share a runtime: it says when its tasks go on, and can end them all.
+pub trait Process: Send + Sync + 'static {
+    /// Whether a task may take its next step; else it is woken when it may.
+    fn step(&self, context: &mut Context<'_>) -> Poll<()>;
+    /// Takes the handle of a new task.
+    fn began(&self, task: AbortHandle);
+}
+
+/// Runs `future` on the current runtime, for the process whose task this is, and lets shutdown wait for it.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    TRACKER.spawn(future)
+    match PROCESS.try_with(Arc::clone) {
+        Ok(process) => spawn_in(&process, future),
+        Err(_) => TRACKER.spawn(future),
+    }
+}
+
+/// Runs `future` on the current runtime for `process`.
+pub fn spawn_in<F>(process: &Arc<dyn Process>, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let gate = Arc::clone(process);
+    let steps = async move {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| match gate.step(context) {
+            Poll::Ready(()) => future.as_mut().poll(context),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    };
+    let task = TRACKER.spawn(PROCESS.scope(Arc::clone(process), steps));
+    process.began(task.abort_handle());
+    task
 }
 
 /// Waits until every task has ended, or until `limit` has passed. Says whether all have ended.

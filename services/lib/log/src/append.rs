@@ -1,6 +1,9 @@
 //! The writes of a log: the append (which may trim), the fence, and what clears trimmed buckets.
 
-use polity_core::{Bucket, Epoch, IncarnationId, LogKey, Seq};
+use polity_core::{
+    Bucket, Epoch, IncarnationId, LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::{Cas, Change, Condition, Consistency, Expect, Store, StoreError, Value, schema};
 
 use crate::{
@@ -110,12 +113,27 @@ pub(crate) async fn append(
     let gone = gone(bucket, known.head.first, head.first);
     let changes =
         gone.into_iter().chain(rows.iter().map(LogRow::to_row).chain([head.to_row()]).map(Change::Put)).collect();
+    let condition =
+        if planted(Mutation::PlainAppend) { as_it_stands(store, key, bucket, condition).await? } else { condition };
     match store.cas(&schema::LOG, partition(key, bucket), condition, changes).await {
         Ok(Cas::Applied) => Ok(Outcome::Applied),
         Ok(Cas::Refused(_)) => Ok(Outcome::Lost),
+        Err(StoreError::Unknown(_)) if planted(Mutation::UnknownIsLost) => Ok(Outcome::Lost),
         Err(StoreError::Unknown(_)) => Ok(Outcome::Unknown),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A condition that holds whatever the head is ([`Mutation::PlainAppend`]).
+async fn as_it_stands(
+    store: &dyn Store,
+    key: LogKey,
+    bucket: Bucket,
+    condition: Condition,
+) -> Result<Condition, LogError> {
+    let found = read::in_bucket(store, key, bucket, Consistency::Serial).await?;
+    let guards = |found: Found| Expect::Guards(found.head.seq.to_i64(), found.head.epoch.get());
+    Ok(Condition { expect: found.map_or(Expect::Absent, guards), ..condition })
 }
 
 /// The rows `first..end` as far as they stand in `bucket`, to be deleted.
@@ -150,7 +168,13 @@ pub(crate) async fn fence(
     known: &Known,
     writer: IncarnationId,
 ) -> Result<Known, LogError> {
-    let (old, new) = (known.head.epoch, known.head.epoch.next());
+    if planted(Mutation::FenceByRead) {
+        return Ok(Known::from_read(read::newest(store, key, known.seq(), Consistency::Serial).await?));
+    }
+    let (old, mut new) = (known.head.epoch, known.head.epoch.next());
+    if planted(Mutation::FenceKeepsEpoch) {
+        new = old;
+    }
     let mut at = known.clone();
     for _ in 0..FENCE_TRIES {
         let raised = Head { epoch: new, writer, ..at.head.clone() };

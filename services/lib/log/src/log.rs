@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use polity_core::{LogKey, Seq};
+use polity_core::{
+    LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::{Consistency, Durability};
 
 use crate::{
@@ -80,7 +83,9 @@ impl<M: Machine> Log<M> {
         let sealed = known.head.epoch.is_sealed();
         let fence = fence || (!sealed && self.must_fence(&known, claim).await?);
         // Who closed this process fences all that it had entered: no write under an epoch that was read before that lands any more.
-        if before.as_ref().is_none_or(|before| before.known.head.epoch != known.head.epoch) {
+        if before.as_ref().is_none_or(|before| before.known.head.epoch != known.head.epoch)
+            && !planted(Mutation::NoActivation)
+        {
             env.registry.activate(self.inner.usage, self.key).await?;
         }
         if sealed {
@@ -96,8 +101,12 @@ impl<M: Machine> Log<M> {
         let mut machine = (self.inner.make)();
         machine.load(self.key, known.of_rows(), &tail).await?;
         let mut held = Held::new(machine, known, projected);
-        held.remember(&tail);
-        self.project(&mut held, &tail).await?;
+        if !planted(Mutation::LoadForgetsRows) {
+            held.remember(&tail);
+        }
+        if !planted(Mutation::LeftUnprojected) {
+            self.project(&mut held, &tail).await?;
+        }
         if held.known.seq() > Seq::ZERO {
             // Whoever wrote it may not have lived to say so.
             env.moved.moved(self.key, held.known.seq());

@@ -204,9 +204,8 @@ impl<M: Machine> Logs<M> {
     pub(crate) fn unload(&self, idle_ms: u64, keep: usize) {
         let now_ms = self.inner.now_ms();
         let tasks = self.inner.tasks.lock();
-        let mut by_use = tasks.by_use();
+        let by_use = tasks.by_use();
         let mut beyond = by_use.iter().map(|(_, counts, _)| counts).sum::<usize>().saturating_sub(keep);
-        by_use.sort_unstable_by_key(|(used_ms, ..)| *used_ms);
         for (used_ms, counts, mailbox) in by_use {
             if beyond > 0 || now_ms.saturating_sub(used_ms) >= idle_ms {
                 beyond = beyond.saturating_sub(counts);

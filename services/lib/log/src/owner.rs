@@ -1,6 +1,9 @@
 //! Who writes a log when several processes share a store: ownership is for speed, what makes a write safe is its condition.
 
-use polity_core::IncarnationId;
+use polity_core::{
+    IncarnationId,
+    mutation::{Mutation, planted},
+};
 
 use crate::{LogError, Machine, MemberState, append::Known, log::Log};
 
@@ -64,7 +67,9 @@ impl<M: Machine> Log<M> {
                     // Nothing of it is unknown or unprojected; or whoever finishes what it left fences, and of two writes that follow the
                     // same row one is lost, here, too.
                     (MemberState::Drained, _) | (_, Some(Why::NotHeld)) => Ok(false),
-                    (MemberState::Closed, _) | (MemberState::Open, Some(Why::Silent)) => Ok(true),
+                    (MemberState::Closed, _) | (MemberState::Open, Some(Why::Silent)) => {
+                        Ok(!planted(Mutation::StealWithoutFence))
+                    }
                     (MemberState::Open, None) => Err(LogError::Elsewhere(writer)),
                 }
             }

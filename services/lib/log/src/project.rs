@@ -1,7 +1,10 @@
 //! The projections of a log's rows: the machine's, the transactions, and up to where all are written.
 
 use bytes::Bytes;
-use polity_core::{Position, Seq, Stamp};
+use polity_core::{
+    Position, Seq, Stamp,
+    mutation::{Mutation, planted},
+};
 use polity_store::{Consistency, Durability, Row, Value, Values, Write, WriteKind, schema, values_of};
 
 use crate::{Dedup, LogError, LogRow, Machine, RepeatedRow, append, held::Held, log::Log};
@@ -86,7 +89,7 @@ impl<M: Machine> Log<M> {
         dedups: &[Option<Dedup>],
     ) -> Result<Vec<Option<RepeatedRow>>, LogError> {
         let reads = dedups.iter().map(|dedup| async move {
-            let Some(dedup) = dedup else { return Ok(None) };
+            let Some(dedup) = dedup.as_ref().filter(|_| !planted(Mutation::NoOldTransactions)) else { return Ok(None) };
             let partition = values_of![self.key.tenant, self.key.log, &*dedup.device, &*dedup.txn];
             let store = &self.inner.env.store;
             let row = store.get(&schema::TRANSACTIONS, partition, Values::new(), Consistency::Quorum).await?;

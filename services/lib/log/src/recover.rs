@@ -7,7 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use polity_core::{IncarnationId, LogKey};
+use polity_core::{
+    IncarnationId, LogKey,
+    mutation::{Mutation, planted},
+};
 
 use crate::{Left, LogError, Registry, pause::pause};
 
@@ -78,7 +81,10 @@ pub async fn recover(
     uses: &[Arc<dyn Recover>],
 ) -> Result<usize, LogError> {
     let dead = registry.close(incarnation).await?;
-    let left = registry.left_open(dead).await?;
+    let mut left = registry.left_open(dead).await?;
+    if planted(Mutation::DrainedUnseen) {
+        left.clear();
+    }
     let (count, finished) = (left.len(), AtomicUsize::new(0));
     stream::iter(left)
         .map(Ok::<Left, LogError>)

@@ -8,7 +8,11 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
-use polity_core::{IncarnationId, Life, LogId, LogKey, TenantId, tasks};
+use polity_core::{
+    IncarnationId, Life, LogId, LogKey, TenantId,
+    mutation::{Mutation, planted},
+    tasks,
+};
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Value, Values, schema, values_of,
 };
@@ -282,7 +286,7 @@ impl Registry {
             }
         };
         // Slots are closed before their logs are read: what is inserted later can't be.
-        for slot in slots.0..=slots.1 {
+        for slot in (slots.0..=slots.1).filter(|_| !planted(Mutation::SlotsLeftOpen)) {
             self.close_slot(incarnation, slot).await?;
         }
         Ok(Dead { incarnation, slots })

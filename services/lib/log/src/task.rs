@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polity_core::LogKey;
+use polity_core::{
+    LogKey,
+    mutation::{Mutation, planted},
+};
 use polity_store::{StoreError, Write, check};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
@@ -283,7 +286,7 @@ impl<M: Machine> Task<M> {
                 return Err(error);
             }
         };
-        let group = held.decide(asked, dedups, repeated);
+        let mut group = held.decide(asked, dedups, repeated);
         // Whatever fails from here on, the machine is made anew: what it decided isn't in the log.
         if group.overfull {
             return Err(LogError::TooLarge("more rows than fit before a bucket's end".to_owned()));
@@ -292,7 +295,7 @@ impl<M: Machine> Task<M> {
         let shared = self.log.inner.writers != Writers::Alone;
         if group.rows.is_empty() && group.first == held.known.head.first {
             // What nothing was appended for isn't known to rest on what is there now, unless nobody else writes.
-            if shared && !self.log.is_current(&held.known).await? {
+            if shared && !planted(Mutation::RefuseByMemory) && !self.log.is_current(&held.known).await? {
                 self.before = Some(Box::new(Before::of(&held)));
                 return Ok(Attempt::Moved);
             }
@@ -305,6 +308,10 @@ impl<M: Machine> Task<M> {
         let writes = self.log.projections(&held, &group.rows);
         writes.iter().try_for_each(check::write)?;
         let before = shared.then(|| Box::new(Before::of(&held)));
+        if planted(Mutation::AnswerBeforeAppend) {
+            let (early, answers) = (waiting.drain(..group.answers.len()).collect(), std::mem::take(&mut group.answers));
+            reply(early, answers);
+        }
         // Not kept unless it is known to be current: whatever fails here, the next command finds what is in the log.
         match self.log.append(&mut held, &group.rows, group.first).await? {
             Appended::Unsettled => {
@@ -312,6 +319,7 @@ impl<M: Machine> Task<M> {
                 (self.doubt, self.owes) = (true, true);
                 Err(StoreError::Unknown("whether rows were appended can't be told yet".to_owned()).into())
             }
+            Appended::Lost if planted(Mutation::AnswerBeforeAppend) => Ok(Attempt::Answered),
             Appended::Lost => {
                 self.before = before;
                 Ok(Attempt::Lost)
@@ -338,13 +346,13 @@ impl<M: Machine> Task<M> {
         let Group { rows, answers, .. } = group;
         self.log.inner.retries.earn();
         held.remember(&rows);
-        if let Some(last) = rows.last() {
+        if let Some(last) = rows.last().filter(|_| !planted(Mutation::AppendUntold)) {
             self.log.inner.env.moved.moved(self.log.key, last.seq);
         }
         self.log.clear(held).await;
         let (mut later, mut later_answers) = (Vec::new(), Vec::new());
         for (waiting, (answer, after_projection)) in answered.into_iter().zip(answers) {
-            if after_projection {
+            if after_projection && !planted(Mutation::AnswerBeforeProjection) {
                 later.push(waiting);
                 later_answers.push((answer, true));
             } else {

@@ -1,7 +1,7 @@
 //! Which logs of a use have a task, had one a moment ago, or lost one.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -117,28 +117,28 @@ impl<M: Machine> Tasks<M> {
     /// Logs whose task died and has no successor, unless they are set aside.
     pub(crate) fn orphans(&self) -> Vec<LogKey> {
         let orphan = |key: &&LogKey| !self.running.contains_key(key) && !self.aside.contains(key);
-        self.died.iter().filter(orphan).copied().collect()
+        let mut orphans: Vec<LogKey> = self.died.iter().filter(orphan).copied().collect();
+        orphans.sort_unstable();
+        orphans
     }
 
     pub(crate) fn len(&self) -> usize {
         self.running.len()
     }
 
-    /// When each task was asked for last, for how many logs it counts, and the way to it.
+    /// When each task was asked for last, for how many logs it counts, and the way to it; oldest first.
     pub(crate) fn by_use(&self) -> Vec<(u64, usize, &mpsc::Sender<Order<M>>)> {
-        let of = |handle: &Usage| (handle.used_ms.load(Ordering::Relaxed), handle.counts());
-        let handles = self.running.values();
-        handles
-            .map(|Handle { mailbox, usage }| (of(usage), mailbox))
-            .map(|((at, counts), to)| (at, counts, to))
-            .collect()
+        let of = |(key, handle): (&LogKey, &Handle<M>)| (handle.usage.used_ms.load(Ordering::Relaxed), *key);
+        let mut all: Vec<_> = self.running.iter().map(|entry| (of(entry), entry.1)).collect();
+        all.sort_unstable_by_key(|(used, _)| *used);
+        all.into_iter().map(|((at, _), Handle { mailbox, usage })| (at, usage.counts(), mailbox)).collect()
     }
 
     /// All that must stay in the registry.
     pub(crate) fn held(&mut self, now_ms: u64) -> Vec<LogKey> {
         self.forget(now_ms);
         let recent = self.unloaded.iter().map(|(_, key)| key);
-        let held: HashSet<LogKey> =
+        let held: BTreeSet<LogKey> =
             self.running.keys().chain(&self.died).chain(&self.aside).chain(recent).copied().collect();
         held.into_iter().collect()
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
+use polity_core::mutation::{Mutation, planted};
 use polity_store::{Cas, Durability, Expect, StoreError, Table, Values};
 
 use crate::{
@@ -98,7 +99,7 @@ impl<'a> Group<'a> {
             {
                 // A max-register: the greatest stamp stays, of equal ones the greater row.
                 let (current, new) = (Record::decode(table, current)?, Record::decode(table, record.clone())?);
-                if (current.stamp, current.packed) >= (Some(stamp), new.packed) {
+                if (current.stamp, current.packed) >= (Some(stamp), new.packed) && !planted(Mutation::LastWriteStays) {
                     continue;
                 }
             }

@@ -74,10 +74,12 @@ impl LocalStore {
     /// A store in memory.
     ///
     /// # Errors
-    /// When the operating system has no thread left.
+    /// None that an empty store has.
     pub fn memory(clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Arc<Self>, StoreError> {
-        let failed = |error: std::io::Error| StoreError::Unavailable(error.to_string());
-        Self::new(Arc::new(MemoryEngine::default()), clock, random).map_err(failed)?
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        let incarnation = life_of(&*engine, random)?;
+        let writer = Writer::without_thread(Arc::clone(&engine));
+        Ok(Arc::new(Self { writer, engine, clock, incarnation }))
     }
 
     /// A store over an engine.

@@ -1,6 +1,6 @@
 //! Who writes, and when. One thread takes whatever waits, checks conditions in order, and lets the whole group share a commit and its
 //! sync. What needs no sync is written by whoever brings it, in a turn of his own, while nobody else writes or waits: two threads
-//! needn't wake each other for it.
+//! needn't wake each other for it. In memory nothing needs a sync, and there is no thread.
 //!
 //! A turn sees all turns before it, and everything that was handed over before it began is written in it or was before. The
 //! engine keeps all writes in one order, so that a sync covers what was written without one before it.
@@ -21,7 +21,7 @@ use crate::{
 const WRITES: usize = 512;
 const BYTES: usize = 8 * 1024 * 1024;
 
-/// The way to the writer. Dropping it ends the thread once everything that waits is written.
+/// The way to the writer. Dropping it ends the thread, if there is one, once everything that waits is written.
 pub(crate) struct Writer {
     engine: Arc<dyn Engine>,
     turn: Arc<Turn>,
@@ -43,14 +43,26 @@ impl Writer {
         Ok(Self { engine, turn, queue, thread: Some(thread) })
     }
 
+    /// A writer of an engine in memory: whoever brings a write makes it.
+    pub(crate) fn without_thread(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, turn: Arc::default(), queue: Arc::default(), thread: None }
+    }
+
     /// Hands a write over: it is made after those that were handed over before it, or with them.
     pub(crate) fn submit(&self, request: Request) -> Result<(), StoreError> {
+        if self.thread.is_none() {
+            let mut turn = self.turn.take();
+            let mut group = Group::new(&*self.engine);
+            group.take(request);
+            return group.commit(1, &mut turn);
+        }
         self.queue.push(request)
     }
 
     /// Takes a write that goes with the next one.
     pub(crate) fn submit_ahead(&self, writes: Vec<PlainWrite>) -> Result<(), StoreError> {
-        self.queue.push_ahead(Request::Put { writes, durability: Durability::Ahead, reply: None })
+        let request = Request::Put { writes, durability: Durability::Ahead, reply: None };
+        if self.thread.is_none() { self.submit(request) } else { self.queue.push_ahead(request) }
     }
 
     /// Makes a write that needs no sync, if nobody else writes or waits and the engine makes nobody wait. Else it is given back.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use polity_cluster::digest::{Entry, Follow};
-use polity_core::{LogId, TenantId};
+use polity_core::{
+    LogId, TenantId,
+    mutation::{Mutation, planted},
+};
 use polity_store::Marks;
 
 use crate::{heads::HeadMap, live::Interest, read::StoredRow};
@@ -23,6 +26,7 @@ impl Follow for Known {
         for entry in entries {
             match *entry {
                 Entry::Head { tenant, log, seq } => self.heads.moved(tenant, log, seq),
+                Entry::Mark(_) if planted(Mutation::MarkUnmoved) => {}
                 Entry::Mark(place) => self.marks.moved_at(place),
             }
         }

@@ -4,7 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use polity_core::{LogId, Seq, TenantId};
+use polity_core::{
+    LogId, Seq, TenantId,
+    mutation::{Mutation, planted},
+};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
 use crate::metric;
@@ -45,7 +48,7 @@ impl HeadMap {
     pub fn moved(&self, tenant: TenantId, log: LogId, seq: Seq) {
         self.counter(log).fetch_add(1, Ordering::AcqRel);
         let entry = self.heads.entry(&(tenant, log), None, |_, known| {
-            *known = (*known).max(seq);
+            *known = if planted(Mutation::MapByLast) { seq } else { (*known).max(seq) };
             EntryAction::<()>::Retain(())
         });
         if let EntryResult::Vacant(guard) = entry {
@@ -69,7 +72,8 @@ impl HeadMap {
         });
         // Who tells of a move counts it first and then waits for the guard.
         if let EntryResult::Vacant(guard) = entry
-            && reading == (Reading { moves: self.counter(log).load(Ordering::Acquire), forgotten: *forgotten })
+            && (planted(Mutation::OvertakenReadKept)
+                || reading == (Reading { moves: self.counter(log).load(Ordering::Acquire), forgotten: *forgotten }))
         {
             let _ = guard.insert(seq);
         }

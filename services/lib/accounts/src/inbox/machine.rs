@@ -10,7 +10,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use polity_bus::{Bus, Subject, SubjectKind, Wake};
-use polity_core::{Clock, LogKey, Seq};
+use polity_core::{
+    Clock, LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, NewRow, RepeatedRow, Sealed, read};
 use polity_store::{Consistency, Store, Write};
 
@@ -165,7 +168,7 @@ impl InboxMachine {
 
     fn deliver(&mut self, message: &Deliver, next: Seq) -> Decision<Answer> {
         let length = self.length(next);
-        if self.known.contains(&message.id) {
+        if self.known.contains(&message.id) && !planted(Mutation::InboxKnowsNothing) {
             return Decision::Reply(Ok(length));
         }
         let bytes = message.event.len() as u64;
@@ -182,8 +185,9 @@ impl InboxMachine {
 
     /// Lets the rows up to `up_to` go, as far as they are old enough.
     fn trim(&mut self, up_to: Seq, next: Seq) -> Decision<Answer> {
-        let end = self.recent.front().map_or(next, |(_, _, seq)| *seq).min(up_to.next());
-        if end.get() < self.first.get() + AT_ONCE {
+        let oldest = self.recent.front().map_or(next, |(_, _, seq)| *seq);
+        let end = if planted(Mutation::InboxTrimmedWhole) { next } else { oldest.min(up_to.next()) };
+        if !planted(Mutation::InboxTrimmedWhole) && end.get() < self.first.get() + AT_ONCE {
             return Decision::Reply(Ok(self.length(next)));
         }
         self.first = end;

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,14 +20,17 @@ use std::{
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use polity_bus::{Bus, News, Subject};
-use polity_core::{IncarnationId, LogId, TenantId};
+use polity_core::{
+    IncarnationId, LogId, TenantId,
+    mutation::{Mutation, planted},
+};
 use polity_log::{Listed, Member, MemberState, Registry};
 use polity_proto::{
     cluster::{PullRequest, PullResponse, cluster_client::ClusterClient},
     with_deadline,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -72,7 +76,10 @@ pub struct Flush {
     followed: Mutex<Followed>,
     /// The number of the newest round.
     issued: AtomicU64,
-    finished: watch::Sender<u64>,
+    /// The number of the newest round that has finished, and who waits for it. (A `watch` would wake them in any order: what follows
+    /// from it couldn't be played again.)
+    finished: AtomicU64,
+    finishes: Notify,
     wanted: Notify,
     /// Requests that wait for a round to be issued.
     joined: AtomicUsize,
@@ -110,7 +117,8 @@ impl Flush {
             follow,
             followed: Mutex::default(),
             issued: AtomicU64::new(0),
-            finished: watch::Sender::new(0),
+            finished: AtomicU64::new(0),
+            finishes: Notify::new(),
             wanted: Notify::new(),
             joined: AtomicUsize::new(0),
             doubtful: AtomicBool::new(false),
@@ -122,11 +130,18 @@ impl Flush {
     /// Needs [`Flush::run`].
     pub async fn join(&self) {
         // A round that is under way may have passed somebody before he answered.
-        let wanted = self.issued.load(Ordering::SeqCst) + 1;
+        let wanted = self.issued.load(Ordering::SeqCst) + u64::from(!planted(Mutation::FlushUnderWay));
         self.joined.fetch_add(1, Ordering::Relaxed);
         self.wanted.notify_one();
-        // The sender is this.
-        let _ = self.finished.subscribe().wait_for(|finished| *finished >= wanted).await;
+        loop {
+            let mut finishes = pin!(self.finishes.notified());
+            // Waits from here on, before it looks.
+            finishes.as_mut().enable();
+            if self.finished.load(Ordering::SeqCst) >= wanted {
+                return;
+            }
+            finishes.await;
+        }
     }
 
     /// Whether others still ask this process what it writes: if it was closed (it was stopped for long, and goes on), nobody hears
@@ -177,6 +192,9 @@ impl Flush {
     fn take(&self, digest: &Digest) -> bool {
         let mut followed = self.followed.lock();
         let Some(writer) = followed.writers.get_mut(&digest.incarnation) else { return false };
+        if planted(Mutation::GapIgnored) {
+            writer.applied = writer.applied.max(digest.first.saturating_sub(1));
+        }
         let Some(known) = writer.applied.saturating_add(1).checked_sub(digest.first) else { return false };
         let known = usize::try_from(known).unwrap_or(usize::MAX);
         if let Some(new) = digest.entries.get(known..).filter(|new| !new.is_empty()) {
@@ -203,7 +221,8 @@ impl Flush {
             let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
             self.doubtful.store(false, Ordering::Relaxed);
             self.round(begun).await;
-            self.finished.send_replace(number);
+            self.finished.store(number, Ordering::SeqCst);
+            self.finishes.notify_waiters();
             metrics::histogram!(metric::ROUND_SECONDS).record(begun.elapsed().as_secs_f64());
             metrics::counter!(metric::JOINED).increment(joined as u64);
             apart = match self.doubtful.load(Ordering::Relaxed) {
@@ -237,6 +256,9 @@ impl Flush {
             return;
         }
         self.doubtful.store(true, Ordering::Relaxed);
+        if planted(Mutation::SilentTrusted) {
+            return;
+        }
         metrics::counter!(metric::SILENT).increment(1);
         self.forget_of(member, "a process doesn't answer, nor is it known what it wrote").await;
     }

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use polity_bus::{Bus, Subject};
-use polity_core::{IncarnationId, LogKey, Seq};
+use polity_core::{
+    IncarnationId, LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_log::Moved;
 use polity_proto::cluster::PullResponse;
 use polity_store::{MarkMoved, MarkPlace};
@@ -66,6 +69,9 @@ impl Journal {
 
     /// Notes a write that has ended and isn't answered yet.
     pub fn note(&self, entry: Entry) {
+        if planted(Mutation::NotTold) {
+            return;
+        }
         let mut written = self.written.lock();
         if written.ended {
             tracing::error!(?entry, "something was written after the end, and nobody is told of it");

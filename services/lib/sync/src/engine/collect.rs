@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use polity_core::{
     LogKey,
+    mutation::{Mutation, planted},
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
 use polity_store::rooms::Membership;
@@ -162,7 +163,8 @@ impl Engine {
     ) -> bool {
         let seq = entry.position.seq;
         let same_life = entry.position.life == key.life;
-        let head_known = self.heads.get(key.tenant, key.log) == Some(seq);
+        let head = self.heads.get(key.tenant, key.log);
+        let head_known = head == Some(seq) || (head.is_none() && planted(Mutation::AbsentIsUnmoved));
         let row_older = row.is_none_or(|row| row.position.seq <= seq);
         let waits_for_rows_only = entry.told != Told::Member;
         same_life

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use polity_core::{
     Seq,
+    mutation::{Mutation, planted},
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
 use polity_store::rooms::{self, Membership};
@@ -130,6 +131,9 @@ impl RoomPass<'_> {
         // The room's own rows decide: the first one whose effect takes the user out ends it.
         let stays = self.stays(seq).await?;
         if let Stays::Until(leave) = stays {
+            if planted(Mutation::LeaveIsOver) {
+                return Ok(Outcome::unchanged(None));
+            }
             let (room, sharing) = self.left(seq, leave).await?;
             return Ok(Outcome { sharing, ..Outcome::left(room) });
         }
@@ -188,6 +192,9 @@ impl RoomPass<'_> {
     }
 
     fn head_position(&self) -> polity_core::Position {
-        polity_core::Position::new(self.key.life, self.head.seq)
+        let seq = self.head.seq;
+        let seq = if planted(Mutation::TokenBehind) { Seq::new(seq.get() - 1) } else { seq };
+        let seq = if planted(Mutation::TokenAhead) { seq.next() } else { seq };
+        polity_core::Position::new(self.key.life, seq)
     }
 }

@@ -42,9 +42,10 @@ impl Engine {
         while answer.is_empty() && progress.knows == Knows::Token && !request.full_state {
             let parked = park();
             let (ephemeral, dirty) = tokio::select! {
-                news = session.woken(|| self.ephemeral.position()) => news,
-                () = tokio::time::sleep_until(deadline) => break,
+                biased;
                 () = self.stop.cancelled() => break,
+                () = tokio::time::sleep_until(deadline) => break,
+                news = session.woken(|| self.ephemeral.position()) => news,
             };
             drop(parked);
             progress.share.shrink(0);

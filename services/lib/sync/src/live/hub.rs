@@ -43,12 +43,13 @@ impl Hub {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
+                _ = sweep.tick() => self.sweep(),
                 news = receiver.next() => match news {
                     Some(News::Message(message)) => self.take(message).await,
                     Some(News::Lost) => self.interest.lost(),
                     None => return,
                 },
-                _ = sweep.tick() => self.sweep(),
             }
         }
     }

@@ -143,7 +143,11 @@ impl<R> Interest<R> {
 
     /// Messages were lost: everybody looks everywhere, and no ring is trusted.
     pub fn lost(&self) {
-        for watchers in self.watched.lock().subjects.values_mut() {
+        let mut watched = self.watched.lock();
+        let mut all: Vec<_> = watched.subjects.iter_mut().collect();
+        // In an order that is the same each time: what follows from it can be played again.
+        all.sort_unstable_by_key(|(subject, _)| **subject);
+        for (_, watchers) in all {
             watchers.ring = Ring::default();
             for (_, session) in &watchers.sessions {
                 session.wake(|dirty| dirty.all = true);

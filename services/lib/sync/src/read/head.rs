@@ -9,7 +9,10 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use parking_lot::Mutex;
-use polity_core::{LogId, LogKey, Seq, TenantId};
+use polity_core::{
+    LogId, LogKey, Seq, TenantId,
+    mutation::{Mutation, planted},
+};
 use polity_log::read;
 use polity_room_engine::record::RoomHead;
 use polity_store::{Consistency, Store};
@@ -76,7 +79,10 @@ impl RoomHeads {
 
     /// The head, if it is in memory and the head map says that it didn't move.
     pub(super) fn known(&self, key: LogKey) -> Option<Arc<RoomState>> {
-        let known = self.map.get(key.tenant, key.log)?;
+        let known = match self.map.get(key.tenant, key.log) {
+            None if planted(Mutation::AbsentIsUnmoved) => Seq::ZERO,
+            known => known?,
+        };
         self.states.get(&(key.tenant, key.log)).filter(|cached| cached.seq >= known)
     }
 
@@ -119,6 +125,9 @@ impl RoomHeads {
 impl Place {
     /// Who asks from now on waits for the next read.
     fn issued(&self) {
+        if planted(Mutation::ReadUnderWayShared) {
+            return;
+        }
         if let Some(reads) = self.heads.asked.lock().get_mut(&self.name) {
             reads.next = None;
         }

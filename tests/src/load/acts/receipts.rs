@@ -5,10 +5,9 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::json;
 
-use super::breathe;
 use crate::{
     escape,
-    kill::world::{ROOMS, World},
+    load::world::{ROOMS, World},
 };
 
 /// Reads whatever was acknowledged last, room by room.
@@ -27,6 +26,6 @@ pub(super) async fn read(world: Arc<World>) {
             world.must(client, "receipt", Method::POST, &path, Some(&body)).await;
             world.receipts.lock().await.entry(room).or_default().push(event_id);
         }
-        breathe(&mut random, 60).await;
+        world.breathe(&mut random, 60).await;
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     escape,
-    kill::world::{COUNT, Promised, ROOMS, World, text},
+    load::world::{COUNT, Promised, ROOMS, World, text},
 };
 
 /// Writes on and on, each event until it is acknowledged, under one transaction id.
@@ -37,10 +37,18 @@ pub(super) async fn write(world: Arc<World>, me: usize) {
             world.journal.check(same, format!("transaction {tag} gave two events"), &[&tag]);
             tries += again.tries;
         }
+        // Whoever has an event's id may ask for it.
+        if random.random_range(0..4) == 0 {
+            let path = format!("/rooms/{}/event/{}", escape(&world.rooms[room]), escape(&event_id));
+            let found = world.get(client, &tag, &path).await;
+            let same = text(&found, "event_id") == event_id;
+            world.journal.check(same, format!("{event_id} was acknowledged, {found} is there"), &[&tag]);
+        }
         if kind < 8 {
             own.push((room, event_id.clone()));
         }
         world.promised.lock().await.push(Promised { room, event_id, tag, redacts, tries });
+        world.breathe_between_events(&mut random).await;
     }
 }
 

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::json;
 
-use super::breathe;
-use crate::{
-    Client,
-    kill::world::{PASSWORD, World, text},
-};
+use crate::load::world::{PASSWORD, World, text};
 
 /// Registers one after the other; at the end all are still there.
 pub(super) async fn register(world: Arc<World>) {
@@ -18,10 +14,10 @@ pub(super) async fn register(world: Arc<World>) {
         let name = format!("new{}", accounts.len());
         let token = one(&world, &name).await;
         accounts.push((name, token));
-        breathe(&mut random, 150).await;
+        world.breathe(&mut random, 150).await;
     }
     for (name, token) in accounts {
-        let mut client = Client::new(&world.url);
+        let mut client = world.stranger.stranger();
         client.token = Some(token);
         let own = world.get(&client, &format!("register-{name}."), "/account/whoami").await;
         let right = text(&own, "user_id").starts_with(&format!("@{name}:"));
@@ -33,7 +29,7 @@ pub(super) async fn register(world: Arc<World>) {
 /// Registers one; its access token.
 async fn one(world: &World, name: &str) -> String {
     let tag = format!("register-{name}.");
-    let client = Client::new(&world.url);
+    let client = world.stranger.stranger();
     let body = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});
     match world.ask(&client, &tag, Method::POST, "/register", Some(&body)).await {
         Ok(answered) => text(&answered.value, "access_token").to_owned(),
@@ -48,7 +44,7 @@ async fn one(world: &World, name: &str) -> String {
 async fn login(world: &World, name: &str) -> String {
     let body =
         json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": name}, "password": PASSWORD});
-    let client = Client::new(&world.url);
+    let client = world.stranger.stranger();
     let answered = world.must(&client, &format!("register-{name}."), Method::POST, "/login", Some(&body)).await;
     text(&answered.value, "access_token").to_owned()
 }

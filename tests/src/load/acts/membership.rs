@@ -5,10 +5,9 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::breathe;
 use crate::{
     escape,
-    kill::{
+    load::{
         pages,
         world::{World, text},
     },
@@ -39,7 +38,7 @@ pub(super) async fn come_and_go(world: Arc<World>) {
             format!("after an acknowledged {what}, joined_rooms says {rooms}"),
             &["guest-"],
         );
-        breathe(&mut random, 60).await;
+        world.breathe(&mut random, 60).await;
     }
     check(&world, joins).await;
 }

@@ -1,22 +1,32 @@
 //! What happened, in order, for whoever must find out why.
 
-use std::{fmt::Display, time::Instant};
+use std::{
+    fmt::Display,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
 /// Lines of an excerpt, at most.
 const EXCERPT: usize = 200;
 
 /// All that the actors did and heard, and every kill.
-pub(super) struct Journal {
+pub struct Journal {
     seed: u64,
     began: Instant,
     lines: Mutex<Vec<String>>,
 }
 
 impl Journal {
-    pub(super) fn new(seed: u64) -> Self {
+    /// Nothing happened yet. The seed is told with every fault.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self { seed, began: Instant::now(), lines: Mutex::default() }
+    }
+
+    /// What everything random comes from.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {
@@ -24,21 +34,33 @@ impl Journal {
     }
 
     /// Notes what somebody did or heard.
-    pub(super) fn note(&self, who: &str, what: impl Display) {
+    pub fn note(&self, who: &str, what: impl Display) {
         let line = format!("{:>9.3} s  {who}: {what}", self.began.elapsed().as_secs_f64());
         self.lines().push(line);
     }
 
+    /// All lines.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.lines().clone()
+    }
+
     /// Ends the test: what is wrong, the seed, and all lines that mention one of these, with the kills between them.
+    ///
+    /// # Panics
+    /// Always.
     #[track_caller]
-    pub(super) fn fail(&self, fault: impl Display, about: &[&str]) -> ! {
+    pub fn fail(&self, fault: impl Display, about: &[&str]) -> ! {
         let excerpt = self.about(about);
         panic!("{fault}\n  POLITY_SEED={}\n  what happened to {}:\n{excerpt}", self.seed, about.join(", "));
     }
 
     /// Ends the test unless it holds.
+    ///
+    /// # Panics
+    /// Unless it holds.
     #[track_caller]
-    pub(super) fn check(&self, holds: bool, fault: impl Display, about: &[&str]) {
+    pub fn check(&self, holds: bool, fault: impl Display, about: &[&str]) {
         if !holds {
             self.fail(fault, about);
         }

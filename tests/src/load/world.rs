@@ -2,16 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use http::{Method, StatusCode};
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::journal::Journal;
+use super::{journal::Journal, mix::Mix};
 use crate::{Client, Failure, escape};
 
 /// Users who write.
@@ -36,8 +39,9 @@ pub(super) struct Promised {
 
 /// See the module.
 pub(super) struct World {
-    pub(super) journal: Journal,
-    pub(super) url: String,
+    pub(super) journal: Arc<Journal>,
+    /// Nobody yet, at the server.
+    pub(super) stranger: Client,
     pub(super) rooms: Vec<String>,
     pub(super) writers: Vec<Client>,
     /// By name: who isn't a writer.
@@ -53,6 +57,9 @@ pub(super) struct World {
     pub(super) account_data: Mutex<HashMap<bool, u64>>,
     /// How many messages to the device were acknowledged, by sender.
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
+    /// What the guest was told of the first room, one stretch in it after the other.
+    pub(super) stretches: Mutex<Vec<Vec<String>>>,
+    mix: Mix,
     seed: u64,
 }
 
@@ -71,14 +78,14 @@ pub(super) struct Refused {
 }
 
 impl World {
-    pub(super) async fn new(url: &str, seed: u64) -> Self {
+    pub(super) async fn new(stranger: Client, journal: Arc<Journal>, mix: Mix) -> Self {
         let mut writers = Vec::new();
         for n in 0..WRITERS {
-            writers.push(account(url, &format!("writer{n}")).await);
+            writers.push(account(&stranger, &format!("writer{n}")).await);
         }
         let mut others = HashMap::new();
         for name in ["guest", "receiver", "owner", "claimer", "founder"] {
-            others.insert(name, account(url, name).await);
+            others.insert(name, account(&stranger, name).await);
         }
         let mut rooms = Vec::new();
         for _ in 0..ROOMS {
@@ -91,8 +98,9 @@ impl World {
             rooms.push(room);
         }
         Self {
-            journal: Journal::new(seed),
-            url: url.to_owned(),
+            seed: journal.seed(),
+            journal,
+            stranger,
             rooms,
             writers,
             others,
@@ -102,7 +110,21 @@ impl World {
             receipts: Mutex::default(),
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
-            seed,
+            stretches: Mutex::default(),
+            mix,
+        }
+    }
+
+    /// A moment between two things that needn't be many.
+    pub(super) async fn breathe(&self, random: &mut StdRng, at_most_ms: u64) {
+        let ms = random.random_range(1..at_most_ms) * self.mix.slower;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Between two events of a writer there is no moment, unless all are slower than they could be.
+    pub(super) async fn breathe_between_events(&self, random: &mut StdRng) {
+        if self.mix.slower > 1 {
+            self.breathe(random, 30).await;
         }
     }
 
@@ -172,8 +194,8 @@ impl World {
     }
 }
 
-async fn account(url: &str, name: &str) -> Client {
-    let mut client = Client::new(url);
+async fn account(stranger: &Client, name: &str) -> Client {
+    let mut client = stranger.stranger();
     client.register(name, PASSWORD).await.expect("a new account");
     client
 }

@@ -6,10 +6,9 @@ use std::{collections::HashMap, sync::Arc};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::breathe;
 use crate::{
     escape,
-    kill::world::{World, text},
+    load::world::{World, text},
 };
 
 const TYPE: &str = "org.polity.data";
@@ -34,7 +33,7 @@ pub(super) async fn set(world: Arc<World>) {
         let fault = format!("account data {number} was acknowledged, {stored} is there");
         world.journal.check(stored["n"] == json!(number), fault, &["data-"]);
         world.account_data.lock().await.insert(of_room, number);
-        breathe(&mut random, 40).await;
+        world.breathe(&mut random, 40).await;
     }
 }
 

@@ -5,8 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::breathe;
-use crate::kill::world::{World, text};
+use crate::load::world::{World, text};
 
 const EVENT_TYPE: &str = "org.polity.number";
 
@@ -23,7 +22,7 @@ pub(super) async fn send(world: Arc<World>, me: usize) {
         let path = format!("/sendToDevice/{EVENT_TYPE}/{tag}");
         world.must(client, &tag, Method::PUT, &path, Some(&json!({"messages": messages}))).await;
         world.sent_to_device.lock().await.insert(client.user_id.clone(), number + 1);
-        breathe(&mut random, 30).await;
+        world.breathe(&mut random, 30).await;
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     pages,
-    world::{World, text},
+    world::{Promised, World, text},
 };
 use crate::{Client, escape};
 
@@ -27,7 +27,7 @@ pub(super) struct Manner {
     sleeps_ms: u64,
 }
 
-const MANNERS: [Manner; 5] = [
+pub(super) const MANNERS: [Manner; 5] = [
     Manner { name: "reader-all", limit: 1000, texts_only: false, state_after: false, sleeps_ms: 0 },
     Manner { name: "reader-texts", limit: 50, texts_only: true, state_after: false, sleeps_ms: 0 },
     Manner { name: "reader-short", limit: 2, texts_only: false, state_after: false, sleeps_ms: 150 },
@@ -44,9 +44,9 @@ pub(super) struct Seen {
     pub(super) state: HashMap<String, HashMap<(String, String), String>>,
 }
 
-/// Starts all readers.
-pub(super) fn start(world: &Arc<World>) -> Vec<JoinHandle<Seen>> {
-    MANNERS.iter().map(|manner| tasks::spawn(follow(Arc::clone(world), *manner))).collect()
+/// Starts a reader.
+pub(super) fn start(reader: usize, world: &Arc<World>) -> JoinHandle<Seen> {
+    tasks::spawn(follow(Arc::clone(world), MANNERS[reader % MANNERS.len()]))
 }
 
 struct Reader<'a> {
@@ -55,20 +55,25 @@ struct Reader<'a> {
     random: StdRng,
     since: Option<String>,
     seen: Seen,
+    /// So many promises were looked for.
+    told: usize,
 }
 
 async fn follow(world: Arc<World>, manner: Manner) -> Seen {
     let seen = Seen { manner, events: HashMap::new(), state: HashMap::new() };
     let random = world.random(manner.name);
-    let mut reader = Reader { world: &world, client: world.writers[1].clone(), random, since: None, seen };
+    let mut reader = Reader { world: &world, client: world.writers[1].clone(), random, since: None, seen, told: 0 };
     loop {
         let last = world.is_quiet();
-        let answer = reader.sync(if last { 0 } else { 1000 }).await;
+        let due = world.promised.lock().await.len();
+        let answer = reader.sync_once_or_twice(if last { 0 } else { 1000 }).await;
         let quiet = answer["rooms"]["join"].as_object().is_none_or(serde_json::Map::is_empty);
         if reader.since.is_some() && reader.random.random_range(0..8) == 0 {
             reader.repeat(&answer).await;
         }
+        let first = reader.since.is_none();
         reader.take(&answer).await;
+        reader.told_what_was_promised(if first { None } else { Some(due) }).await;
         if last && quiet {
             return reader.seen;
         }
@@ -92,6 +97,33 @@ impl Reader<'_> {
         let after = if self.seen.manner.state_after { "&use_state_after=true" } else { "" };
         let path = format!("/sync?timeout={wait_ms}&filter={}{after}{since}", escape(&filter.to_string()));
         self.world.get(&self.client, self.seen.manner.name, &path).await
+    }
+
+    /// One sync; now and then two at once, of which either may be the one that counts.
+    async fn sync_once_or_twice(&mut self, wait_ms: u64) -> Value {
+        if self.since.is_none() || self.random.random_range(0..8) > 0 {
+            return self.sync(wait_ms).await;
+        }
+        let (one, other) = tokio::join!(self.sync(wait_ms), self.sync(wait_ms));
+        if self.random.random_range(0..2) == 0 { one } else { other }
+    }
+
+    /// Whatever was acknowledged before a sync began it has told, or one before it: all up to the `due`-th promise, but for those that
+    /// are older than the first sync.
+    async fn told_what_was_promised(&mut self, due: Option<usize>) {
+        let promised = self.world.promised.lock().await;
+        let Some(due) = due else {
+            self.told = promised.len();
+            return;
+        };
+        for Promised { room, event_id, tag, .. } in promised.get(self.told..due).unwrap_or_default() {
+            let seen = self.seen.events.get(&self.world.rooms[*room]);
+            let told = self.seen.manner.texts_only || seen.is_some_and(|seen| seen.contains(event_id));
+            let name = self.seen.manner.name;
+            let fault = format!("{tag} was acknowledged before {name}'s sync began, which doesn't tell {event_id}");
+            self.world.journal.check(told, fault, &[name, tag, event_id]);
+        }
+        self.told = self.told.max(due);
     }
 
     /// The same token once more: it gives the same, and perhaps more.

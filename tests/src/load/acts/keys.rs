@@ -5,8 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::breathe;
-use crate::kill::world::World;
+use crate::load::world::World;
 
 const ALGORITHM: &str = "signed_curve25519";
 /// Keys of one upload.
@@ -28,7 +27,7 @@ pub(super) async fn upload_and_claim(world: Arc<World>) {
         upload(&world, &mut keys).await;
         for _ in 0..BATCH {
             claim(&world, &mut keys).await;
-            breathe(&mut random, 40).await;
+            world.breathe(&mut random, 40).await;
         }
     }
     while claim(&world, &mut keys).await {}

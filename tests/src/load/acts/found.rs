@@ -1,14 +1,16 @@
 //! New rooms: each is there whole, or not at all, whether or not its founder heard of it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use http::Method;
 use serde_json::{Value, json};
 
-use super::breathe;
 use crate::{
     escape,
-    kill::world::{World, text},
+    load::world::{World, text},
 };
 
 /// What a whole room has.
@@ -33,10 +35,10 @@ pub(super) async fn found(world: Arc<World>) {
             break;
         }
         promised.push(one(&world, number).await);
-        breathe(&mut random, 150).await;
+        world.breathe(&mut random, 150).await;
     }
     let rooms = world.get(founder, "found-check", "/joined_rooms").await;
-    let rooms: HashSet<&str> =
+    let rooms: BTreeSet<&str> =
         rooms["joined_rooms"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for room in &promised {
         world.journal.check(

@@ -23,8 +23,6 @@ struct Stored {
 /// Compares everything, room by room.
 pub(super) async fn everything(world: &World, seen: &[Seen]) {
     let promised = world.promised.lock().await;
-    let sent_some = promised.len() > world.rooms.len();
-    world.journal.check(sent_some, format!("only {} events were sent between the kills", promised.len()), &[]);
     for (at, room) in world.rooms.iter().enumerate() {
         let stored = stored(world, room).await;
         let of_room: Vec<&Promised> = promised.iter().filter(|event| event.room == at).collect();
@@ -37,6 +35,9 @@ pub(super) async fn everything(world: &World, seen: &[Seen]) {
             state_as_stored(world, room, &stored, seen);
         }
         receipt(world, at, room, &stored).await;
+        if at == 0 {
+            stretches(world, room, &stored).await;
+        }
     }
 }
 
@@ -124,13 +125,14 @@ fn last_state(world: &World, room: &str, stored: &Stored, promised: &[&Promised]
 /// From the first event that a reader saw on: all of its kind, each once, in the room's order.
 fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let name = seen.manner.name;
+    let shown = |event: &&Value| !seen.manner.texts_only || text(event, "type") == "m.room.message";
     let Some(ids) = seen.events.get(room).filter(|ids| !ids.is_empty()) else {
-        world.journal.fail(format!("{name} saw nothing of {room}"), &[name])
+        let fault = format!("{name} saw nothing of {room}");
+        return world.journal.check(!stored.events.iter().any(|event| shown(&event)), fault, &[name]);
     };
     let Some(start) = stored.places.get(&ids[0]) else {
         world.journal.fail(format!("{name} saw {} in {room}, which isn't stored", ids[0]), &[name, &ids[0]])
     };
-    let shown = |event: &&Value| !seen.manner.texts_only || text(event, "type") == "m.room.message";
     let due = stored.events[*start..].iter().filter(shown).map(|event| text(event, "event_id"));
     let due: Vec<&str> = due.collect();
     let differs = (0..due.len().max(ids.len())).find(|at| due.get(*at).copied() != ids.get(*at).map(String::as_str));
@@ -142,13 +144,27 @@ fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     world.journal.fail(fault, &[name, saw, due_now]);
 }
 
+/// What the guest was told of each stretch follows the room's order, without a gap or a repeat.
+async fn stretches(world: &World, room: &str, stored: &Stored) {
+    for stretch in world.stretches.lock().await.iter() {
+        for pair in stretch.windows(2) {
+            let places = (stored.places.get(&pair[0]), stored.places.get(&pair[1]));
+            let follows = matches!(places, (Some(before), Some(after)) if before + 1 == *after);
+            let fault = format!("the guest is told {} after {} in {room}: {places:?}", pair[1], pair[0]);
+            world.journal.check(follows, fault, &["guest-", &pair[0], &pair[1]]);
+        }
+    }
+}
+
 fn state_as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let name = seen.manner.name;
     if seen.manner.texts_only {
         // What its filter hides of a timeline it isn't told as state.
         return;
     }
-    let known = &seen.state[room];
+    let Some(known) = seen.state.get(room) else {
+        world.journal.fail(format!("{name} was told no state of {room}"), &[name])
+    };
     for (key, event_id) in &stored.state {
         let fault = format!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
         world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);

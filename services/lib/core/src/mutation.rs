@@ -1,0 +1,104 @@
+//! Bugs that can be planted, so that a test says which of them the simulation finds. Only with the feature `mutations`, which no build
+//! of the product has: without it nothing is planted, and asking costs nothing.
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are in `ALL`, each with what it is")]
+pub enum Mutation {
+    PlainAppend,
+    AnswerBeforeAppend,
+    UnknownIsLost,
+    FenceByRead,
+    FenceKeepsEpoch,
+    StealWithoutFence,
+    LoadForgetsRows,
+    NoOldTransactions,
+    RefuseByMemory,
+    AnswerBeforeProjection,
+    NoActivation,
+    SlotsLeftOpen,
+    DrainedUnseen,
+    LeftUnprojected,
+    GapIgnored,
+    FlushUnderWay,
+    SilentTrusted,
+    NotTold,
+    MapByLast,
+    AbsentIsUnmoved,
+    OvertakenReadKept,
+    ReadUnderWayShared,
+    MarkUnmoved,
+    AppendUntold,
+    InboxKnowsNothing,
+    InboxPageFromHead,
+    InboxTrimmedWhole,
+    KeyByRead,
+    KeyGivenUnknown,
+    TokenBehind,
+    TokenAhead,
+    LeaveIsOver,
+    LastWriteStays,
+}
+
+/// All of them, with what each is.
+pub const ALL: &[(Mutation, &str)] = &[
+    (Mutation::PlainAppend, "an append that is not conditional"),
+    (Mutation::AnswerBeforeAppend, "an answer before its rows are durable"),
+    (Mutation::UnknownIsLost, "an append of unknown outcome that counts as lost"),
+    (Mutation::FenceByRead, "a fence replaced by a read"),
+    (Mutation::FenceKeepsEpoch, "a fence that doesn't raise the epoch"),
+    (Mutation::StealWithoutFence, "a room taken from a silent or closed writer without a fence"),
+    (Mutation::LoadForgetsRows, "an owner that doesn't know the unprojected rows before its first command"),
+    (Mutation::NoOldTransactions, "transactions that are looked for in memory only"),
+    (Mutation::RefuseByMemory, "an answer for which nothing is appended, given without a look at the head"),
+    (Mutation::AnswerBeforeProjection, "an answer before the projections that it promises"),
+    (Mutation::NoActivation, "a log that is opened without an entry in the registry"),
+    (Mutation::SlotsLeftOpen, "a dead process whose slots stay open"),
+    (Mutation::DrainedUnseen, "a dead process that is drained without a look at its logs"),
+    (Mutation::LeftUnprojected, "rows of another process that a load doesn't project"),
+    (Mutation::GapIgnored, "a digest's gap that is ignored"),
+    (Mutation::FlushUnderWay, "a request that joins a flush under way"),
+    (Mutation::SilentTrusted, "a silent process whose logs count as unmoved"),
+    (Mutation::NotTold, "a write that others aren't told of"),
+    (Mutation::MapByLast, "a head map set by what came last, not by what is greatest"),
+    (Mutation::AbsentIsUnmoved, "a log that is absent in the head map and counts as unmoved"),
+    (Mutation::OvertakenReadKept, "a read that was overtaken and is kept"),
+    (Mutation::ReadUnderWayShared, "a read that joins one under way"),
+    (Mutation::MarkUnmoved, "a mark that others' writes don't move"),
+    (Mutation::AppendUntold, "an append that nobody is told of, the own head map neither"),
+    (Mutation::InboxKnowsNothing, "an inbox that doesn't know its messages"),
+    (Mutation::InboxPageFromHead, "a place in the inbox beyond the messages that were given"),
+    (Mutation::InboxTrimmedWhole, "an inbox that is deleted beyond what was acknowledged"),
+    (Mutation::KeyByRead, "a one-time key that is claimed by a read and then a write"),
+    (Mutation::KeyGivenUnknown, "a one-time key that is given though its claim isn't known to stand"),
+    (Mutation::TokenBehind, "a place in a room before the rows that were told"),
+    (Mutation::TokenAhead, "a place in a room beyond the rows that were told"),
+    (Mutation::LeaveIsOver, "a room that goes from the token without its leave"),
+    (Mutation::LastWriteStays, "a projection by the time at which it is written"),
+];
+
+#[cfg(feature = "mutations")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug in what this thread does from now on, or none.
+#[cfg(feature = "mutations")]
+pub fn plant(mutation: Option<Mutation>) {
+    PLANTED.set(mutation);
+}
+
+/// Whether a bug is planted.
+#[cfg(feature = "mutations")]
+#[must_use]
+pub fn planted(mutation: Mutation) -> bool {
+    PLANTED.get() == Some(mutation)
+}
+
+/// Whether a bug is planted: none is.
+#[cfg(not(feature = "mutations"))]
+#[must_use]
+#[inline]
+pub const fn planted(_: Mutation) -> bool {
+    false
+}

@@ -1,0 +1,168 @@
+//! Plays seeds of the simulation: `simulate --seeds 2000 --first-seed 1`. The last line has the figures; the exit status is 1 if a seed
+//! failed. With the feature `mutations` and `--mutations`: plants one bug after the other, and fails if one isn't found.
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use polity_tests::sim::{Scenario, play, shrink};
+
+const USAGE: &str =
+    "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] [--whole] [--mutations [NAME]]";
+
+/// What is asked for.
+struct Plan {
+    seeds: u64,
+    first: u64,
+    threads: usize,
+    /// Every history is told, not only those of failing seeds.
+    tell: bool,
+    /// Each seed is played twice, and must give the same.
+    twice: bool,
+    /// A seed that fails isn't made smaller.
+    whole: bool,
+    /// Bugs are planted: all, or those of that name.
+    mutations: Option<String>,
+}
+
+/// What was done.
+#[derive(Default)]
+struct Figures {
+    next: AtomicU64,
+    failed: AtomicUsize,
+    acknowledged: AtomicUsize,
+    simulated_ms: AtomicU64,
+}
+
+#[expect(clippy::print_stderr, reason = "a program for people")]
+fn main() -> ExitCode {
+    let failed = match plan() {
+        Ok(plan) if plan.mutations.is_some() => plant_all(&plan),
+        Ok(plan) => Ok(seeds(&plan)),
+        Err(wrong) => Err(wrong),
+    };
+    match failed {
+        Ok(failed) => ExitCode::from(u8::from(failed > 0)),
+        Err(wrong) => {
+            eprintln!("{wrong}\n{USAGE}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+/// Plays the seeds; how many failed.
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn seeds(plan: &Plan) -> usize {
+    let (figures, began) = (Figures::default(), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..plan.threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = plan.first + figures.next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= plan.first + plan.seeds {
+                        break;
+                    }
+                    if let Some(told) = one(seed, plan, &figures) {
+                        println!("{told}");
+                    }
+                }
+            });
+        }
+    });
+    let (failed, took) = (figures.failed.into_inner(), began.elapsed().as_secs_f64());
+    println!(
+        "{} seeds from {}: {failed} failed; {} events acknowledged, {} s simulated, in {took:.1} s: {:.1} seeds a second",
+        plan.seeds,
+        plan.first,
+        figures.acknowledged.into_inner(),
+        figures.simulated_ms.into_inner() / 1000,
+        f64::from(u32::try_from(plan.seeds).unwrap_or(u32::MAX)) / took,
+    );
+    failed
+}
+
+/// Plays a seed; what there is to tell of it.
+fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
+    let scenario = Scenario::of(seed);
+    let outcome = play(&scenario);
+    figures.acknowledged.fetch_add(outcome.acknowledged, Ordering::Relaxed);
+    figures.simulated_ms.fetch_add(u64::try_from(outcome.took.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+    if plan.twice {
+        let again = play(&scenario);
+        if again.digest() != outcome.digest() {
+            figures.failed.fetch_add(1, Ordering::Relaxed);
+            let pairs = outcome.history.iter().zip(&again.history);
+            let differs = pairs.enumerate().find(|(_, (one, other))| one != other);
+            return Some(format!("seed {seed} was played twice and gave two histories, from {differs:?} on"));
+        }
+    }
+    if outcome.fault.is_some() {
+        figures.failed.fetch_add(1, Ordering::Relaxed);
+        let (smallest, outcome) = if plan.whole { (scenario.clone(), outcome) } else { shrink(&scenario, outcome) };
+        let history = outcome.history.join("\n  ");
+        let fault = outcome.fault.unwrap_or_default();
+        return Some(format!("seed {seed} fails. {scenario}made smaller: {smallest}\n  {history}\n{fault}\n"));
+    }
+    plan.tell.then(|| format!("{scenario}  {}", outcome.history.join("\n  ")))
+}
+
+/// Plants bugs, one after the other; how many weren't found.
+#[cfg(feature = "mutations")]
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn plant_all(plan: &Plan) -> Result<usize, String> {
+    use polity_core::mutation::ALL;
+    let name = plan.mutations.as_deref().unwrap_or_default();
+    let planted: Vec<_> = ALL.iter().filter(|(bug, _)| format!("{bug:?}").starts_with(name)).collect();
+    let (next, survived, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..plan.threads {
+            scope.spawn(|| {
+                while let Some((bug, what)) = planted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match polity_tests::sim::catch(*bug, plan.first, plan.seeds) {
+                        Some(caught) => {
+                            let fault = caught.fault.lines().next().unwrap_or_default();
+                            println!("{bug:?} ({what}): found by seed {}: {fault}", caught.seed);
+                        }
+                        None => {
+                            survived.fetch_add(1, Ordering::Relaxed);
+                            println!("{bug:?} ({what}): NOT FOUND by {} seeds", plan.seeds);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (survived, took) = (survived.into_inner(), began.elapsed().as_secs_f64());
+    println!("{} bugs planted, {survived} not found, in {took:.1} s", planted.len());
+    Ok(survived)
+}
+
+#[cfg(not(feature = "mutations"))]
+fn plant_all(_: &Plan) -> Result<usize, String> {
+    Err("bugs can be planted only in a build with the feature `mutations`".to_owned())
+}
+
+fn plan() -> Result<Plan, String> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut plan = Plan { seeds: 100, first: 1, threads, tell: false, twice: false, whole: false, mutations: None };
+    let mut words = std::env::args().skip(1).peekable();
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let given = words.next().ok_or_else(|| format!("{word} wants a number"))?;
+            given.parse::<u64>().map_err(|error| format!("{word} {given}: {error}"))
+        };
+        match word.as_str() {
+            "--seeds" => plan.seeds = number()?,
+            "--first-seed" => plan.first = number()?,
+            "--threads" => plan.threads = usize::try_from(number()?.max(1)).unwrap_or(1),
+            "--tell" => plan.tell = true,
+            "--twice" => plan.twice = true,
+            "--whole" => plan.whole = true,
+            "--mutations" => plan.mutations = Some(words.next_if(|word| !word.starts_with("--")).unwrap_or_default()),
+            other => return Err(format!("{other} isn't known")),
+        }
+    }
+    Ok(plan)
+}

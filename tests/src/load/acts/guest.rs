@@ -1,0 +1,57 @@
+//! Follows the guest by sync: of each stretch in the room all events once, in order, up to the leave that ends it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    escape,
+    load::world::{World, text},
+};
+
+/// Follows until everything is quiet.
+pub(super) async fn follow(world: Arc<World>) {
+    let (guest, room) = (&world.others["guest"], &world.rooms[0]);
+    let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1000}}}).to_string();
+    let (mut since, mut stretch, mut inside) = (String::new(), Vec::new(), false);
+    loop {
+        let last = world.is_quiet();
+        let wait_ms = if last { 0 } else { 1000 };
+        let path = format!("/sync?timeout={wait_ms}&filter={}{since}", escape(&filter));
+        let answer = world.get(guest, "guest-reader", &path).await;
+        let (joined, left) = (&answer["rooms"]["join"][room], &answer["rooms"]["leave"][room]);
+        for (section, enters) in [(joined, true), (left, false)].into_iter().filter(|(section, _)| section.is_object())
+        {
+            let timeline = &section["timeline"];
+            world.journal.note("guest-reader", format!("told {} ({enters})", ids(timeline).join(" ")));
+            if timeline["limited"] == json!(true) {
+                end(&world, &mut stretch).await;
+            }
+            stretch.extend(ids(timeline));
+            if !enters {
+                let fault = format!("the guest is told of the leave of {room}, and never was of the join");
+                world.journal.check(inside, fault, &["guest-"]);
+                end(&world, &mut stretch).await;
+            }
+            inside = enters;
+        }
+        since = format!("&since={}", text(&answer, "next_batch"));
+        if last {
+            break;
+        }
+    }
+    end(&world, &mut stretch).await;
+    let rooms = world.get(guest, "guest-reader", "/joined_rooms").await;
+    let is_in = rooms["joined_rooms"].as_array().is_some_and(|rooms| rooms.iter().any(|id| id == room));
+    world.journal.check(is_in == inside, format!("the syncs say that the guest is in {room}: {inside}"), &["guest-"]);
+}
+
+async fn end(world: &World, stretch: &mut Vec<String>) {
+    if !stretch.is_empty() {
+        world.stretches.lock().await.push(std::mem::take(stretch));
+    }
+}
+
+fn ids(timeline: &Value) -> Vec<String> {
+    timeline["events"].as_array().into_iter().flatten().map(|event| text(event, "event_id").to_owned()).collect()
+}

@@ -1,0 +1,43 @@
+//! What is done to the server while it is treated badly: one kind of thing a file. Each actor does one thing after the other, so that
+//! what it was promised has an order.
+
+mod account_data;
+mod found;
+mod guest;
+mod keys;
+mod membership;
+mod receipts;
+mod register;
+mod to_device;
+mod write;
+
+use std::sync::Arc;
+
+use polity_core::tasks;
+use tokio::task::JoinHandle;
+
+use super::{mix::Actor, world::World};
+
+/// Starts an actor.
+pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
+    let world = Arc::clone(world);
+    match actor {
+        Actor::Writer(me) => tasks::spawn(write::write(world, me)),
+        Actor::Guest => tasks::spawn(membership::come_and_go(world)),
+        Actor::DeviceSender(me) => tasks::spawn(to_device::send(world, me)),
+        Actor::Keys => tasks::spawn(keys::upload_and_claim(world)),
+        Actor::AccountData => tasks::spawn(account_data::set(world)),
+        Actor::Newcomers => tasks::spawn(register::register(world)),
+        Actor::Founder => tasks::spawn(found::found(world)),
+        Actor::Receipts => tasks::spawn(receipts::read(world)),
+    }
+}
+
+/// Starts those who follow the actors by sync, until everything is quiet.
+pub(super) fn follow(world: &Arc<World>) -> Vec<JoinHandle<()>> {
+    vec![
+        tasks::spawn(to_device::receive(Arc::clone(world))),
+        tasks::spawn(account_data::follow(Arc::clone(world))),
+        tasks::spawn(guest::follow(Arc::clone(world))),
+    ]
+}

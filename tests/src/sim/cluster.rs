@@ -1,0 +1,246 @@
+//! The nodes of a cluster: each has a process, or none for a while, and what goes wrong is done to them.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use polity_cluster::kind;
+use polity_core::{IncarnationId, tasks};
+use polity_log::{Names, Registry};
+use polity_room_state::ROOM_LOG;
+use polity_store::Store;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    bus::Exchange,
+    chance::Chance,
+    clock::SimClock,
+    detached,
+    ground::{Ground, Place},
+    instance::Instance,
+    nap,
+    net::Net,
+    process::Process,
+    scenario::{Fault, NODES, OF_A_TIER, Planned, Scenario},
+    store::SimStore,
+    weather::Weather,
+};
+
+/// A process that ended by itself is started again after so long.
+const BACK_MS: (u64, u64) = (20, 500);
+
+/// See the module.
+pub(super) struct Cluster {
+    seed: u64,
+    put_off: u64,
+    began: Instant,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) weather: Arc<Weather>,
+    exchange: Arc<Exchange>,
+    net: Arc<Net>,
+    nodes: Vec<Node>,
+}
+
+/// A place where one process at a time runs.
+struct Node {
+    running: Mutex<Option<Running>>,
+    /// Whether a process may run here; and none is started before.
+    wanted: watch::Sender<bool>,
+    /// Whether one does, and is ready.
+    ready: watch::Sender<bool>,
+    /// How far its wall time is off.
+    off_ms: Mutex<i64>,
+}
+
+#[derive(Clone)]
+struct Running {
+    process: Arc<Process>,
+    /// Once it has begun.
+    instance: Option<Arc<Instance>>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            running: Mutex::new(None),
+            wanted: watch::Sender::new(true),
+            ready: watch::Sender::new(false),
+            off_ms: Mutex::new(0),
+        }
+    }
+
+    fn process(&self) -> Option<Arc<Process>> {
+        self.running.lock().as_ref().map(|running| Arc::clone(&running.process))
+    }
+}
+
+fn name(node: usize) -> String {
+    let tier = if node < OF_A_TIER { "rooms" } else { "clients" };
+    format!("{tier}-{}", node % OF_A_TIER)
+}
+
+impl Cluster {
+    /// Starts all processes.
+    pub(super) async fn start(scenario: &Scenario, store: Arc<dyn Store>) -> Arc<Self> {
+        let (seed, weather) = (scenario.seed, Arc::new(Weather::new()));
+        let cluster = Arc::new(Self {
+            seed,
+            put_off: scenario.put_off,
+            began: Instant::now(),
+            store,
+            exchange: Exchange::new(Arc::clone(&weather), Chance::of(seed, "bus")),
+            net: Net::new(Arc::clone(&weather), Chance::of(seed, "net")),
+            weather,
+            nodes: (0..NODES).map(|_| Node::new()).collect(),
+        });
+        for at in 0..NODES {
+            detached(Arc::clone(&cluster).keep_running(at));
+        }
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// Waits until a process runs on every node.
+    pub(super) async fn all_ready(&self) {
+        for node in &self.nodes {
+            // The sender is the node's.
+            let _ = node.ready.subscribe().wait_for(|ready| *ready).await;
+        }
+    }
+
+    /// Starts a node's process, and the next one when that has ended.
+    async fn keep_running(self: Arc<Self>, at: usize) {
+        let (node, chance) = (&self.nodes[at], Chance::of(self.seed, &format!("back {at}")));
+        for run in 0_u64.. {
+            // The sender is the node's.
+            let _ = node.wanted.subscribe().wait_for(|wanted| *wanted).await;
+            let process = self.begin(at, run);
+            process.ended().await;
+            node.ready.send_replace(false);
+            *node.running.lock() = None;
+            self.net.close(&address(at));
+            self.exchange.leave(&process.name);
+            nap(chance.between(BACK_MS.0, BACK_MS.1)).await;
+        }
+    }
+
+    fn begin(self: &Arc<Self>, at: usize, run: u64) -> Arc<Process> {
+        let name = format!("{} run {run}", name(at));
+        let clock = SimClock::new(self.began, *self.nodes[at].off_ms.lock());
+        let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), self.put_off);
+        let store = SimStore::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.weather),
+            Chance::of(self.seed, &format!("store of {name}")),
+        );
+        let place = Place {
+            node: at,
+            kind: if at < OF_A_TIER { kind::ROOM_STATE } else { kind::CLIENT_API },
+            address: address(at),
+            net: Arc::clone(&self.net),
+            store: Arc::new(store),
+            bus: Arc::new(self.exchange.join(&name)),
+        };
+        let running = Running { process: Arc::clone(&process), instance: None };
+        *self.nodes[at].running.lock() = Some(running);
+        let (cluster, begun) = (Arc::clone(self), Arc::clone(&process));
+        tasks::spawn_in(&process.owner(), async move {
+            let ground = Ground::lay(&begun, place).await;
+            let instance = if at < OF_A_TIER { Instance::rooms(ground) } else { Instance::clients(ground) };
+            let node = &cluster.nodes[at];
+            if let Some(running) = node.running.lock().as_mut() {
+                running.instance = Some(Arc::new(instance));
+            }
+            node.ready.send_replace(true);
+        });
+        process
+    }
+
+    /// A process that answers clients, if one runs there.
+    pub(super) fn front(&self, number: u64) -> Option<(Arc<Process>, axum::Router)> {
+        let at = OF_A_TIER + usize::try_from(number).unwrap_or_default() % OF_A_TIER;
+        let running = self.nodes[at].running.lock().clone()?;
+        let router = running.instance?.router()?;
+        running.process.is_alive().then_some((running.process, router))
+    }
+
+    /// The processes that run, and their place among the others.
+    pub(super) fn running(&self) -> Vec<(IncarnationId, Arc<Registry>)> {
+        let running = self.nodes.iter().filter_map(|node| node.running.lock().clone()?.instance);
+        running.map(|instance| instance.ground().registry()).collect()
+    }
+
+    /// The rooms' names, as the store has them.
+    pub(super) fn names(&self) -> Names {
+        Names::new(Arc::clone(&self.store), Arc::new(Chance::of(self.seed, "names")), ROOM_LOG)
+    }
+
+    /// Does something for as long as it is to last.
+    pub(super) async fn suffer(&self, Planned { for_ms, fault, .. }: &Planned) {
+        self.weather.begin(fault.clone());
+        let hit = self.hit(fault);
+        nap(*for_ms).await;
+        self.weather.end(fault);
+        for at in hit {
+            self.nodes[at].wanted.send_replace(true);
+            if let Some(process) = self.nodes[at].process() {
+                process.go_on();
+            }
+        }
+    }
+
+    /// Does to nodes what is done to nodes; which are to go on when it is over.
+    fn hit(&self, fault: &Fault) -> Vec<usize> {
+        match *fault {
+            Fault::Killed(at, steps) => self.kill(at, steps),
+            Fault::AllKilled(steps) => (0..NODES).flat_map(|at| self.kill(at, steps)).collect(),
+            Fault::Stopped(at) => {
+                if let Some(process) = self.nodes[at].process() {
+                    process.stop();
+                }
+                vec![at]
+            }
+            Fault::Leaves(at) => self.leave(at),
+            Fault::ClockJumps(at, by_ms) => {
+                *self.nodes[at].off_ms.lock() += by_ms;
+                if let Some(process) = self.nodes[at].process() {
+                    process.clock.jump(by_ms);
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn kill(&self, at: usize, steps: u64) -> Vec<usize> {
+        self.nodes[at].wanted.send_replace(false);
+        if let Some(process) = self.nodes[at].process() {
+            process.kill_after(steps);
+        }
+        vec![at]
+    }
+
+    fn leave(&self, at: usize) -> Vec<usize> {
+        let Some(Running { process, instance: Some(instance) }) = self.nodes[at].running.lock().clone() else {
+            return Vec::new();
+        };
+        self.nodes[at].wanted.send_replace(false);
+        tasks::spawn_in(&process.owner(), {
+            let process = Arc::clone(&process);
+            async move {
+                instance.leave().await;
+                process.kill();
+            }
+        });
+        vec![at]
+    }
+
+    /// Nothing goes wrong any more: waits until all that was left is finished.
+    pub(super) async fn recover(&self) {
+        self.all_ready().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn address(at: usize) -> String {
+    format!("{}:1", name(at))
+}

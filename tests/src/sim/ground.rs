@@ -1,0 +1,171 @@
+//! What both tiers stand on.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use polity_bus::Bus;
+use polity_cluster::{
+    ClusterService, Connect, Live, Member, Presence, Watch,
+    digest::{Follow, Journal, publish},
+};
+use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, tasks};
+use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
+use polity_proto::local;
+use polity_room_state::ROOM_LOG;
+use polity_store::{MarkedStore, Marks, Store};
+use polity_sync::heads::HeadMap;
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _, service_fn};
+
+use super::{
+    net::{Door, Net},
+    process::Process,
+};
+
+/// Between two tries to begin, while the store doesn't answer.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Ground {
+    node: usize,
+    process: Arc<Process>,
+    net: Arc<Net>,
+    this: Member,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) marks: Arc<Marks>,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) names: Arc<Names>,
+    pub(super) heads: Arc<HeadMap>,
+    pub(super) live: Arc<Live>,
+    pub(super) presence: Arc<Presence>,
+}
+
+/// Hears of appends: the own map, and whoever follows.
+pub(super) struct Heard(pub(super) Arc<HeadMap>, pub(super) Arc<Journal>);
+
+impl Moved for Heard {
+    fn moved(&self, key: LogKey, seq: Seq) {
+        self.0.moved(key.tenant, key.log, seq);
+        self.1.moved(key, seq);
+    }
+}
+
+/// Where a process of a kind is, and what it stands on.
+pub(super) struct Place {
+    pub(super) node: usize,
+    pub(super) kind: &'static str,
+    pub(super) address: String,
+    pub(super) net: Arc<Net>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bus: Arc<dyn Bus>,
+}
+
+impl Ground {
+    /// Joins the processes that share the store, once it lets this one.
+    pub(super) async fn lay(process: &Arc<Process>, place: Place) -> Self {
+        let random: Arc<dyn Random> = Arc::clone(&process.chance) as _;
+        let node = format!("node-{}", place.node);
+        let (this, registry) = loop {
+            let this = Member::new(IncarnationId::new(random.bytes()), place.kind, &node, &place.address);
+            match Registry::join(Arc::clone(&place.store), &this).await {
+                Ok(registry) => break (this, registry),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        };
+        let journal = Journal::new(this.incarnation);
+        let (store, marks) = MarkedStore::telling(place.store, Some(Arc::clone(&journal) as _));
+        let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
+        let live = Live::new(this.incarnation);
+        let presence = Presence::new(Arc::clone(&place.bus), this.clone(), Arc::clone(&live));
+        Self {
+            node: place.node,
+            process: Arc::clone(process),
+            net: place.net,
+            this,
+            store,
+            marks,
+            bus: place.bus,
+            clock: Arc::clone(&process.clock) as _,
+            random,
+            registry,
+            journal,
+            names,
+            heads: Arc::new(HeadMap::new(10_000)),
+            live,
+            presence,
+        }
+    }
+
+    /// Which run of a process this is, and its place among the others.
+    pub(super) fn registry(&self) -> (IncarnationId, Arc<Registry>) {
+        (self.this.incarnation, Arc::clone(&self.registry))
+    }
+
+    /// What logs stand on.
+    pub(super) fn env(&self, moved: Arc<dyn Moved>) -> Env {
+        let (store, registry, clock) = (Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.clock));
+        Env { store, registry, moved, clock, shared: true }
+    }
+
+    /// The ways to others.
+    pub(super) fn connect(&self) -> Arc<dyn Connect> {
+        let (net, node) = (Arc::clone(&self.net), self.node);
+        Arc::new(move |address: &str| net.way(node, address))
+    }
+
+    /// Answers others from now on: what every process answers, and `service`.
+    pub(super) fn open<S>(&self, service: Option<S>)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let signs = ClusterService::new(Arc::clone(&self.journal)).server();
+        let both = service_fn(move |call: Request<Body>| {
+            let (service, signs) = (service.clone(), signs.clone());
+            async move {
+                match service {
+                    Some(service) if !call.uri().path().starts_with("/polity.cluster") => service.oneshot(call).await,
+                    _ => signs.oneshot(call).await,
+                }
+            }
+        });
+        let door = Door { node: self.node, process: Arc::clone(&self.process), service: local(both) };
+        self.net.open(&self.this.address, door);
+    }
+
+    /// Tells others what this process writes.
+    pub(super) fn tell(&self, own: Option<Arc<dyn Follow>>) {
+        tasks::spawn(publish(Arc::clone(&self.journal), Arc::clone(&self.bus), own));
+    }
+
+    /// Says that it is there, watches the others, and finishes what earlier runs left. A process that was closed ends.
+    pub(super) fn watch(&self, uses: Vec<Arc<dyn Recover>>) {
+        let presence = Arc::clone(&self.presence);
+        tasks::spawn(async move { presence.run().await });
+        let watch = Watch {
+            registry: Arc::clone(&self.registry),
+            store: Arc::clone(&self.store),
+            this: self.this.clone(),
+            live: Arc::clone(&self.live),
+            connect: self.connect(),
+            clock: Arc::clone(&self.clock),
+            uses: uses.clone(),
+        };
+        let process = Arc::clone(&self.process);
+        tasks::spawn(async move {
+            watch.run().await;
+            process.kill();
+        });
+        let (registry, node, process) = (Arc::clone(&self.registry), self.this.node.clone(), Arc::clone(&self.process));
+        tasks::spawn(async move {
+            if recover_until_done(&registry, &node, &uses).await.is_err() {
+                process.kill();
+            }
+        });
+    }
+}

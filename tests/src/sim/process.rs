@@ -1,0 +1,133 @@
+//! A process as far as its tasks can tell: they go on with it, stop with it, and end with it between any two of their steps.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use polity_core::tasks;
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{chance::Chance, clock::SimClock};
+
+/// Handles of tasks are looked through for those that have ended when there are so many more.
+const PRUNE: usize = 256;
+
+/// See the module. Ended once, it never comes back: a restart is another one.
+pub(super) struct Process {
+    /// The node and the number of its run.
+    pub(super) name: String,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) chance: Arc<Chance>,
+    /// Of so many steps one is put off, so that other tasks go first; 0: none.
+    put_off: u64,
+    state: Mutex<State>,
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    ended: bool,
+    /// After so many further steps it is killed.
+    last_steps: Option<u64>,
+    /// Who goes on when it does.
+    waiting: Vec<Waker>,
+    tasks: Vec<AbortHandle>,
+    prune_at: usize,
+}
+
+impl Process {
+    pub(super) fn new(name: String, clock: SimClock, chance: Chance, put_off: u64) -> Arc<Self> {
+        let (clock, chance) = (Arc::new(clock), Arc::new(chance));
+        let ended = watch::Sender::new(false);
+        Arc::new(Self { name, clock, chance, put_off, state: Mutex::default(), ended })
+    }
+
+    /// As the owner of tasks.
+    pub(super) fn owner(self: &Arc<Self>) -> Arc<dyn tasks::Process> {
+        Arc::clone(self) as _
+    }
+
+    /// `SIGKILL`: nothing of it goes on.
+    pub(super) fn kill(&self) {
+        let tasks = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            state.waiting.clear();
+            std::mem::take(&mut state.tasks)
+        };
+        tasks.iter().for_each(AbortHandle::abort);
+        self.ended.send_replace(true);
+    }
+
+    /// `SIGKILL` after so many further steps of its tasks.
+    pub(super) fn kill_after(&self, steps: u64) {
+        self.state.lock().last_steps = Some(steps);
+    }
+
+    /// `SIGSTOP`.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+    }
+
+    /// `SIGCONT`.
+    pub(super) fn go_on(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.stopped = false;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.state.lock().ended
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(&self) {
+        // The sender is this.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+}
+
+impl tasks::Process for Process {
+    fn step(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Poll::Pending;
+        }
+        match &mut state.last_steps {
+            Some(0) => {
+                drop(state);
+                self.kill();
+                return Poll::Pending;
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if state.stopped {
+            state.waiting.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.chance.one_in(self.put_off) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn began(&self, task: AbortHandle) {
+        let mut state = self.state.lock();
+        if state.ended {
+            return task.abort();
+        }
+        if state.tasks.len() >= state.prune_at {
+            state.tasks.retain(|task| !task.is_finished());
+            state.prune_at = state.tasks.len() + PRUNE;
+        }
+        state.tasks.push(task);
+    }
+}

@@ -1,0 +1,143 @@
+//! Plays a scenario from its beginning to its end, on one thread, in simulated time.
+
+use std::{
+    cell::RefCell,
+    panic,
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use polity_core::SystemClock;
+use polity_store_local::LocalStore;
+use tokio::task::JoinError;
+
+use super::{chance::Chance, cluster::Cluster, detached, nap, scenario::Scenario, settled, way::SimWay};
+use crate::{
+    Client,
+    load::{Journal, Load},
+};
+
+/// Simulated time after which a scenario counts as hanging.
+const LIMIT: Duration = Duration::from_secs(600);
+
+thread_local! {
+    /// Panics on this thread since the scenario began.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What became of a scenario.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What is wrong; `None`: every promise was kept.
+    pub fault: Option<String>,
+    /// What everybody did and heard, a line each.
+    pub history: Vec<String>,
+    /// How many events were acknowledged.
+    pub acknowledged: usize,
+    /// How much simulated time it took.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// A number for the history: two runs with the same one were the same.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for line in &self.history {
+            hasher.update(line.as_bytes()).update(b"\n");
+        }
+        hasher.update(format!("{:?}", self.fault).as_bytes());
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+}
+
+/// Plays a scenario. The same one gives the same each time.
+///
+/// # Panics
+/// When the system has no more room for a runtime.
+#[must_use]
+pub fn play(scenario: &Scenario) -> Outcome {
+    hear_panics();
+    PANICS.take();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let outcome = runtime.expect("a runtime").block_on(whole(scenario.clone()));
+    // Whoever found a fault ended so. Other panics are faults themselves.
+    let Outcome { fault, .. } = &outcome;
+    let others = PANICS.take().into_iter().find(|panic| fault.as_ref().is_none_or(|fault| !panic.contains(fault)));
+    let fault = outcome.fault.clone().or(others);
+    Outcome { fault, ..outcome }
+}
+
+/// Panics are told in the outcome, and nowhere else.
+fn hear_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let simulated = tokio::runtime::Handle::try_current().is_ok() && PLAYS.with_borrow(|plays| *plays);
+            if simulated {
+                PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+thread_local! {
+    /// Whether a scenario is played on this thread.
+    static PLAYS: RefCell<bool> = const { RefCell::new(false) };
+}
+
+async fn whole(scenario: Scenario) -> Outcome {
+    PLAYS.set(true);
+    let began = tokio::time::Instant::now();
+    let journal = Arc::new(Journal::new(scenario.seed));
+    let playing = detached(acts(scenario, Arc::clone(&journal)));
+    let (fault, acknowledged) = match tokio::time::timeout(LIMIT, playing).await {
+        Ok(Ok(acknowledged)) => (None, acknowledged),
+        Ok(Err(error)) => (Some(told(error)), 0),
+        Err(_) => (Some("it hangs".to_owned()), 0),
+    };
+    PLAYS.set(false);
+    Outcome { fault, history: journal.all(), acknowledged, took: began.elapsed() }
+}
+
+fn told(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "it was ended".to_owned() };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// Everybody is set to work, things go wrong, all is well again, and what was promised must be there.
+async fn acts(scenario: Scenario, journal: Arc<Journal>) -> usize {
+    let seed = scenario.seed;
+    // Nothing in it goes by the time but rows that are kept for hours.
+    let clock = Arc::new(SystemClock::new());
+    let store = LocalStore::memory(clock, &Chance::of(seed, "store")).expect("a store in memory");
+    let cluster = Cluster::start(&scenario, store).await;
+    let way = Arc::new(SimWay::new(Arc::clone(&cluster), seed));
+    let mut load = Load::of(Client::over(way, ""), Arc::clone(&journal), scenario.mix).await;
+    let faults: Vec<_> = scenario
+        .faults
+        .into_iter()
+        .map(|planned| {
+            let (cluster, journal) = (Arc::clone(&cluster), Arc::clone(&journal));
+            detached(async move {
+                nap(planned.at_ms).await;
+                journal.note("kill", format!("{:?} for {} ms", planned.fault, planned.for_ms));
+                cluster.suffer(&planned).await;
+                journal.note("kill", format!("{:?} is over", planned.fault));
+            })
+        })
+        .collect();
+    nap(scenario.load_ms).await;
+    for fault in faults {
+        fault.await.expect("nothing ends it");
+    }
+    cluster.recover().await;
+    let acknowledged = load.acknowledged().await;
+    load.finish().await;
+    settled::check(&cluster, &journal, load.rooms()).await;
+    acknowledged
+}

@@ -1,0 +1,166 @@
+//! The store as a process reaches it: operations take time there and back, may be refused, may not be answered, and land whether or not
+//! whoever asked for them is still there, some of them much later.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use polity_store::{
+    Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Wrap, Write,
+    WriteKind,
+};
+use tokio::sync::oneshot;
+
+use super::{chance::Chance, detached, nap, weather::Weather};
+
+/// Whoever isn't answered gives up after so long.
+const GIVES_UP_MS: (u64, u64) = (50, 1_000);
+/// What lands late lands so much later.
+const LATE_MS: (u64, u64) = (1, 15_000);
+
+/// See the module.
+pub(super) struct SimStore {
+    store: Arc<dyn Store>,
+    weather: Arc<Weather>,
+    chance: Chance,
+}
+
+/// How a write goes.
+enum Fate {
+    Done,
+    Refused,
+    /// It lands whole, or in part, and there is no answer.
+    Unanswered,
+    /// There is no answer, and it lands after so long, or never.
+    Late(Option<u64>),
+}
+
+impl SimStore {
+    pub(super) fn new(store: Arc<dyn Store>, weather: Arc<Weather>, chance: Chance) -> Self {
+        Self { store, weather, chance }
+    }
+
+    fn trip_ms(&self) -> u64 {
+        // Most operations are quick, so that what waits for two of them isn't always in the same order.
+        let most = self.weather.now(|now| now.store_ms);
+        if self.chance.one_in(2) { 0 } else { self.chance.between(0, most) }
+    }
+
+    fn fate(&self, can_be_late: bool) -> Fate {
+        let (refuses, unanswered, late) =
+            self.weather.now(|now| (now.store_refuses, now.store_unanswered, now.store_late));
+        if self.chance.per_mille(refuses) {
+            Fate::Refused
+        } else if self.chance.per_mille(unanswered) {
+            Fate::Unanswered
+        } else if can_be_late && self.chance.per_mille(late) {
+            let lands = !self.chance.one_in(4);
+            Fate::Late(lands.then(|| self.chance.between(LATE_MS.0, LATE_MS.1)))
+        } else {
+            Fate::Done
+        }
+    }
+
+    /// Makes a write, which lands whatever becomes of this process meanwhile.
+    async fn write<T: Send + 'static>(
+        &self,
+        can_be_late: bool,
+        land: impl FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (store, there, back) = (Arc::clone(&self.store), self.trip_ms(), self.trip_ms());
+        let (lands_in, answered) = match self.fate(can_be_late) {
+            Fate::Refused => return self.refuse().await,
+            Fate::Done => (Some(there), true),
+            Fate::Unanswered => (Some(there), false),
+            Fate::Late(lands_in) => (lands_in, false),
+        };
+        let (reply, answer) = oneshot::channel();
+        if let Some(lands_in) = lands_in {
+            detached(async move {
+                nap(lands_in).await;
+                let outcome = land(store).await;
+                if answered {
+                    nap(back).await;
+                    // Whoever asked may be gone.
+                    let _ = reply.send(outcome);
+                }
+            });
+        }
+        if answered {
+            return answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store has ended".to_owned())));
+        }
+        nap(self.chance.between(GIVES_UP_MS.0, GIVES_UP_MS.1)).await;
+        Err(StoreError::Unknown("a write timed out".to_owned()))
+    }
+
+    async fn refuse<T>(&self) -> Result<T, StoreError> {
+        nap(self.trip_ms()).await;
+        Err(StoreError::Unavailable("the store refuses".to_owned()))
+    }
+
+    /// Reads: there, then back.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        nap(self.trip_ms()).await;
+        if self.chance.per_mille(self.weather.now(|now| now.store_refuses)) {
+            return self.refuse().await;
+        }
+        let outcome = read.await;
+        nap(self.trip_ms()).await;
+        outcome
+    }
+}
+
+#[async_trait]
+impl Wrap for SimStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    async fn on_cas(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        condition: Condition,
+        changes: Vec<Change>,
+    ) -> Result<Cas, StoreError> {
+        self.write(true, move |store| Box::pin(async move { store.cas(table, partition, condition, changes).await }))
+            .await
+    }
+
+    async fn on_put(&self, mut writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        // The last plain write of a process stays: it bears the time at which it was asked for.
+        let can_be_late = writes.iter().all(|write| matches!(write.kind, WriteKind::Projection(_)));
+        if self.weather.now(|now| now.store_unanswered) > 0 && self.chance.one_in(20) {
+            // Each row is a write of its own: some land, and the rest doesn't.
+            let kept = self.chance.some(std::mem::take(&mut writes), 0);
+            self.write(false, move |store| Box::pin(async move { store.put(kept, durability).await })).await?;
+            return Err(StoreError::Unknown("some rows timed out".to_owned()));
+        }
+        self.write(can_be_late, move |store| Box::pin(async move { store.put(writes, durability).await })).await
+    }
+
+    async fn on_get(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        key: Values,
+        consistency: Consistency,
+    ) -> Result<Option<Row>, StoreError> {
+        self.read(self.store.get(table, partition, key, consistency)).await
+    }
+
+    async fn on_scan(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        bounds: Bounds,
+        limit: usize,
+        consistency: Consistency,
+    ) -> Result<Page, StoreError> {
+        self.read(self.store.scan(table, partition, bounds, limit, consistency)).await
+    }
+
+    async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
+        self.write(false, move |store| Box::pin(async move { store.drop_partition(table, partition).await })).await
+    }
+}

@@ -1,0 +1,72 @@
+//! What misbehaves at the moment, for everybody who is between two processes.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+
+use super::scenario::Fault;
+
+/// How often, of a thousand times, and how long, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Conditions {
+    /// Every operation of the store takes up to so long, there and back.
+    pub(super) store_ms: u64,
+    /// Operations that the store refuses: nothing is written.
+    pub(super) store_refuses: u64,
+    /// Writes that land, or do in part, and aren't answered.
+    pub(super) store_unanswered: u64,
+    /// Writes that aren't answered, and land much later or never.
+    pub(super) store_late: u64,
+    /// Messages of the bus take up to so long.
+    pub(super) bus_ms: u64,
+    pub(super) bus_loses: u64,
+    pub(super) bus_repeats: u64,
+    /// Calls between processes take up to so long, there and back.
+    pub(super) calls_ms: u64,
+    /// Answers that clients don't get.
+    pub(super) answers_lost: u64,
+    /// Nodes that don't reach each other; the lower number first.
+    pub(super) apart: BTreeSet<(usize, usize)>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Weather {
+    now: Mutex<(Vec<Fault>, Conditions)>,
+}
+
+impl Conditions {
+    fn under(faults: &[Fault]) -> Self {
+        let mut now = Self { store_ms: 2, bus_ms: 2, calls_ms: 2, ..Self::default() };
+        faults.iter().for_each(|fault| fault.change(&mut now));
+        now
+    }
+}
+
+impl Weather {
+    /// Good weather.
+    pub(super) fn new() -> Self {
+        Self { now: Mutex::new((Vec::new(), Conditions::under(&[]))) }
+    }
+
+    /// Looks at the conditions.
+    pub(super) fn now<T>(&self, look: impl FnOnce(&Conditions) -> T) -> T {
+        look(&self.now.lock().1)
+    }
+
+    /// From now on there is this, too.
+    pub(super) fn begin(&self, fault: Fault) {
+        let mut now = self.now.lock();
+        now.0.push(fault);
+        now.1 = Conditions::under(&now.0);
+    }
+
+    /// And no longer.
+    pub(super) fn end(&self, fault: &Fault) {
+        let mut now = self.now.lock();
+        if let Some(at) = now.0.iter().position(|other| other == fault) {
+            now.0.remove(at);
+        }
+        now.1 = Conditions::under(&now.0);
+    }
+}
