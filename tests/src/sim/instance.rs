@@ -33,6 +33,8 @@ use super::{
 
 /// Idle logs that stay loaded: few, so that some are unloaded and loaded again.
 const LOADED: usize = 4;
+/// Bytes of rows and nodes that are kept: all. Which ones a full cache lets go isn't the same each time.
+const READ: u64 = 1 << 23;
 /// How often idle logs are looked for.
 const SWEEP: Duration = Duration::from_secs(3);
 /// How long a process takes to leave, at most.
@@ -86,7 +88,7 @@ impl Instance {
             Arc::clone(&ground.random),
             Arc::new(TheTenant(Arc::new(OneTenant(identity)))),
             Arc::clone(&ground.names),
-            1 << 20,
+            READ,
         );
         let service = Service::new(deps, ground.env(Arc::clone(&ground.journal) as _), LOADED);
         let (live, registry) = (Arc::clone(&ground.live), Arc::clone(&ground.registry));
@@ -180,7 +182,7 @@ fn engine(
     (interest, writers): (Arc<Interest<StoredRow>>, Writers),
 ) -> Engine {
     let (store, names) = (Arc::clone(&ground.store), Arc::clone(&ground.names));
-    let rooms = read::Rooms::new(store, names, Arc::clone(&ground.heads), Arc::clone(&interest), &writers, 1 << 20);
+    let rooms = read::Rooms::new(store, names, Arc::clone(&ground.heads), Arc::clone(&interest), &writers, READ);
     Engine {
         store: Arc::clone(&ground.store),
         accounts: Arc::clone(accounts),

@@ -61,11 +61,11 @@ pub fn play(scenario: &Scenario) -> Outcome {
     PANICS.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let outcome = runtime.expect("a runtime").block_on(whole(scenario.clone()));
-    // Whoever found a fault ended so. Other panics are faults themselves.
-    let Outcome { fault, .. } = &outcome;
-    let others = PANICS.take().into_iter().find(|panic| fault.as_ref().is_none_or(|fault| !panic.contains(fault)));
-    let fault = outcome.fault.clone().or(others);
-    Outcome { fault, ..outcome }
+    // Whoever found a fault ended so: it is told with its place. Any other panic is a fault itself.
+    let mut panics = PANICS.take();
+    let own = panics.iter().position(|panic| outcome.fault.as_ref().is_some_and(|fault| panic.contains(fault)));
+    let placed = if panics.is_empty() { None } else { Some(panics.swap_remove(own.unwrap_or(0))) };
+    Outcome { fault: placed.or(outcome.fault), ..outcome }
 }
 
 /// Panics are told in the outcome, and nowhere else.

@@ -13,6 +13,8 @@ use crate::load::Journal;
 
 /// So long is waited for what the dead left: they are closed only when they have been watched for a while, and one after the other.
 const SEEN_TO: Duration = Duration::from_secs(240);
+/// No room has so many rows.
+const ROWS: usize = 100_000;
 /// Between two looks.
 const LOOKS: Duration = Duration::from_secs(1);
 
@@ -50,7 +52,7 @@ async fn left_by_the_dead(cluster: &Cluster) -> Vec<Member> {
 async fn projected(store: &dyn Store, key: LogKey, journal: &Journal) {
     let head = read::head(store, key, Seq::ZERO, Consistency::Serial).await.ok().flatten();
     let head = head.map_or(Seq::ZERO, |found| found.head.seq);
-    let rows = read::after(store, key, Seq::ZERO, usize::MAX, Consistency::Serial).await.unwrap_or_default();
+    let rows = read::after(store, key, Seq::ZERO, ROWS, Consistency::Serial).await.unwrap_or_default();
     let last = rows.last().map_or(Seq::ZERO, |row| row.seq);
     journal.check(head == last, format!("the head of {key} is {head:?}, its rows end at {last:?}"), &[]);
     let (mut events, mut transactions) = (BTreeSet::new(), BTreeSet::new());

@@ -57,7 +57,7 @@ impl Way for SimWay {
         let hangs_up = answered.abort_handle();
         let patience = Duration::from_millis(self.chance.between(PATIENCE_MS.0, PATIENCE_MS.1));
         let answer = match tokio::time::timeout(patience, answered).await {
-            Ok(answer) => answer.map_err(|error| format!("the connection broke: {error}"))?,
+            Ok(answer) => answer.map_err(|_| "the connection broke".to_owned())?,
             Err(_) => {
                 // The process learns of it, or doesn't.
                 if self.chance.one_in(2) {
