@@ -70,7 +70,7 @@ impl Failure {
 }
 
 impl Http {
-    fn new() -> Arc<dyn Way> {
+    fn way() -> Arc<dyn Way> {
         Arc::new(Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http()))
     }
 }
@@ -88,7 +88,7 @@ impl Way for Http {
     }
 
     fn afresh(&self) -> Arc<dyn Way> {
-        Self::new()
+        Self::way()
     }
 }
 
@@ -96,7 +96,7 @@ impl Client {
     /// A client of the server at `base` (`http://127.0.0.1:8008`).
     #[must_use]
     pub fn new(base: &str) -> Self {
-        Self::over(Http::new(), base)
+        Self::over(Http::way(), base)
     }
 
     /// A client whose requests go another way; their targets begin with `base`.
