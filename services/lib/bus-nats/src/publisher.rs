@@ -38,7 +38,7 @@ impl Publisher {
         let size = payload.len();
         let fits = self.queued_bytes.fetch_add(size, Ordering::Relaxed) + size <= QUEUE_BYTES;
         if fits && self.queue.try_send((subject, payload)).is_ok() {
-            metrics::counter!(MESSAGES_PUBLISHED).increment(1);
+            metrics::counter!(MESSAGES_PUBLISHED, "kind" => subject.kind.name()).increment(1);
         } else {
             self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             metrics::counter!(MESSAGES_LOST).increment(1);

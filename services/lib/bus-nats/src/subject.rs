@@ -1,18 +1,10 @@
 //! Subjects as NATS spells them: `polity.room.<tenant>.<log>`, both in hex.
 
-use polity_bus::{Subject, SubjectKind};
+use polity_bus::Subject;
 
 /// The subject's text.
 pub(crate) fn text(prefix: &str, subject: Subject) -> String {
-    let kind = match subject.kind {
-        SubjectKind::Room => "room",
-        SubjectKind::RoomEphemeral => "room_ephemeral",
-        SubjectKind::User => "user",
-        SubjectKind::Device => "device",
-        SubjectKind::DeviceLists => "device_lists",
-        SubjectKind::Heartbeat => "heartbeat",
-        SubjectKind::Digest => "digest",
-    };
+    let kind = subject.kind.name();
     let mut text = format!("{prefix}.{kind}.{:016x}.", subject.tenant.to_i64());
     for byte in subject.id.as_bytes() {
         // Writing into a string can't fail.
@@ -23,6 +15,7 @@ pub(crate) fn text(prefix: &str, subject: Subject) -> String {
 
 #[cfg(test)]
 mod tests {
+    use polity_bus::SubjectKind;
     use polity_core::{LogId, TenantId};
 
     use super::*;

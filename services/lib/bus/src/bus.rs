@@ -11,7 +11,7 @@ pub const MESSAGES_PUBLISHED: &str = "polity_bus_messages_published_total";
 
 /// Describes this crate's metrics to the recorder.
 pub fn describe_metrics() {
-    metrics::describe_counter!(MESSAGES_PUBLISHED, "Messages published on the bus.");
+    metrics::describe_counter!(MESSAGES_PUBLISHED, "Messages published on the bus, by what they are about.");
     metrics::describe_counter!(
         MESSAGES_LOST,
         "Messages that a full receiver lost; each costs it a read of the store, nothing else."
@@ -35,6 +35,22 @@ pub enum SubjectKind {
     Heartbeat,
     /// What processes have written, for all that read: see [`Subject::DIGESTS`].
     Digest,
+}
+
+impl SubjectKind {
+    /// What it is called, in subjects and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::RoomEphemeral => "room_ephemeral",
+            Self::User => "user",
+            Self::Device => "device",
+            Self::DeviceLists => "device_lists",
+            Self::Heartbeat => "heartbeat",
+            Self::Digest => "digest",
+        }
+    }
 }
 
 /// Where a message goes: rooms and inboxes by their log, users by the log of their record.

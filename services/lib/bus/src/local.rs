@@ -44,7 +44,7 @@ impl LocalBus {
 
 impl Bus for LocalBus {
     fn publish(&self, subject: Subject, payload: Bytes) {
-        metrics::counter!(MESSAGES_PUBLISHED).increment(1);
+        metrics::counter!(MESSAGES_PUBLISHED, "kind" => subject.kind.name()).increment(1);
         let subjects = self.shared.subjects.read();
         for sink in subjects.get(&subject).into_iter().flatten() {
             sink.deliver(Message { subject, payload: payload.clone() });

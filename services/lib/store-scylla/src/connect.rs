@@ -42,6 +42,7 @@ pub enum OpenError {
 /// The store on CQL.
 pub struct CqlStore {
     pub(crate) session: Session,
+    pub(crate) keyspace: String,
     pub(crate) statements: Statements,
     pub(crate) levels: Consistencies,
     pub(crate) incarnation: IncarnationId,
@@ -66,6 +67,7 @@ impl CqlStore {
         let mut store = Self {
             statements: Statements::new(&config.keyspace, Consistencies::AcrossDatacenters),
             session,
+            keyspace: config.keyspace.clone(),
             levels: Consistencies::AcrossDatacenters,
             incarnation: IncarnationId::new([0; 16]),
             clock,

@@ -31,11 +31,12 @@ use crate::{
     page::PAGE_BYTES,
     row::{Bindings, conditional_values, inserted, rows_of, unreadable},
     statements::{Range, Shape},
+    together::together,
     value::{Bound, Columns},
 };
 
-/// Writes of one `put` that are under way at once.
-const CONCURRENT_WRITES: usize = 64;
+/// Requests of one `put` that are under way at once.
+const CONCURRENT_REQUESTS: usize = 16;
 
 /// The clocks of processes and servers are never so far apart.
 const CLOCKS_APART_US: i64 = 60_000_000;
@@ -108,14 +109,36 @@ impl CqlStore {
         }
     }
 
-    async fn put_one(&self, write: &Write) -> Result<(), StoreError> {
+    /// Writes what goes together in one request.
+    async fn put_part(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let mut statements = Vec::with_capacity(writes.len());
+        let packed: Vec<BytesMut> = writes.iter().map(packed).collect();
+        let mut values = Vec::with_capacity(writes.len());
+        for (write, packed) in writes.iter().zip(&packed) {
+            let (shape, bound) = self.written(write, packed);
+            statements.push(self.prepared(write.table, shape).await?);
+            values.push(bound);
+        }
+        let written = match (&statements[..], values.pop()) {
+            ([statement], Some(values)) => self.session.execute_unpaged(statement, values).await,
+            (_, last) => {
+                values.extend(last);
+                let mut batch = Batch::new(BatchType::Unlogged);
+                batch.set_consistency(self.levels.quorum());
+                batch.set_is_idempotent(statements.iter().all(|statement| statement.get_is_idempotent()));
+                statements.iter().for_each(|statement| batch.append_statement((**statement).clone()));
+                self.session.batch(&batch, values).await
+            }
+        };
+        written.map(drop).map_err(|error| error::of_write("put", &error))
+    }
+
+    /// The statement of a plain write, and what it binds; `packed` is its packed row.
+    fn written<'a>(&self, write: &'a Write, packed: &'a [u8]) -> (Shape, Bindings<'a>) {
         let Write { table, partition, row, kind } = write;
-        let key = || partition.iter().chain(&row.key).map(Bound::Value);
-        let mut blob = BytesMut::new();
-        let (shape, values): (Shape, Bindings<'_>) = match kind {
+        match kind {
             WriteKind::Projection(stamp) => {
-                packed::pack(&row.columns, &row.value, &mut blob);
-                let mut values = inserted(table, partition, row, &blob);
+                let mut values = inserted(table, partition, row, packed);
                 values.push(Bound::Int(stamp.to_i64()));
                 (Shape::Insert, values)
             }
@@ -126,11 +149,11 @@ impl CqlStore {
                 values.push(Bound::Short(i32::try_from(*ttl_s).unwrap_or(i32::MAX)));
                 (Shape::Insert, values)
             }
-            WriteKind::Delete => (Shape::Delete, [Bound::Int(self.now_us())].into_iter().chain(key()).collect()),
-        };
-        let statement = self.prepared(table, shape).await?;
-        let written = self.session.execute_unpaged(&statement, values).await;
-        written.map(drop).map_err(|error| error::of_write("put", &error))
+            WriteKind::Delete => {
+                let key = partition.iter().chain(&row.key).map(Bound::Value);
+                (Shape::Delete, [Bound::Int(self.now_us())].into_iter().chain(key).collect())
+            }
+        }
     }
 
     fn now_us(&self) -> i64 {
@@ -213,9 +236,9 @@ impl Store for CqlStore {
         }
         let Some(table) = writes.first().map(|write| write.table) else { return Ok(()) };
         let _timed = Timed::new("put", table);
-        stream::iter(writes)
-            .map(async |write| self.put_one(&write).await)
-            .buffer_unordered(CONCURRENT_WRITES)
+        stream::iter(together(&self.session, &self.keyspace, writes))
+            .map(async |part| self.put_part(part).await)
+            .buffer_unordered(CONCURRENT_REQUESTS)
             .try_collect::<Vec<()>>()
             .await
             .map(drop)
@@ -270,6 +293,15 @@ impl Store for CqlStore {
         let dropped = self.session.execute_unpaged(&statement, values).await;
         dropped.map(drop).map_err(|error| error::of_write("drop_partition", &error))
     }
+}
+
+/// The row of a projection as its value holds it; nothing for other rows.
+fn packed(write: &Write) -> BytesMut {
+    let mut blob = BytesMut::new();
+    if let WriteKind::Projection(_) = write.kind {
+        packed::pack(&write.row.columns, &write.row.value, &mut blob);
+    }
+    blob
 }
 
 /// Notes how long an operation took.
