@@ -37,8 +37,10 @@ use tokio::{
 use super::{Digest, Entry, metric};
 use crate::Connect;
 
-/// Who hasn't answered after this long is silent.
+/// Who hasn't answered after this long is silent,
 const ANSWERS: Duration = Duration::from_millis(100);
+/// unless it answered in the last round: then it most likely has too much to do, and to read all that would be forgotten is more yet.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Without a request there is a round all the same, so that what is told too late is at most so late.
 const IDLE: Duration = Duration::from_secs(1);
 /// Rounds that many requests share are at least so far apart,
@@ -105,6 +107,8 @@ struct Writer {
     applied: u64,
     /// All that it had written by then is known, because it was asked (what comes by the bus may be old), or forgotten; `None`: that was never so.
     at: Option<Instant>,
+    /// Whether it answered in the last round.
+    answers: bool,
 }
 
 impl Flush {
@@ -252,7 +256,11 @@ impl Flush {
 
     /// Asks one process; what it may have written is forgotten if it doesn't answer.
     async fn ask(&self, member: &Member) {
-        if timeout(ANSWERS, self.pull(member)).await.is_ok_and(|answered| answered) {
+        let answered = self.followed.lock().writers.get(&member.incarnation).is_some_and(|writer| writer.answers);
+        let patience = if answered { PATIENCE } else { ANSWERS };
+        let answers = timeout(patience, self.pull(member, patience)).await.is_ok_and(|answers| answers);
+        self.followed.lock().writers.entry(member.incarnation).or_default().answers = answers;
+        if answers {
             return;
         }
         self.doubtful.store(true, Ordering::Relaxed);
@@ -279,7 +287,7 @@ impl Flush {
     }
 
     /// Takes in all that a process has written; says whether it answers.
-    async fn pull(&self, member: &Member) -> bool {
+    async fn pull(&self, member: &Member, patience: Duration) -> bool {
         if member.address.is_empty() {
             return false;
         }
@@ -290,7 +298,7 @@ impl Flush {
                 let mut followed = self.followed.lock();
                 followed.writers.entry(member.incarnation).or_default().applied
             };
-            let Ok(answer) = client.pull(with_deadline(PullRequest { after }, ANSWERS)).await else { return false };
+            let Ok(answer) = client.pull(with_deadline(PullRequest { after }, patience)).await else { return false };
             let PullResponse { last, lost, digest } = answer.into_inner();
             let Ok(digest) = Digest::decode(&digest) else { return false };
             if digest.incarnation != member.incarnation {
@@ -350,7 +358,7 @@ impl Flush {
         };
         if !known() {
             // It may be there for another moment.
-            let asked = member.told.is_some() && timeout(ANSWERS, self.pull(member)).await.is_ok();
+            let asked = member.told.is_some() && timeout(ANSWERS, self.pull(member, ANSWERS)).await.is_ok();
             if !(asked && known()) {
                 match followed_before {
                     true => self.forget_of(member, "a process has ended, and it isn't known what it wrote").await,

@@ -74,6 +74,8 @@ struct Writer {
     journal: Arc<Journal>,
     registry: Arc<Registry>,
     hangs: Arc<AtomicBool>,
+    /// Each answer takes 200 ms.
+    slow: Arc<AtomicBool>,
 }
 
 struct Cluster {
@@ -95,11 +97,16 @@ impl Cluster {
         let member = Member::new(incarnation, kind::ROOM_STATE, &n.to_string(), &address);
         let registry = Registry::join(Arc::clone(&self.store), &member).await.unwrap();
         let journal = Journal::new(incarnation);
-        let hangs = Arc::new(AtomicBool::new(false));
-        let (server, hung) = (ClusterService::new(Arc::clone(&journal)).server(), Arc::clone(&hangs));
+        let (hangs, slow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let server = ClusterService::new(Arc::clone(&journal)).server();
+        let (hung, delayed) = (Arc::clone(&hangs), Arc::clone(&slow));
         let hanging = tower::service_fn(move |request| {
-            let (mut server, hung) = (server.clone(), hung.load(Ordering::Relaxed));
+            let mut server = server.clone();
+            let (hung, delayed) = (hung.load(Ordering::Relaxed), delayed.load(Ordering::Relaxed));
             async move {
+                if delayed {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
                 if hung {
                     std::future::pending::<()>().await;
                 }
@@ -107,7 +114,7 @@ impl Cluster {
             }
         });
         self.network.processes.lock().insert(address, polity_proto::local(hanging));
-        Writer { journal, registry, hangs }
+        Writer { journal, registry, hangs, slow }
     }
 
     /// Enters a log into a process's first slot.
@@ -260,6 +267,20 @@ async fn who_is_too_far_behind_reads_anew() {
     writer.wrote(9, 3);
     flush.join().await;
     assert_eq!((map.head(9), map.forgotten.lock().0), (Some(3), 1));
+}
+
+#[tokio::test]
+async fn who_has_too_much_to_do_is_waited_for() {
+    let cluster = Cluster::new();
+    let writer = cluster.writer(2).await;
+    let (flush, map) = cluster.reader(1).await;
+    flush.join().await;
+    writer.slow.store(true, Ordering::Relaxed);
+    for seq in 1..4 {
+        writer.wrote(7, seq);
+        flush.join().await;
+        assert_eq!((map.head(7), map.forgotten.lock().clone()), (Some(seq), (0, Vec::new())));
+    }
 }
 
 #[tokio::test]

@@ -161,7 +161,10 @@ impl Rooms {
         if let Some(rows) = self.interest.back(subject, from, usize::try_from(count).ok()?) {
             return Some(rows);
         }
-        (0..count).map(|n| self.rows.get(&(key.tenant, key.log, Seq::new(from.get() - n)))).collect()
+        // Some may have come while the room was watched, and those before them been read.
+        let watched = |seq| self.interest.back(subject, seq, 1)?.pop();
+        let row = |seq| self.rows.get(&(key.tenant, key.log, seq)).or_else(|| watched(seq));
+        (0..count).map(|n| row(Seq::new(from.get() - n))).collect()
     }
 
     fn keep(&self, key: LogKey, row: LogRow) -> Result<Arc<StoredRow>, ReadError> {
