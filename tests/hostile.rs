@@ -408,9 +408,9 @@ async fn ten_thousand_idle_connections_cost_little_and_leave_nothing() {
         after.push(sandbox.resident());
     }
     println!("resident after each crowd: {after:?}");
-    // The first ones leave what the allocator keeps at hand, some megabytes more or less each time; later ones use that. A third of
-    // what a connection takes would be more.
-    assert!(after[2] < after[1] + (16 << 20), "memory grows with each crowd: {after:?}");
+    // The first ones leave what the allocator keeps at hand, and gives back when it likes; later ones use that. A third of what a
+    // connection takes would be more.
+    assert!(after[2] < after[0].max(after[1]) + (16 << 20), "memory grows with each crowd: {after:?}");
     assert_well(&sandbox).await;
 }
 

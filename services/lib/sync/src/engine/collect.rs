@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use polity_core::{
-    LogKey,
+    LogKey, Seq,
     mutation::{Mutation, planted},
     sync_token::{EphemeralPosition, RoomEntry, Told},
 };
@@ -132,7 +132,12 @@ impl Engine {
             return Ok(());
         }
         let enters = enters(key, entry, row);
-        let head = if enters { self.rooms.fresh_head(key).await? } else { self.rooms.head(key).await? };
+        let head = if enters {
+            self.rooms.fresh_head(key).await?
+        } else {
+            let told = entry.filter(|entry| entry.position.life == key.life).map(|entry| entry.position.seq);
+            self.rooms.head_from(key, told.unwrap_or(Seq::ZERO)).await?
+        };
         let Some(head) = head else { return Ok(()) };
         let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
         let room_id = room_id.to_owned();

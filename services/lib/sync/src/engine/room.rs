@@ -137,7 +137,9 @@ impl RoomPass<'_> {
             let (room, sharing) = self.left(seq, leave).await?;
             return Ok(Outcome { sharing, ..Outcome::left(room) });
         }
-        let entry = Some(RoomEntry { told: Told::Member, position: self.head_position() });
+        // Never back: what was told isn't told again.
+        let position = self.head_position().max(entry.position);
+        let entry = Some(RoomEntry { told: Told::Member, position });
         let (room, sharing) = self.joined(Known::UpTo(seq), stays, ephemeral).await?;
         let section = room.map_or(Section::None, |room| Section::Joined(Box::new(room)));
         Ok(Outcome { sharing, ..Outcome::new(section, entry) })

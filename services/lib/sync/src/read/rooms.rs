@@ -124,6 +124,18 @@ impl Rooms {
         }
     }
 
+    /// The room at its head, which is at least at `told` if a client was told of that row: a row can be read by one process before its
+    /// writer knows that it stands, and has told the others.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn head_from(&self, key: LogKey, told: Seq) -> Result<Option<Arc<RoomState>>, ReadError> {
+        match self.heads.known(key) {
+            Some(state) if state.seq >= told => Ok(Some(state)),
+            _ => self.heads.read(key).await,
+        }
+    }
+
     /// The room at a head read after this call: for what somebody may see or enter. Without other processes that write, the head map
     /// is as good.
     ///
