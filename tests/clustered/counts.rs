@@ -74,7 +74,7 @@ fn value(line: &str) -> f64 {
 }
 
 /// What `done` adds to the counts.
-async fn counted_once(cluster: &Cluster, what: &str, done: impl Future<Output = ()>) -> BTreeMap<String, i64> {
+async fn counted_once(cluster: &Cluster, done: impl Future<Output = ()>) -> BTreeMap<String, i64> {
     let before = operations(cluster).await;
     done.await;
     // Projections follow.
@@ -82,7 +82,6 @@ async fn counted_once(cluster: &Cluster, what: &str, done: impl Future<Output = 
     let mut after = operations(cluster).await;
     after.iter_mut().for_each(|(name, count)| *count -= before.get(name).unwrap_or(&0));
     after.retain(|_, count| *count != 0);
-    println!("{what}: {after:?}");
     after
 }
 
@@ -93,7 +92,7 @@ async fn counted_once(cluster: &Cluster, what: &str, done: impl Future<Output = 
 async fn counted(cluster: &Cluster, what: &str, mut done: impl AsyncFnMut(usize)) -> BTreeMap<String, i64> {
     for round in 0..ROUNDS {
         let disturbed = disturbances(cluster).await;
-        let counts = counted_once(cluster, what, done(round)).await;
+        let counts = counted_once(cluster, done(round)).await;
         if disturbances(cluster).await <= disturbed {
             return counts;
         }
@@ -169,8 +168,8 @@ async fn waiting_costs_nothing(cluster: &Cluster, client: &Client, room: &str) {
             // It has arrived, and waits.
             tokio::time::sleep(Duration::from_millis(500)).await;
             let disturbed = disturbances(cluster).await;
-            let idle = counted_once(cluster, "a sync that waits", tokio::time::sleep(Duration::from_secs(3))).await;
-            let woken = counted_once(cluster, "a sync that is woken", async {
+            let idle = counted_once(cluster, tokio::time::sleep(Duration::from_secs(3))).await;
+            let woken = counted_once(cluster, async {
                 client.send(room, &format!("w{round}"), "news").await.expect("a send");
             });
             (idle, woken.await, disturbances(cluster).await > disturbed)
