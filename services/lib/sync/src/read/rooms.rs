@@ -118,14 +118,11 @@ impl Rooms {
     /// # Errors
     /// When the store can't be read.
     pub async fn head(&self, key: LogKey) -> Result<Option<Arc<RoomState>>, ReadError> {
-        match self.heads.known(key) {
-            Some(state) => Ok(Some(state)),
-            None => self.heads.read(key).await,
-        }
+        self.head_from(key, Seq::ZERO).await
     }
 
-    /// The room at its head, which is at least at `told` if a client was told of that row: a row can be read by one process before its
-    /// writer knows that it stands, and has told the others.
+    /// The room at its head, which is read if what is in memory is behind a row that a client was told of: one process may read a row
+    /// before its writer knows that it stands, and has told the others.
     ///
     /// # Errors
     /// When the store can't be read.
