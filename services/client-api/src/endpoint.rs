@@ -38,6 +38,8 @@ pub(crate) enum Token {
     Optional,
     /// Refused without.
     Required,
+    /// As `Required`, on an endpoint that reads nothing here but users' records (who decides on a message reads the room itself).
+    RequiredAlone,
 }
 
 /// What ruma's kinds of authentication mean here.
@@ -151,14 +153,16 @@ pub(crate) struct Whole {
 pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> Result<(Context, Whole), ApiError> {
     let (mut parts, body) = request.into_parts();
     let tenant = api.tenants.of_request(&parts)?;
-    if need != Token::None {
-        // First of all: whatever anybody was told before is seen by this request, a logout, too.
-        api.engine.writers.flush().await;
+    // First of all: whatever anybody was told before is seen by this request, a logout, too.
+    match need {
+        Token::None => {}
+        Token::Optional | Token::Required => api.engine.writers.flush().await,
+        Token::RequiredAlone => api.engine.writers.flush_users().await,
     }
     let requester = match need {
         Token::None => None,
         Token::Optional => crate::auth::optional(&api, &tenant, &parts).await?,
-        Token::Required => Some(crate::auth::required(&api, &tenant, &parts).await?),
+        Token::Required | Token::RequiredAlone => Some(crate::auth::required(&api, &tenant, &parts).await?),
     };
     let params = RawPathParams::from_request_parts(&mut parts, &())
         .await

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.json(MethodFilter::PUT, Token::Required, "/rooms/{room_id}/redact/{event_id}/{txn}", redact)
+    routes.json(MethodFilter::PUT, Token::RequiredAlone, "/rooms/{room_id}/redact/{event_id}/{txn}", redact)
 }
 
 #[derive(Deserialize)]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.json(MethodFilter::PUT, Token::Required, "/rooms/{room_id}/send/{type}/{txn}", send)
+    routes.json(MethodFilter::PUT, Token::RequiredAlone, "/rooms/{room_id}/send/{type}/{txn}", send)
 }
 
 async fn send(call: Call) -> Result<Answer, ApiError> {

@@ -6,6 +6,9 @@
 //! partitions. Who left in order has said with which entry its journal ends: if that was taken in, nothing is forgotten. Who was
 //! finished by others is treated once more as one that doesn't answer. Slots hold what was written in the last minute at least: of one
 //! that wasn't followed for long, and has dropped a slot, all heads are forgotten.
+//!
+//! A request that reads nothing but what users' records say (a message that is sent: who decides on it reads the room itself) joins a
+//! round that asks those alone who write them ([`Asked::Users`]): what the processes that write rooms have written is nothing to it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -35,7 +38,7 @@ use tokio::{
 };
 
 use super::{Digest, Entry, metric};
-use crate::Connect;
+use crate::{Connect, kind};
 
 /// Who hasn't answered after this long is silent,
 const ANSWERS: Duration = Duration::from_millis(100);
@@ -70,6 +73,21 @@ pub trait Follow: Send + Sync + 'static {
     fn forget_all(&self);
 }
 
+/// Whom a round asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Whoever writes the records of users: their tokens, devices and keys.
+    Users,
+    /// Whoever writes anything.
+    Everybody,
+}
+
+impl Asked {
+    fn asks(self, member: &Member) -> bool {
+        self == Self::Everybody || &*member.kind != kind::ROOM_STATE
+    }
+}
+
 /// See the module.
 pub struct Flush {
     registry: Arc<Registry>,
@@ -81,8 +99,12 @@ pub struct Flush {
     /// The number of the newest round that has finished, and who waits for it. (A `watch` would wake them in any order: what follows
     /// from it couldn't be played again.)
     finished: AtomicU64,
+    /// The number of the newest one that has asked everybody.
+    finished_whole: AtomicU64,
     finishes: Notify,
     wanted: Notify,
+    /// Whether the next round has to ask everybody.
+    whole: AtomicBool,
     /// Requests that wait for a round to be issued.
     joined: AtomicUsize,
     /// Whether somebody was silent in the last round.
@@ -122,26 +144,35 @@ impl Flush {
             followed: Mutex::default(),
             issued: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            finished_whole: AtomicU64::new(0),
             finishes: Notify::new(),
             wanted: Notify::new(),
+            whole: AtomicBool::new(true),
             joined: AtomicUsize::new(0),
             doubtful: AtomicBool::new(false),
             stood: Mutex::default(),
         })
     }
 
-    /// Waits until this process knows of everything that anybody was answered before the call, or has forgotten what it can't know.
-    /// Needs [`Flush::run`].
-    pub async fn join(&self) {
+    /// Waits until this process knows of everything that those asked had answered anybody before the call, or has forgotten what it
+    /// can't know. Needs [`Flush::run`].
+    pub async fn join(&self, asked: Asked) {
         // A round that is under way may have passed somebody before he answered.
         let wanted = self.issued.load(Ordering::SeqCst) + u64::from(!planted(Mutation::FlushUnderWay));
         self.joined.fetch_add(1, Ordering::Relaxed);
+        let finished = match asked {
+            Asked::Users => &self.finished,
+            Asked::Everybody => {
+                self.whole.store(true, Ordering::SeqCst);
+                &self.finished_whole
+            }
+        };
         self.wanted.notify_one();
         loop {
             let mut finishes = pin!(self.finishes.notified());
             // Waits from here on, before it looks.
             finishes.as_mut().enable();
-            if self.finished.load(Ordering::SeqCst) >= wanted {
+            if finished.load(Ordering::SeqCst) >= wanted {
                 return;
             }
             finishes.await;
@@ -153,7 +184,7 @@ impl Flush {
     pub async fn still_asked(&self) -> bool {
         let stood = || self.stood.lock().is_some_and(|at| at.elapsed() < STANDS);
         if !stood() {
-            self.join().await;
+            self.join(Asked::Users).await;
         }
         stood()
     }
@@ -172,11 +203,17 @@ impl Flush {
             while let Some(news) = receiver.next().await {
                 match news {
                     News::Message(message) => self.told(&message.payload),
-                    News::Lost => self.wanted.notify_one(),
+                    News::Lost => self.want_whole(),
                 }
             }
         };
         tokio::join!(listen, self.rounds());
+    }
+
+    /// Something is missing, whoever has it.
+    fn want_whole(&self) {
+        self.whole.store(true, Ordering::SeqCst);
+        self.wanted.notify_one();
     }
 
     /// Takes a digest in that came by the bus. What is missing before it is asked for.
@@ -185,7 +222,7 @@ impl Flush {
             Ok(digest) if digest.incarnation == self.registry.incarnation() => {}
             Ok(digest) => {
                 if !self.take(&digest) {
-                    self.wanted.notify_one();
+                    self.want_whole();
                 }
             }
             Err(error) => tracing::warn!(%error, "a digest can't be read"),
@@ -216,6 +253,7 @@ impl Flush {
     async fn rounds(&self) {
         let mut apart = Duration::ZERO;
         let mut begun = Instant::now();
+        let mut begun_whole = begun;
         loop {
             // Wanted or not: it is time.
             let _ = timeout(IDLE, self.wanted.notified()).await;
@@ -223,8 +261,15 @@ impl Flush {
             begun = Instant::now();
             let joined = self.joined.swap(0, Ordering::Relaxed);
             let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+            // Who wants all after this waits for a later one.
+            let wanted = self.whole.swap(false, Ordering::SeqCst);
+            let whole = wanted || begun.duration_since(begun_whole) >= IDLE;
             self.doubtful.store(false, Ordering::Relaxed);
-            self.round(begun).await;
+            self.round(begun, if whole { Asked::Everybody } else { Asked::Users }).await;
+            if whole {
+                begun_whole = begun;
+                self.finished_whole.store(number, Ordering::SeqCst);
+            }
             self.finished.store(number, Ordering::SeqCst);
             self.finishes.notify_waiters();
             metrics::histogram!(metric::ROUND_SECONDS).record(begun.elapsed().as_secs_f64());
@@ -237,8 +282,7 @@ impl Flush {
         }
     }
 
-    /// Asks everybody.
-    async fn round(&self, began: Instant) {
+    async fn round(&self, began: Instant, asked: Asked) {
         let listed = match timeout(READS, self.registry.listed()).await {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) => return self.lose(&format!("the members can't be read: {error}")),
@@ -248,7 +292,8 @@ impl Flush {
         let is_open = |member: &Member| member.incarnation == own && member.state == MemberState::Open;
         *self.stood.lock() = listed.members.iter().any(is_open).then_some(began);
         let others = || listed.members.iter().filter(|member| member.incarnation != own);
-        join_all(others().filter(|member| member.state != MemberState::Drained).map(|member| self.ask(member))).await;
+        let to_ask = others().filter(|member| member.state != MemberState::Drained && asked.asks(member));
+        join_all(to_ask.map(|member| self.ask(member))).await;
         let before = self.note_pruned(&listed);
         let drained = others().filter(|member| member.state == MemberState::Drained);
         join_all(drained.map(|member| self.note_end(member, before))).await;

@@ -15,7 +15,7 @@ mod writers;
 mod tests;
 
 pub use entry::{Digest, Entry, InvalidDigest};
-pub use flush::{Flush, Follow};
+pub use flush::{Asked, Flush, Follow};
 pub use journal::{Journal, publish};
 pub use metric::describe_metrics;
 pub use writers::Writers;

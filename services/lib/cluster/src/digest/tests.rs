@@ -92,9 +92,13 @@ impl Cluster {
     }
 
     async fn writer(&self, n: u8) -> Writer {
+        self.writer_of(kind::ROOM_STATE, n).await
+    }
+
+    async fn writer_of(&self, kind: &str, n: u8) -> Writer {
         let incarnation = IncarnationId::new([n; 16]);
         let address = format!("writer-{n}:1");
-        let member = Member::new(incarnation, kind::ROOM_STATE, &n.to_string(), &address);
+        let member = Member::new(incarnation, kind, &n.to_string(), &address);
         let registry = Registry::join(Arc::clone(&self.store), &member).await.unwrap();
         let journal = Journal::new(incarnation);
         let (hangs, slow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -196,7 +200,7 @@ async fn who_was_answered_is_seen_by_whoever_asks_then() {
     for seq in 1..=20 {
         // More than are told at once, in the end.
         first.wrote(7, seq);
-        flush.join().await;
+        flush.join(Asked::Everybody).await;
         assert_eq!(map.head(7), Some(seq));
     }
     for log in 100..140 {
@@ -205,10 +209,10 @@ async fn who_was_answered_is_seen_by_whoever_asks_then() {
     // A process that nobody has heard of.
     let second = cluster.writer(3).await;
     second.wrote(8, 5);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(139), map.head(8)), (Some(1), Some(5)));
     second.wrote(8, 4);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(8), map.forgotten.lock().0), (Some(5), 0));
 }
 
@@ -217,13 +221,44 @@ async fn requests_share_a_round_that_is_not_issued_yet() {
     let cluster = Cluster::new();
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     let before = flush.rounds_issued();
     let all: Vec<_> = (0..500).map(|_| Arc::clone(&flush)).collect();
     writer.wrote(7, 1);
-    futures_util::future::join_all(all.iter().map(|flush| flush.join())).await;
+    futures_util::future::join_all(all.iter().map(|flush| flush.join(Asked::Everybody))).await;
     assert!(flush.rounds_issued() - before <= 3, "{}", flush.rounds_issued() - before);
     assert_eq!(map.head(7), Some(1));
+}
+
+#[tokio::test]
+async fn who_needs_users_records_alone_does_not_ask_who_writes_rooms() {
+    let cluster = Cluster::new();
+    let (rooms, users) = (cluster.writer(2).await, cluster.writer_of(kind::CLIENT_API, 3).await);
+    let (flush, map) = cluster.reader(1).await;
+    flush.join(Asked::Everybody).await;
+    for seq in 1..=10 {
+        rooms.wrote(7, seq);
+        users.wrote(8, seq);
+        flush.join(Asked::Users).await;
+        assert_eq!((map.head(7), map.head(8)), ((seq > 1).then(|| seq - 1), Some(seq)));
+        // Such a round isn't enough for who needs all, even where both wait for the same one.
+        let both = (flush.join(Asked::Users), flush.join(Asked::Everybody));
+        futures_util::join!(both.0, both.1);
+        assert_eq!(map.head(7), Some(seq));
+    }
+    // Who doesn't answer holds nobody up that doesn't need it; and the others hear of what was written within a second.
+    rooms.hangs.store(true, Ordering::Relaxed);
+    let asked = tokio::time::Instant::now();
+    flush.join(Asked::Users).await;
+    assert!(asked.elapsed() < Duration::from_millis(80), "{:?}", asked.elapsed());
+    rooms.hangs.store(false, Ordering::Relaxed);
+    rooms.wrote(7, 11);
+    let until = tokio::time::Instant::now() + Duration::from_millis(2_500);
+    while map.head(7) != Some(11) && tokio::time::Instant::now() < until {
+        flush.join(Asked::Users).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(map.head(7), Some(11));
 }
 
 #[tokio::test]
@@ -231,7 +266,7 @@ async fn what_the_bus_lost_is_asked_for() {
     let cluster = Cluster::new();
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     writer.wrote(7, 1);
     writer.publish(&cluster);
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -257,15 +292,15 @@ async fn who_is_too_far_behind_reads_anew() {
     let writer = cluster.writer(2).await;
     writer.wrote(7, 1);
     let (flush, map) = cluster.reader(1).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(map.head(7), Some(1));
     for log in 0..200 {
         writer.wrote(log, 2);
     }
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.heads.lock().len(), map.forgotten.lock().0), (0, 1));
     writer.wrote(9, 3);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(9), map.forgotten.lock().0), (Some(3), 1));
 }
 
@@ -274,11 +309,11 @@ async fn who_has_too_much_to_do_is_waited_for() {
     let cluster = Cluster::new();
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     writer.slow.store(true, Ordering::Relaxed);
     for seq in 1..4 {
         writer.wrote(7, seq);
-        flush.join().await;
+        flush.join(Asked::Everybody).await;
         assert_eq!((map.head(7), map.forgotten.lock().clone()), (Some(seq), (0, Vec::new())));
     }
 }
@@ -289,24 +324,24 @@ async fn what_a_silent_process_may_have_written_is_forgotten() {
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
     writer.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     let log = LogId::new([7; 16]);
     cluster.enter(&writer, log).await;
     writer.hangs.store(true, Ordering::Relaxed);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(*map.forgotten.lock(), (0, vec![log]));
     // Again for each round: it may be writing still.
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(map.forgotten.lock().1.len(), 2);
     // Back again, it tells what was missing.
     writer.wrote(7, 2);
     writer.hangs.store(false, Ordering::Relaxed);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().1.len()), (Some(2), 2));
     // Hanging for so long that its slots may have lost logs: all of them are told of still.
     writer.hangs.store(true, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.forgotten.lock().0, map.head(8)), (0, None));
 }
 
@@ -316,7 +351,7 @@ async fn an_old_digest_makes_nobody_believe_that_a_silent_process_is_followed() 
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
     writer.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     cluster.enter(&writer, LogId::new([7; 16])).await;
     writer.hangs.store(true, Ordering::Relaxed);
     let old = writer.journal.after(0).digest.encode();
@@ -326,7 +361,7 @@ async fn an_old_digest_makes_nobody_believe_that_a_silent_process_is_followed() 
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     let before = map.forgotten.lock().clone();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_ne!(*map.forgotten.lock(), before, "it may have written meanwhile");
 }
 
@@ -351,7 +386,7 @@ async fn who_answers_something_else_than_he_was_asked_is_not_followed() {
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
     writer.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     cluster.enter(&writer, LogId::new([7; 16])).await;
     // It tells of what comes later, and not of what is asked.
     let later = Digest { incarnation: writer.journal.incarnation(), first: 9, entries: vec![Entry::Mark(1)] };
@@ -359,7 +394,7 @@ async fn who_answers_something_else_than_he_was_asked_is_not_followed() {
     let server = polity_proto::cluster::cluster_server::ClusterServer::new(faulty);
     cluster.network.processes.lock().insert("writer-2:1".to_owned(), polity_proto::local(server));
     let before = map.forgotten.lock().clone();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_ne!(*map.forgotten.lock(), before);
 }
 
@@ -389,22 +424,22 @@ async fn of_one_that_never_answered_only_its_logs_are_forgotten_unless_it_droppe
     let (flush, map) = cluster.reader(1).await;
     let known = cluster.writer(2).await;
     known.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     let silent = cluster.writer(3).await;
     silent.hangs.store(true, Ordering::Relaxed);
     let log = LogId::new([8; 16]);
     cluster.enter(&silent, log).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().clone()), (Some(1), (0, vec![log])));
     // Another one has dropped its first slot before it was heard of: once all is forgotten, and then what it has open.
     let older = cluster.writer(4).await;
     older.hangs.store(true, Ordering::Relaxed);
     cluster.drop_first_slot(&older).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
     known.wrote(7, 2);
-    flush.join().await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (Some(2), 1));
 }
 
@@ -415,27 +450,27 @@ async fn who_left_in_order_takes_nothing_along() {
     let [staying, leaving, quiet] = [cluster.writer(2).await, cluster.writer(3).await, cluster.writer(4).await];
     staying.wrote(7, 1);
     leaving.wrote(8, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     // What it wrote last is asked for, as long as it is there.
     cluster.enter(&leaving, LogId::new([9; 16])).await;
     leaving.wrote(9, 1);
     for writer in [&leaving, &quiet] {
         assert!(writer.registry.leave_after(|| Some(writer.journal.end())).await.unwrap());
     }
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     leaving.hangs.store(true, Ordering::Relaxed);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!([7, 8, 9].map(|log| map.head(log)), [Some(1); 3]);
     assert_eq!(*map.forgotten.lock(), (0, Vec::new()));
     // Or told by the bus.
     let told = cluster.writer(5).await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     told.wrote(10, 1);
     told.journal.tell_last(&*cluster.bus);
     told.hangs.store(true, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(50)).await;
     told.registry.leave_after(|| Some(told.journal.end())).await.unwrap();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(10), map.forgotten.lock().0), (Some(1), 0));
     // Who is gone before it could be asked: what it had open is forgotten, and nothing else.
     let gone = cluster.writer(6).await;
@@ -445,13 +480,13 @@ async fn who_left_in_order_takes_nothing_along() {
     gone.hangs.store(true, Ordering::Relaxed);
     gone.registry.leave_after(|| Some(gone.journal.end())).await.unwrap();
     let before = map.forgotten.lock().1.len();
-    flush.join().await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
+    flush.join(Asked::Everybody).await;
     let forgotten = map.forgotten.lock().clone();
     assert_eq!((map.head(7), forgotten.0), (Some(1), 0));
     assert!(forgotten.1.len() > before && forgotten.1.iter().all(|it| *it == log), "{forgotten:?}");
     let once = forgotten.1.len();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(map.forgotten.lock().1.len(), once, "once");
 }
 
@@ -464,15 +499,15 @@ async fn of_a_killed_process_only_its_logs_are_forgotten() {
     cluster.enter(&killed, log).await;
     other.wrote(7, 1);
     killed.wrote(8, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     killed.hangs.store(true, Ordering::Relaxed);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     // Closed and finished by another one, which wrote what was missing.
     let dead = other.registry.close(killed.journal.incarnation()).await.unwrap();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     other.registry.drained(dead).await.unwrap();
-    flush.join().await;
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
+    flush.join(Asked::Everybody).await;
     let forgotten = map.forgotten.lock().clone();
     assert_eq!((map.head(7), map.head(8), forgotten.0), (Some(1), None, 0));
     assert!(forgotten.1.iter().all(|it| *it == log), "{forgotten:?}");
@@ -485,20 +520,20 @@ async fn who_is_missing_from_the_registry_was_seen_to_its_end_or_nothing_is_know
     let (flush, map) = cluster.reader(1).await;
     let [staying, leaving] = [cluster.writer(2).await, cluster.writer(3).await];
     staying.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     leaving.registry.leave_after(|| Some(leaving.journal.end())).await.unwrap();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     let finished = [leaving.journal.incarnation(), staying.journal.incarnation()];
     assert_eq!(staying.registry.prune(&finished).await.unwrap(), 1, "of two one is finished");
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
     // Between two rounds.
     let unseen = cluster.writer(4).await;
     unseen.registry.leave_after(|| Some(unseen.journal.end())).await.unwrap();
     assert_eq!(staying.registry.prune(&[unseen.journal.incarnation()]).await.unwrap(), 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(map.forgotten.lock().0, 1, "once");
 }
 
@@ -508,20 +543,20 @@ async fn when_a_process_that_tells_no_end_has_ended_what_it_had_open_is_not_know
     let writer = cluster.writer(2).await;
     let (flush, map) = cluster.reader(1).await;
     writer.wrote(7, 1);
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
     let log = LogId::new([7; 16]);
     cluster.enter(&writer, log).await;
     writer.registry.leave().await.unwrap();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(*map.forgotten.lock(), (0, vec![log]));
     // Once.
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(map.forgotten.lock().1.len(), 1);
     // One that came and went between two rounds.
     let other = cluster.writer(3).await;
     cluster.enter(&other, log).await;
     other.registry.leave().await.unwrap();
-    flush.join().await;
+    flush.join(Asked::Everybody).await;
     assert_eq!(*map.forgotten.lock(), (0, vec![log, log]));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Flush;
+use super::{Asked, Flush};
 
 /// The other processes that write what this one reads.
 #[derive(Clone, Default)]
@@ -37,8 +37,17 @@ impl Writers {
 
     /// Waits until this process knows of everything that anybody was answered before the call. Free if there are no others.
     pub async fn flush(&self) {
+        self.join(Asked::Everybody).await;
+    }
+
+    /// As [`Writers::flush`], for a request that reads users' records and nothing else: who writes rooms isn't asked.
+    pub async fn flush_users(&self) {
+        self.join(Asked::Users).await;
+    }
+
+    async fn join(&self, asked: Asked) {
         if let Some(flush) = &self.0 {
-            flush.join().await;
+            flush.join(asked).await;
         }
     }
 }
