@@ -15,7 +15,7 @@ use polity_store::{
     Store,
     suite::{Backend, Sizes, Subject},
 };
-use polity_store_scylla::{CqlConfig, CqlStore};
+use polity_store_scylla::{CqlConfig, CqlStore, Schema};
 use polity_tests::servers::{Cassandra, CassandraOptions};
 use tokio::sync::OnceCell;
 
@@ -32,18 +32,24 @@ pub(crate) async fn contact_points() -> Vec<String> {
     SERVER.get_or_init(start).await.contact_points()
 }
 
-/// The store at these nodes, as soon as they are there.
-pub(crate) async fn open(contact_points: Vec<String>, replicas: u32, timeout: Duration) -> Arc<dyn Store> {
+/// How a keyspace at these nodes is reached.
+pub(crate) fn config(contact_points: Vec<String>, keyspace: String, replicas: u32) -> CqlConfig {
     let datacenter = std::env::var("POLITY_CQL_DATACENTER").unwrap_or_else(|_| "datacenter1".to_owned());
-    let config = CqlConfig {
+    CqlConfig {
         contact_points,
-        keyspace: format!("polity_conformance_{replicas}"),
+        keyspace,
         local_datacenter: datacenter.clone(),
         replication: BTreeMap::from([(datacenter, replicas)]),
         credentials: None,
         tls: None,
-        timeout,
-    };
+        schema: Schema::OWN,
+        timeout: Duration::from_secs(10),
+    }
+}
+
+/// The store at these nodes, as soon as they are there.
+pub(crate) async fn open(contact_points: Vec<String>, replicas: u32, timeout: Duration) -> Arc<dyn Store> {
+    let config = CqlConfig { timeout, ..config(contact_points, format!("polity_conformance_{replicas}"), replicas) };
     let mut failure = None;
     for _ in 0..60 {
         match CqlStore::open(&config, Arc::new(SystemClock::new()), &SystemRandom).await {

@@ -27,7 +27,7 @@ async fn plain() -> Nats {
 }
 
 /// Publishes again and again until the receiver hears it.
-async fn until_heard(bus: &dyn Bus, receiver: &mut Box<dyn Receiver>, text: &'static str) {
+pub(crate) async fn until_heard(bus: &dyn Bus, receiver: &mut Box<dyn Receiver>, text: &'static str) {
     let heard = async {
         loop {
             bus.publish(suite::subject(1), Bytes::from_static(text.as_bytes()));
@@ -138,6 +138,14 @@ async fn tls_and_a_password_let_in_who_has_them_and_nobody_else() {
     until_heard(&bus, &mut receiver, "sealed").await;
     server.restart().await;
     until_heard(&bus, &mut receiver, "sealed again").await;
+
+    // Another authority, with other certificates in the same files: both sides read them for the next connection.
+    let next = Authority::new(&folder.path().join("ours"));
+    for name in ["nats", "client"] {
+        let _ = next.issue(name, name);
+    }
+    server.restart().await;
+    until_heard(&bus, &mut receiver, "sealed by others").await;
 }
 
 /// The server cuts off a connection for which too much waits; whoever reads it is told, and it comes back.

@@ -1,26 +1,17 @@
 //! The schema of a store that several processes open at once, for the first time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use polity_core::{SystemClock, SystemRandom};
 use polity_store::Store;
-use polity_store_scylla::{Consistencies, CqlConfig, CqlStore, OpenError, Refused, SCHEMA_VERSION, SchemaStatus};
+use polity_store_scylla::{Consistencies, CqlConfig, CqlStore, OpenError, Refused, Schema, SchemaStatus};
 
-use crate::cql::contact_points;
+use crate::cql::{config, contact_points};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_comes_first_makes_the_schema_and_all_agree() {
-    let datacenter = std::env::var("POLITY_CQL_DATACENTER").unwrap_or_else(|_| "datacenter1".to_owned());
-    let config = CqlConfig {
-        contact_points: contact_points().await,
-        keyspace: format!("polity_schema_{}", std::process::id()),
-        local_datacenter: datacenter.clone(),
-        replication: BTreeMap::from([(datacenter.clone(), 1)]),
-        credentials: None,
-        tls: None,
-        timeout: Duration::from_secs(10),
-    };
+    let config = config(contact_points().await, format!("polity_schema_{}", std::process::id()), 1);
     let elsewhere = CqlConfig { replication: BTreeMap::from([("elsewhere".to_owned(), 1)]), ..config.clone() };
     let open = async |config: &CqlConfig| CqlStore::open(config, Arc::new(SystemClock::new()), &SystemRandom).await;
     let refused = open(&elsewhere).await.err();
@@ -36,7 +27,7 @@ async fn whoever_comes_first_makes_the_schema_and_all_agree() {
     assert!(incarnations.windows(2).all(|pair| pair[0] == pair[1]), "{incarnations:?}");
 
     let after = SchemaStatus::read(&config).await.expect("a server that answers");
-    assert_eq!((after.stored, after.levels), (Some(SCHEMA_VERSION), Some(Consistencies::OneDatacenter)));
+    assert_eq!((after.stored, after.levels), (Some(Schema::OWN.version), Some(Consistencies::OneDatacenter)));
     assert_eq!(after.missing, [""; 0]);
 
     // A keyspace that is there counts, not what the file would have made of it.

@@ -10,7 +10,7 @@ use polity_platform::{
 };
 use polity_store::{Observed, Store};
 use polity_store_local::{LocalStore, Options};
-use polity_store_scylla::{CqlConfig, CqlStore, OpenError};
+use polity_store_scylla::{CqlConfig, CqlStore, OpenError, Schema};
 
 use crate::{
     failure::Failure,
@@ -84,6 +84,7 @@ pub(crate) fn cql(config: &Cql) -> Result<CqlConfig, Failure> {
         replication: config.replication.clone(),
         credentials: user.map(|user| (user, config.password.expose().to_owned())),
         tls,
+        schema: Schema::OWN,
         timeout: Duration::from_millis(config.timeout_ms),
     })
 }

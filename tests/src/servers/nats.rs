@@ -25,7 +25,7 @@ pub struct NatsOptions {
 /// See the module.
 pub struct Nats {
     port: u16,
-    tls: bool,
+    options: NatsOptions,
     process: Option<Process>,
     /// Goes when nobody writes to it any more.
     folder: Folder,
@@ -37,8 +37,14 @@ impl Nats {
     /// # Panics
     /// When it doesn't start.
     pub async fn start(options: NatsOptions) -> Self {
-        let folder = Folder::new();
-        let port = free_port();
+        let mut nats = Self { folder: Folder::new(), port: free_port(), options, process: None };
+        nats.restart().await;
+        nats
+    }
+
+    /// Its settings, as a file.
+    fn settings(&self) -> String {
+        let Self { port, options, .. } = self;
         let mut config = format!("listen: \"127.0.0.1:{port}\"\nwrite_deadline: \"2s\"\n");
         if let Some((certificate, authority)) = &options.tls {
             let (cert, key, ca) = (certificate.certificate.display(), certificate.key.display(), authority.display());
@@ -53,17 +59,13 @@ impl Nats {
         if let Some(bytes) = options.max_pending_bytes {
             let _ = writeln!(config, "max_payload: {bytes}\nmax_pending: {bytes}");
         }
-        config += &options.more;
-        fs::write(folder.path().join("nats.conf"), config).expect("a file");
-        let mut nats = Self { folder, port, tls: options.tls.is_some(), process: None };
-        nats.restart().await;
-        nats
+        config + &options.more
     }
 
     /// Where clients find it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.tls { "tls" } else { "nats" }, self.port)
+        format!("{}://127.0.0.1:{}", if self.options.tls.is_some() { "tls" } else { "nats" }, self.port)
     }
 
     /// The folder that it runs in.
@@ -83,14 +85,21 @@ impl Nats {
         self.process = None;
     }
 
-    /// Starts it (again), with the same port and settings.
+    /// Other further settings, from the next start on.
+    pub fn set_more(&mut self, more: String) {
+        self.options.more = more;
+    }
+
+    /// Starts it (again), on the same port.
     ///
     /// # Panics
     /// When it doesn't start.
     pub async fn restart(&mut self) {
         self.kill();
+        let file = self.folder.path().join("nats.conf");
+        fs::write(&file, self.settings()).expect("a file");
         let mut command = Command::new(programs::nats_server());
-        command.arg("--config").arg(self.folder.path().join("nats.conf"));
+        command.arg("--config").arg(file);
         let folder = self.folder();
         let process = self.process.insert(Process::start(&mut command, &folder));
         let up = async {

@@ -27,16 +27,16 @@ pub enum Credentials {
     Password(String, String),
     /// A shared token.
     Token(String),
-    /// A `.creds` file with a JWT and its NKey.
+    /// A `.creds` file with a JWT and its NKey, read for each connection.
     File(PathBuf),
 }
 
-/// TLS towards NATS.
+/// TLS towards NATS. The files are read for each connection.
 #[derive(Debug, Clone, Default)]
 pub struct NatsTls {
     /// Refuses a server that doesn't speak it.
     pub required: bool,
-    /// A CA, in PEM, that is trusted besides the system's.
+    /// A CA, in PEM, that is trusted, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The client's certificate and its key, in PEM.
     pub client: Option<(PathBuf, PathBuf)>,

@@ -16,6 +16,7 @@ use polity_bus::{Bus, Receiver, Subject, Subscriptions};
 
 use crate::{
     config::{Credentials, NatsConfig},
+    credentials::{self, User},
     metric,
     publisher::Publisher,
     receiver::{self, Sink},
@@ -80,7 +81,8 @@ impl NatsBus {
     pub async fn connect(config: &NatsConfig) -> Result<Self, ConnectError> {
         let sinks = Arc::new(Sinks::default());
         let told = Arc::clone(&sinks);
-        let mut options = ConnectOptions::new()
+        let mut options = shown(&config.credentials)
+            .await?
             .name(&config.name)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .reconnect_delay_callback(pause)
@@ -89,15 +91,7 @@ impl NatsBus {
                 std::future::ready(())
             })
             .require_tls(config.tls.required);
-        options = match &config.credentials {
-            Credentials::None => options,
-            Credentials::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
-            Credentials::Token(token) => options.token(token.clone()),
-            Credentials::File(path) => {
-                let unusable = |source| ConnectError::Credentials { path: path.clone(), source };
-                options.credentials_file(path).await.map_err(unusable)?
-            }
-        };
+        // These files, too, are read for each connection.
         if let Some(ca) = &config.tls.ca_file {
             options = options.add_root_certificates(ca.clone());
         }
@@ -136,6 +130,23 @@ impl Sinks {
     fn lost(&self) {
         self.all.lock().iter().filter_map(Weak::upgrade).for_each(|sink| sink.lost());
     }
+}
+
+/// Options under which a process shows who it is.
+async fn shown(credentials: &Credentials) -> Result<ConnectOptions, ConnectError> {
+    let options = ConnectOptions::new();
+    Ok(match credentials {
+        Credentials::None => options,
+        Credentials::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
+        Credentials::Token(token) => options.token(token.clone()),
+        Credentials::File(path) => {
+            let unusable = |source| ConnectError::Credentials { path: path.clone(), source };
+            // A file that can't be used at the start is a mistake in the configuration.
+            User::read(path).await.map_err(unusable)?;
+            let path = path.clone();
+            ConnectOptions::with_auth_callback(move |nonce| credentials::answer(path.clone(), nonce))
+        }
+    })
 }
 
 fn heard(event: &Event, sinks: &Sinks) {

@@ -6,6 +6,7 @@
 
 mod config;
 mod connection;
+mod credentials;
 mod metric;
 mod publisher;
 mod receiver;

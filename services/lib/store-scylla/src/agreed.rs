@@ -7,7 +7,7 @@ use polity_store::{Cas, Change, Condition, Consistency, Expect, Row, Store, Stor
 use crate::{
     config::Consistencies,
     connect::{CqlStore, OpenError},
-    keyspace::{Refused, SCHEMA_VERSION},
+    keyspace::Refused,
 };
 
 const FORMAT: u8 = 1;
@@ -32,7 +32,7 @@ pub(crate) async fn agree(store: &CqlStore, proposed: Consistencies, random: &dy
     let incarnation = fact(store, "incarnation", IncarnationId::new(random.bytes()).as_bytes()).await;
     let levels = fact(store, CONSISTENCY, proposed.name().as_bytes()).await.map_err(not_ready)?;
     let oldest = known(store, OLDEST).await.map_err(not_ready)?.as_deref().and_then(number).unwrap_or(0);
-    if oldest > SCHEMA_VERSION {
+    if oldest > store.schema.version {
         return Err(Refused::TooNew(oldest).into());
     }
     raise(store).await.map_err(not_ready)?;
@@ -51,16 +51,16 @@ pub(crate) fn number(value: &[u8]) -> Option<i64> {
 
 /// Says that the tables of this program's version are there. A newer version stays: tables are only ever added to.
 async fn raise(store: &CqlStore) -> Result<(), StoreError> {
-    let own = SCHEMA_VERSION.to_be_bytes();
+    let own = store.schema.version;
     loop {
-        let stored = number(&fact(store, SCHEMA, &own).await?);
+        let stored = number(&fact(store, SCHEMA, &own.to_be_bytes()).await?);
         let stored = stored.ok_or_else(|| StoreError::corrupt(schema::META.name, "the schema's version"))?;
-        if stored >= SCHEMA_VERSION {
+        if stored >= own {
             return Ok(());
         }
-        tracing::info!(from = stored, to = SCHEMA_VERSION, "the tables of a newer version were made");
+        tracing::info!(from = stored, to = own, "the tables of a newer version were made");
         // Guards are the version in which a fact was written.
-        write(store, SCHEMA, Expect::Guards(stored, 0), &own).await?;
+        write(store, SCHEMA, Expect::Guards(stored, 0), &own.to_be_bytes()).await?;
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn value_of(stored: &Bytes) -> Option<Bytes> {
 async fn write(store: &CqlStore, name: &str, expect: Expect, value: &[u8]) -> Result<(), StoreError> {
     let value: Bytes = [&[FORMAT][..], value].concat().into();
     let condition = Condition { row: Values::new(), expect };
-    let change = Change::Put(Row::new(Values::new(), value).guarded(SCHEMA_VERSION, 0));
+    let change = Change::Put(Row::new(Values::new(), value).guarded(store.schema.version, 0));
     match store.cas(&schema::META, values_of![name], condition, vec![change]).await {
         Ok(Cas::Applied | Cas::Refused(_)) | Err(StoreError::Unknown(_)) => Ok(()),
         Err(error) => Err(error),

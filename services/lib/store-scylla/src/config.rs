@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use scylla::statement::{Consistency, SerialConsistency};
 
+use crate::schema::Schema;
+
 /// How to reach the store.
 #[derive(Clone)]
 pub struct CqlConfig {
@@ -19,6 +21,8 @@ pub struct CqlConfig {
     pub credentials: Option<(String, String)>,
     /// How TLS is spoken; without it the connection is plain.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The tables that are used, and made where they are missing.
+    pub schema: Schema,
     /// After this long an operation counts as failed, a write as of unknown outcome.
     pub timeout: Duration,
 }

@@ -17,6 +17,7 @@ use crate::{
     config::{Consistencies, CqlConfig},
     keyspace::{self, Refused},
     page::RowSizes,
+    schema::Schema,
     statements::Statements,
     store::Monotonic,
 };
@@ -43,6 +44,7 @@ pub enum OpenError {
 pub struct CqlStore {
     pub(crate) session: Session,
     pub(crate) keyspace: String,
+    pub(crate) schema: Schema,
     pub(crate) statements: Statements,
     pub(crate) levels: Consistencies,
     pub(crate) incarnation: IncarnationId,
@@ -68,6 +70,7 @@ impl CqlStore {
             statements: Statements::new(&config.keyspace, Consistencies::AcrossDatacenters),
             session,
             keyspace: config.keyspace.clone(),
+            schema: config.schema,
             levels: Consistencies::AcrossDatacenters,
             incarnation: IncarnationId::new([0; 16]),
             clock,

@@ -1,20 +1,18 @@
 //! The keyspace and its tables, made by whoever comes first.
 //!
 //! Tables are made `IF NOT EXISTS` under ids that follow from their names, so that two nodes which make one at the same moment make
-//! the same one. The schema is only ever added to: this version of the program runs on a schema of its own version or a newer one.
+//! the same one.
 
 use std::collections::BTreeSet;
 
-use polity_store::{Table, cql, schema};
+use polity_store::{Table, cql};
 use scylla::{
     client::session::Session,
     cluster::{ClusterState, metadata::Strategy},
 };
 
-use crate::{config::CqlConfig, connect::OpenError, value::Columns};
+use crate::{config::CqlConfig, connect::OpenError, schema::Schema, value::Columns};
 
-/// The version of the tables that this program makes.
-pub const SCHEMA_VERSION: i64 = 1;
 /// Answered by ScyllaDB only.
 const SCYLLA_VERSION: &str = "SELECT version FROM system.versions WHERE key = 'local'";
 /// The first version of ScyllaDB that takes conditional writes in keyspaces with tablets.
@@ -87,7 +85,7 @@ pub(crate) async fn make(session: &Session, config: &CqlConfig) -> Result<Vec<St
     check_copies(session, config)?;
     check_tablets(session, keyspace).await?;
     let mut failed = None;
-    for Missing { what, statement } in missing(&session.get_cluster_state(), keyspace) {
+    for Missing { what, statement } in missing(&session.get_cluster_state(), config) {
         // Of processes that start at once several may add a column: all but one are told that it is there.
         match run(session, statement).await {
             Ok(()) => made.push(what),
@@ -96,7 +94,7 @@ pub(crate) async fn make(session: &Session, config: &CqlConfig) -> Result<Vec<St
     }
     let Some(error) = failed else { return Ok(made) };
     refresh(session).await?;
-    if missing(&session.get_cluster_state(), keyspace).is_empty() { Ok(made) } else { Err(error) }
+    if missing(&session.get_cluster_state(), config).is_empty() { Ok(made) } else { Err(error) }
 }
 
 async fn make_keyspace(session: &Session, config: &CqlConfig) -> Result<(), OpenError> {
@@ -118,10 +116,11 @@ async fn make_keyspace(session: &Session, config: &CqlConfig) -> Result<(), Open
 }
 
 /// What tables and columns a keyspace lacks that this program uses.
-pub(crate) fn missing(state: &ClusterState, keyspace: &str) -> Vec<Missing> {
+pub(crate) fn missing(state: &ClusterState, config: &CqlConfig) -> Vec<Missing> {
+    let CqlConfig { keyspace, schema: Schema { tables, .. }, .. } = config;
     let there = state.get_keyspace(keyspace);
     let mut missing = Vec::new();
-    for table in schema::ALL {
+    for table in *tables {
         let Some(known) = there.and_then(|there| there.tables.get(table.name)) else {
             let what = format!("table {}", table.name);
             missing.push(Missing { what, statement: create(keyspace, table) });
@@ -207,6 +206,8 @@ fn numbers(version: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use polity_store::schema;
+
     use super::*;
 
     #[test]

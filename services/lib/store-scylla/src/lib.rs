@@ -15,6 +15,7 @@ mod keyspace;
 mod metric;
 mod page;
 mod row;
+mod schema;
 mod statements;
 mod status;
 mod store;
@@ -23,6 +24,7 @@ mod value;
 
 pub use config::{Consistencies, CqlConfig};
 pub use connect::{CqlStore, OpenError};
-pub use keyspace::{Refused, SCHEMA_VERSION};
+pub use keyspace::Refused;
 pub use metric::describe_metrics;
+pub use schema::Schema;
 pub use status::SchemaStatus;

@@ -80,7 +80,9 @@ fn row_of(table: &'static Table, columns: Vec<Option<Value>>) -> Result<Row, Sto
         let stamp = columns.next().flatten().as_ref().and_then(Value::as_int);
         let stamp = stamp.ok_or_else(|| corrupt("a projection row without its stamp"))?;
         let (columns, value) = packed::unpack(value).ok_or_else(|| corrupt("a row that can't be taken apart"))?;
+        // A newer program's row may have more of them.
         data = columns;
+        data.truncate(table.columns.len());
         (value, Some(Stamp::from_bits(stamp.cast_unsigned())))
     } else {
         (value, None)

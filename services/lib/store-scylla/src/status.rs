@@ -6,7 +6,7 @@ use crate::{
     agreed,
     config::{Consistencies, CqlConfig},
     connect::{OpenError, session},
-    keyspace::{self, SCHEMA_VERSION},
+    keyspace,
     value::Columns,
 };
 
@@ -33,13 +33,13 @@ impl SchemaStatus {
     pub async fn read(config: &CqlConfig) -> Result<Self, OpenError> {
         let session = session(config).await?;
         let server = keyspace::check_server(&session).await?;
-        let missing = keyspace::missing(&session.get_cluster_state(), &config.keyspace);
+        let missing = keyspace::missing(&session.get_cluster_state(), config);
         let stored = fact(&session, config, agreed::SCHEMA).await?;
         let levels = fact(&session, config, agreed::CONSISTENCY).await?;
         Ok(Self {
             server,
             stored: stored.as_deref().and_then(agreed::number),
-            known: SCHEMA_VERSION,
+            known: config.schema.version,
             levels: levels.as_deref().and_then(|name| std::str::from_utf8(name).ok()).and_then(Consistencies::of_name),
             missing: missing.into_iter().map(|missing| missing.what).collect(),
         })

@@ -47,7 +47,7 @@ section! {
         token: Secret = Secret::default();
         /// A file that holds the token, instead.
         token_file: PathBuf = PathBuf::new();
-        /// A .creds file with a JWT and its NKey, instead.
+        /// A .creds file with a JWT and its NKey, instead. It is read for each connection, as certificates are.
         credentials_file: PathBuf = PathBuf::new();
         /// The authority that signed the servers' certificates (PEM). With it TLS is spoken, whatever the urls say.
         tls_ca: PathBuf = PathBuf::new();
