@@ -47,8 +47,8 @@ const HOMES: &[(&str, &str)] = &[
     ("scylla", "store-scylla"),
     ("async-nats", "bus-nats"),
     ("ruma-state-res", "room-engine"),
-    ("ruma-signatures", "room-engine"),
-    ("ruma-client-api", "client-api, sync"),
+    ("ruma-signatures", "room-engine, tests"),
+    ("ruma-client-api", "client-api, sync, tests"),
     ("argon2", "accounts"),
     ("clap", "node, benches"),
 ];

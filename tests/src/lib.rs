@@ -3,6 +3,8 @@
 
 mod client;
 pub mod cluster;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod kill;
 pub mod load;
 mod ports;

@@ -26,9 +26,12 @@ mod cut_off;
 mod directory;
 mod founded;
 mod knocked;
+mod model;
+mod plain;
 mod redacted;
 mod refused;
 mod restricted;
+mod states;
 
 struct TestTenant(SigningIdentity);
 

@@ -16,6 +16,8 @@ use crate::{Accounts, Device, DeviceRef, Error};
 
 mod machine;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use machine::decode;
 pub(crate) use machine::{Deliver, InboxMachine, Length, MessageId, Order};
 #[cfg(test)]
 pub(crate) use machine::{FULL, FULL_BYTES, KEPT, KEPT_BYTES};

@@ -11,6 +11,8 @@ mod data;
 mod devices;
 mod error;
 mod fallback;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inbox;
 mod jobs;
 mod keys;

@@ -38,11 +38,11 @@ pub(crate) fn log(tenant: TenantId) -> LogKey {
     LogKey { tenant, log: LogId::derived(tenant, "device-lists", ""), life: Life::FIRST }
 }
 
-fn encode(user_id: &UserId) -> Bytes {
+pub(crate) fn encode(user_id: &UserId) -> Bytes {
     [&[FORMAT, KEY_NONE], user_id.as_bytes()].concat().into()
 }
 
-fn decode(body: &[u8]) -> Option<OwnedUserId> {
+pub(crate) fn decode(body: &[u8]) -> Option<OwnedUserId> {
     let [FORMAT, KEY_NONE, user @ ..] = body else { return None };
     OwnedUserId::try_from(std::str::from_utf8(user).ok()?).ok()
 }

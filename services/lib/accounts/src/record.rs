@@ -131,7 +131,7 @@ fn head(user_id: Option<&UserId>) -> Bytes {
     [&[FORMAT, KEY_NONE][..], user_id.map_or(&[], UserId::as_bytes)].concat().into()
 }
 
-fn head_user(state: &[u8]) -> Result<OwnedUserId, LogError> {
+pub(crate) fn head_user(state: &[u8]) -> Result<OwnedUserId, LogError> {
     let user_id = match state {
         [FORMAT, KEY_NONE, user_id @ ..] => std::str::from_utf8(user_id).ok(),
         _ => None,
@@ -141,7 +141,7 @@ fn head_user(state: &[u8]) -> Result<OwnedUserId, LogError> {
 }
 
 /// The entries that a row sets.
-fn project(key: LogKey, row: &LogRow) -> Result<Vec<Write>, LogError> {
+pub(crate) fn project(key: LogKey, row: &LogRow) -> Result<Vec<Write>, LogError> {
     let Changes { user_id, changes } = decode(&row.body)?;
     let kind = WriteKind::Projection(Stamp::new(Position::new(key.life, row.seq), VERSION));
     let write = |change: Change| {
@@ -215,7 +215,7 @@ fn unreadable(error: Error) -> LogError {
     }
 }
 
-fn read_entry(row: &Row) -> Result<Entry, Error> {
+pub(crate) fn read_entry(row: &Row) -> Result<Entry, Error> {
     let corrupt = || StoreError::corrupt(schema::USER_RECORD.name, "an entry");
     let text = |at: usize| row.key.get(at).and_then(Value::as_text).map(str::to_owned).ok_or_else(corrupt);
     let value = match &row.value[..] {

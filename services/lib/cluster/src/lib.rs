@@ -9,6 +9,8 @@ mod connect;
 pub mod digest;
 mod envelope;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod heartbeat;
 mod judge;

@@ -4,6 +4,8 @@
 //! It refuses to know Matrix beyond the shape of an error and the headers that browsers need. The services and `node` may import it.
 
 pub mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod lifecycle;

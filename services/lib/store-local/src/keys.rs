@@ -132,8 +132,72 @@ fn invert(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use polity_store::{schema, values_of};
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// Values that are near each other.
+    fn any_value(ty: ColumnType) -> BoxedStrategy<Value> {
+        let bytes = || prop::collection::vec(prop::sample::select(vec![0, 1, 2, 0x7f, 0xff]), 0..4);
+        match ty {
+            ColumnType::Int => prop_oneof![-2..3_i64, any::<i64>()].prop_map(Value::Int).boxed(),
+            ColumnType::Text => "[\0\u{1}ab\u{ff}]{0,3}".prop_map(Value::from).boxed(),
+            ColumnType::Blob => bytes().prop_map(Value::from).boxed(),
+        }
+    }
+
+    fn any_key(table: &'static Table) -> impl Strategy<Value = Vec<Value>> {
+        table.clustering.iter().map(|column| any_value(column.ty)).collect::<Vec<_>>()
+    }
+
+    fn any_bound(table: &'static Table) -> impl Strategy<Value = Bound<Values>> {
+        (any_key(table), 0..=table.clustering.len(), 0..3_u8).prop_map(|(key, length, kind)| {
+            let prefix: Values = key[..length].iter().cloned().collect();
+            [Bound::Included(prefix.clone()), Bound::Excluded(prefix), Bound::Unbounded][usize::from(kind)].clone()
+        })
+    }
+
+    /// A table, some of its rows, and bounds.
+    fn any_rows() -> impl Strategy<Value = (&'static Table, Vec<Vec<Value>>, Bounds)> {
+        prop::sample::select(schema::ALL).prop_flat_map(|table| {
+            let bounds =
+                (any_bound(table), any_bound(table)).prop_map(|(from, to)| Bounds { from, to, reverse: false });
+            (Just(table), prop::collection::vec(any_key(table), 1..8), bounds)
+        })
+    }
+
+    fn lies_within(row: &[Value], bounds: &Bounds) -> bool {
+        let beginning = |prefix: &Values| row[..prefix.len()].to_vec();
+        let after = match &bounds.from {
+            Bound::Unbounded => true,
+            Bound::Included(prefix) => beginning(prefix) >= prefix.to_vec(),
+            Bound::Excluded(prefix) => beginning(prefix) > prefix.to_vec(),
+        };
+        after
+            && match &bounds.to {
+                Bound::Unbounded => true,
+                Bound::Included(prefix) => beginning(prefix) <= prefix.to_vec(),
+                Bound::Excluded(prefix) => beginning(prefix) < prefix.to_vec(),
+            }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn keys_sort_and_lie_between_bounds_as_their_values_do((table, rows, bounds) in any_rows()) {
+            let beginning = partition(table, &values_of![1_i64]);
+            let keys: Vec<_> = rows.iter().map(|values| row(table, &beginning, values)).collect();
+            let (begin, end) = range(table, &beginning, &bounds);
+            for (key, values) in keys.iter().zip(&rows) {
+                prop_assert_eq!(&clustering(table, &key[beginning.len()..]).unwrap().into_vec(), values);
+                prop_assert_eq!((&begin..&end).contains(&key), lies_within(values, &bounds), "{:?}", values);
+                for (other, others) in keys.iter().zip(&rows) {
+                    let order = if table.direction == Direction::Descending { others.cmp(values) } else { values.cmp(others) };
+                    prop_assert_eq!(key.cmp(other), order, "{:?} {:?}", values, others);
+                }
+            }
+        }
+    }
 
     #[test]
     fn bytes_sort_as_values_do() {

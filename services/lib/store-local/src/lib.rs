@@ -10,6 +10,8 @@ mod acknowledged;
 mod disk;
 mod engine;
 mod expired;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod inspect;
 mod keys;

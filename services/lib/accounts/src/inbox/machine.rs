@@ -101,14 +101,14 @@ fn encode(message: &Deliver, total: u64) -> Bytes {
 }
 
 /// A message as its row says it.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     at_ms: u64,
     total: u64,
     id: MessageId,
     pub(super) event: Bytes,
 }
 
-pub(super) fn decode(body: &Bytes) -> Result<Stored, LogError> {
+pub(crate) fn decode(body: &Bytes) -> Result<Stored, LogError> {
     let corrupt = || LogError::Corrupt("a message of an unknown format".to_owned());
     let prefix = body.get(..PREFIX).filter(|prefix| prefix.starts_with(&[FORMAT, KEY_NONE])).ok_or_else(corrupt)?;
     let mut rest = &prefix[2..];

@@ -1,5 +1,7 @@
 //! Tokens come back whole, and nobody else's or damaged ones are taken.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn key() -> TokenKey {
@@ -75,4 +77,51 @@ fn damaged_snapshots_are_errors() {
     }
     // A count without entries must not make us allocate for it.
     assert!(decode_snapshot(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+}
+
+fn any_entry() -> impl Strategy<Value = RoomEntry> {
+    let told = prop::sample::select(vec![Told::Member, Told::Invited, Told::Knocking]);
+    (told, 0..=Life::MAX.get(), any::<u64>()).prop_map(|(told, life, seq)| entry(told, life, seq))
+}
+
+fn any_room() -> impl Strategy<Value = RoomRef> {
+    prop_oneof![any::<[u8; 5]>().prop_map(RoomRef::Hash), any::<String>().prop_map(|id| RoomRef::Full(id.into()))]
+}
+
+fn any_rooms() -> impl Strategy<Value = RoomSet> {
+    let moved = prop::collection::btree_map(any_room(), prop::option::of(any_entry()), 0..20);
+    prop_oneof![
+        prop::collection::btree_map(any_room(), any_entry(), 0..20).prop_map(RoomSet::Inline),
+        (any::<[u8; 16]>(), moved).prop_map(|(id, moved)| RoomSet::Snapshot { id, moved }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_token_comes_back_and_no_other(
+        store in any::<[u8; 16]>(),
+        numbers in any::<[u64; 3]>(),
+        life in 0..=Life::MAX.get(),
+        places in prop::collection::vec(any::<(u32, u64)>(), 0..12),
+        rooms in any_rooms(),
+        changed in any::<(prop::sample::Index, u8)>(),
+    ) {
+        let place = |(instance, counter)| EphemeralPosition { instance, counter };
+        let ephemeral = places.into_iter().map(place).fold(EphemeralPositions::default(), |all, place| all.with(place));
+        let token = SyncToken {
+            store: IncarnationId::new(store),
+            record: Seq::new(numbers[0]),
+            inbox: Position::new(Life::new(life).unwrap(), Seq::new(numbers[1])),
+            device_lists: Seq::new(numbers[2]),
+            ephemeral,
+            rooms,
+        };
+        let text = token.encode(&key(), "@a:b");
+        prop_assert_eq!(SyncToken::decode(&text, &key(), "@a:b"), Ok(token));
+        let (at, bits) = changed;
+        let mut bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= bits.max(1);
+        prop_assert!(SyncToken::decode(&URL_SAFE_NO_PAD.encode(&bytes), &key(), "@a:b").is_err());
+    }
 }

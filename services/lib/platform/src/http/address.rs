@@ -17,7 +17,7 @@ impl Default for ClientAddress {
 impl ClientAddress {
     /// The address of a request from `peer`. Only the last name in X-Forwarded-For was written by the proxy itself: what
     /// stands before it is the client's word.
-    pub(super) fn of(peer: SocketAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> Self {
+    pub(crate) fn of(peer: SocketAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> Self {
         // A listener of both families sees an IPv4 address in IPv6's clothes.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if !trusted_proxies.iter().any(|proxy| proxy.to_canonical() == peer.ip()) {

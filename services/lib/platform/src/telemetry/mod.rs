@@ -11,6 +11,8 @@ pub mod process;
 
 use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use propagation::read;
 pub use propagation::{adopt_parent, inject};
 pub(crate) use propagation::{note_status, request_span, trace_id};
 pub use traces::enabled as traces_enabled;

@@ -72,7 +72,7 @@ fn write(context: &Context, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(context, &mut Taken(headers));
 }
 
-fn read(headers: &HeaderMap) -> Context {
+pub(crate) fn read(headers: &HeaderMap) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &Given(headers))
 }
 
