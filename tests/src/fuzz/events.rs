@@ -67,7 +67,10 @@ pub(super) fn build_events(bytes: &[u8]) {
         depth: said["depth"].as_u64().unwrap_or_default(),
         room_id: Some(room().to_owned()),
     };
-    let _ = auth::auth_types(&draft, &rules);
+    // What is cited depends on it: without a membership it goes no further.
+    if auth::auth_types(&draft, &rules).is_err() {
+        return;
+    }
     let Ok(pdu) = build(draft, position, &identity(), &rules) else { return };
     assert!(pdu.json().len() <= MAX_PDU_BYTES);
     assert!(pdu.state_key().is_none_or(|key| key.len() <= MAX_KEY_BYTES));

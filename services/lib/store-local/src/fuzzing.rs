@@ -19,7 +19,9 @@ pub fn record(bytes: &[u8]) {
     record::expires_s(&bytes);
     let Ok(read) = Record::decode(table, bytes) else { return };
     let (stamp, expires_s) = (read.stamp, read.expires_s);
-    let Ok(row) = read.into_row(table, polity_store::values_of![1]) else { return };
+    let Ok(mut row) = read.into_row(table, polity_store::values_of![1]) else { return };
+    // Nulls at the end are never written.
+    while row.columns.pop_if(|column| column.is_none()).is_some() {}
     let again = Record::decode(table, Record::encode(&row, stamp, expires_s)).expect("what was written");
     assert_eq!((again.stamp, again.expires_s), (stamp, expires_s));
     assert_eq!(again.into_row(table, row.key.clone()).expect("what was written"), row);
