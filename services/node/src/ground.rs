@@ -62,7 +62,7 @@ impl Ground {
         let digests = Digests::new(this.incarnation, !address.is_empty());
         let (store, marks) = digests.marked(opened);
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
-        let (tenants, heads) = (Arc::new(tenants), Arc::new(HeadMap::new(HEADS)));
+        let (tenants, heads) = (Arc::new(tenants), Arc::new(HeadMap::new(HEADS, address.is_empty())));
         Ok(Some(Self { clock, random, store, marks, bus, tenants, this, registry, names, heads, digests }))
     }
 

@@ -95,7 +95,7 @@ impl Ground {
             registry,
             journal,
             names,
-            heads: Arc::new(HeadMap::new(10_000)),
+            heads: Arc::new(HeadMap::new(10_000, false)),
             live,
             presence,
         }

@@ -133,17 +133,26 @@ impl<M: Machine> Log<M> {
         append::fence(&*env.store, self.key, known, env.registry.incarnation()).await
     }
 
-    /// All rows with `after < seq <= to`: a log doesn't lose any, so fewer are an error.
+    /// All rows with `after < seq <= to`, but for those that were trimmed since the head was read: these are projected. A log loses no
+    /// others, so fewer are an error.
     async fn rows_after(&self, after: Seq, to: Seq) -> Result<Vec<LogRow>, LogError> {
+        let store = &*self.inner.env.store;
         let mut rows: Vec<LogRow> = Vec::new();
         let mut at = after;
         while at < to {
-            let page = read::after(&*self.inner.env.store, self.key, at, PAGE, Consistency::Serial).await?;
-            let Some(last) = page.last().filter(|_| page.first().is_some_and(|row| row.seq == at.next())) else {
+            let page = read::after(store, self.key, at, PAGE, Consistency::Serial).await?;
+            if let Some(last) = page.last().filter(|_| page.first().is_some_and(|row| row.seq == at.next())) {
+                at = last.seq;
+                rows.extend(page);
+                continue;
+            }
+            let now = Known::from_read(read::newest(store, self.key, to, Consistency::Serial).await?);
+            if now.head.first <= at.next() {
                 return Err(LogError::Corrupt(format!("row {} of {} is missing", at.next(), self.key)));
-            };
-            at = last.seq;
-            rows.extend(page);
+            }
+            // Whatever came before it went.
+            rows.clear();
+            at = Seq::new(now.head.first.get() - 1);
         }
         rows.retain(|row| row.seq <= to);
         Ok(rows)

@@ -346,6 +346,8 @@ impl<M: Machine> Task<M> {
         let Group { rows, answers, .. } = group;
         self.log.inner.retries.earn();
         held.remember(&rows);
+        // However long ago it was asked for: the registry keeps what moved a moment ago.
+        self.entry.usage.used_ms.fetch_max(self.log.inner.now_ms(), Ordering::Relaxed);
         if let Some(last) = rows.last().filter(|_| !planted(Mutation::AppendUntold)) {
             self.log.inner.env.moved.moved(self.log.key, last.seq);
         }

@@ -27,7 +27,7 @@ pub(crate) struct Tasks<M: Machine> {
     died: HashSet<LogKey>,
     /// Logs that can't be loaded, however often it is tried: their registry entries stay for who can read them.
     aside: HashSet<LogKey>,
-    /// Logs that were unloaded, oldest first, and when they were asked for last.
+    /// Logs that were unloaded, oldest first, and when they were asked for, or moved, last.
     unloaded: VecDeque<(u64, LogKey)>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Handle<M: Machine> {
 
 /// What is known of a log's task without asking it. One's own, as no two tasks share one.
 pub(crate) struct Usage {
-    /// When it was asked for last (monotonic milliseconds).
+    /// When it was asked for, or moved, last (monotonic milliseconds).
     pub(crate) used_ms: AtomicU64,
     /// About how many bytes its machine holds beside what each takes.
     pub(crate) bytes: AtomicUsize,

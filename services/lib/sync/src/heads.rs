@@ -1,5 +1,9 @@
 //! The head map: the highest position known of each log, merged by max. Fed before an append is acknowledged, by what other processes
 //! tell, and by reads; **absent means read, never unmoved**.
+//!
+//! Where other processes write, too, only a read makes a log known, and what is told of it raises what is known. What is told may be
+//! old: it waited in the bus's queue, say, while newer news came by asking, and were forgotten with everything else. Believed of a log
+//! that isn't known, it would hide the rows after it until the next one is written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +24,8 @@ pub struct HeadMap {
     heads: Cache<(TenantId, LogId), Seq>,
     /// How often each log (and those that share its counter) moved.
     moves: Box<[AtomicU64]>,
+    /// Whether every write passes through this process: then what it is told is never old.
+    alone: bool,
     /// How often anything was forgotten. Held while a read is noted, so that what it read isn't noted after it was forgotten.
     forgotten: RwLock<u64>,
 }
@@ -33,25 +39,27 @@ pub struct Reading {
 }
 
 impl HeadMap {
-    /// A map of at most `capacity` logs.
+    /// A map of at most `capacity` logs, of a process that is `alone` with its store or not.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, alone: bool) -> Self {
         let moves = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
-        Self { heads: Cache::new(capacity), moves, forgotten: RwLock::new(0) }
+        Self { heads: Cache::new(capacity), moves, alone, forgotten: RwLock::new(0) }
     }
 
     pub(crate) fn tell_size(&self) {
         metric::entries("heads", self.heads.len());
     }
 
-    /// The log has reached `seq` at least: its writer says so. Never lowers what is known.
+    /// The log has reached `seq` at least: its writer says so, now or a while ago. Never lowers what is known.
     pub fn moved(&self, tenant: TenantId, log: LogId, seq: Seq) {
         self.counter(log).fetch_add(1, Ordering::AcqRel);
         let entry = self.heads.entry(&(tenant, log), None, |_, known| {
             *known = if planted(Mutation::MapByLast) { seq } else { (*known).max(seq) };
             EntryAction::<()>::Retain(())
         });
-        if let EntryResult::Vacant(guard) = entry {
+        if let EntryResult::Vacant(guard) = entry
+            && self.alone
+        {
             // If it was evicted in between, it is merely read again.
             let _ = guard.insert(seq);
         }
@@ -117,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_never_lowered_and_tenants_are_apart() {
-        let map = HeadMap::new(100);
+        let map = HeadMap::new(100, true);
         assert_eq!(map.get(TENANT, LOG), None);
         for seq in [3, 7, 5] {
             map.moved(TENANT, LOG, Seq::new(seq));
@@ -131,7 +139,7 @@ mod tests {
     #[test]
     fn a_read_that_was_overtaken_is_not_noted() {
         // What overtook it has fallen out of the map.
-        let map = HeadMap::new(100);
+        let map = HeadMap::new(100, true);
         let reading = map.reading(LOG);
         map.moved(TENANT, LOG, Seq::new(7));
         map.heads.remove(&(TENANT, LOG));
@@ -152,8 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn old_news_make_no_log_known_that_others_write() {
+        let map = HeadMap::new(100, false);
+        map.read(map.reading(LOG), TENANT, LOG, Seq::new(7));
+        map.moved(TENANT, LOG, Seq::new(10));
+        assert_eq!(map.get(TENANT, LOG), Some(Seq::new(10)));
+        map.forget_all();
+        // They waited in a queue. (The tenth row's news were lost by the bus, and won't be told again.)
+        map.moved(TENANT, LOG, Seq::new(8));
+        assert_eq!(map.get(TENANT, LOG), None, "the log has ten rows");
+        map.read(map.reading(LOG), TENANT, LOG, Seq::new(10));
+        map.moved(TENANT, LOG, Seq::new(9));
+        assert_eq!(map.get(TENANT, LOG), Some(Seq::new(10)));
+    }
+
+    #[test]
     fn what_is_forgotten_is_absent() {
-        let map = HeadMap::new(100);
+        let map = HeadMap::new(100, true);
         let other = LogId::new([2; 16]);
         for log in [LOG, other] {
             map.moved(TENANT, log, Seq::new(1));

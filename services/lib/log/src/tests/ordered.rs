@@ -306,3 +306,59 @@ async fn a_load_takes_no_head_without_its_rows() {
     assert_eq!(two.submit(key(), say("fourth")).await.unwrap().unwrap(), Seq::new(4));
     assert_eq!(texts(&store).await, ["first", "second", "third", "fourth"]);
 }
+
+/// A process with this store and clock, where others may have the store open, too.
+async fn on(store: &Arc<Stepwise>, clock: &Arc<ManualClock>, incarnation: u8) -> (Arc<Registry>, Logs<Counter>) {
+    let store: Arc<dyn Store> = Arc::clone(store) as _;
+    let this = Member::new(IncarnationId::new([incarnation; 16]), "test", &incarnation.to_string(), "");
+    let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
+    let clock = Arc::clone(clock) as _;
+    let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared: true };
+    (registry, Logs::new(env, "counter", 100, Counter::default))
+}
+
+#[tokio::test]
+async fn rows_that_are_trimmed_while_a_log_is_loaded_damage_nothing() {
+    let (store, clock) = (Faulty::new(), Arc::new(ManualClock::new(0)));
+    let (_, other) = on(&Stepwise::new(&store), &clock, 1).await;
+    for n in 1..=6 {
+        until_said(&other, &n.to_string()).await;
+    }
+    let seen = Stepwise::new(&store);
+    let (_, loading) = on(&seen, &clock, 2).await;
+    // It has read the head, and hasn't read the rows yet, none of which is noted as projected.
+    seen.stop(Step::Slot, false);
+    let late = submitted(&loading, "7");
+    seen.until_stopped().await;
+    assert_eq!(read::projected_seq(&*store, key()).await.unwrap(), Seq::ZERO);
+    let trim = || Say { text: String::new(), dedup: None, trim: Some(Seq::new(4)) };
+    assert_eq!(until_done(&other, trim).await, Seq::new(4));
+    seen.go_on();
+    assert_eq!(late.await.unwrap().unwrap().unwrap(), Seq::new(7));
+    // Transactions of rows that went are known all the same.
+    let again = loading.submit(key(), say("3")).await;
+    assert_eq!(again.unwrap().unwrap(), Seq::new(3));
+}
+
+#[tokio::test]
+async fn what_moved_a_moment_ago_stays_in_the_registry_however_long_it_took() {
+    let (store, clock) = (Faulty::new(), Arc::new(ManualClock::new(0)));
+    let seen = Stepwise::new(&store);
+    let (registry, logs) = on(&seen, &clock, 1).await;
+    // The store takes it and doesn't say so for long.
+    seen.stop(Step::Log, false);
+    let slow = submitted(&logs, "slow");
+    seen.until_stopped().await;
+    clock.advance(std::time::Duration::from_secs(100));
+    seen.go_on();
+    slow.await.unwrap().unwrap().unwrap();
+    assert!(logs.drain(std::time::Duration::from_secs(5)).await);
+    let log = |n: u8| LogKey { log: LogId::new([n; 16]), ..key() };
+    for n in 2..20 {
+        logs.submit(log(n), say("first")).await.unwrap().unwrap();
+    }
+    polity_core::tasks::drain(std::time::Duration::from_millis(200)).await;
+    let entered = registry.logs_of(registry.incarnation(), 100).await.unwrap().unwrap();
+    assert!(!entered.whole, "slots were rolled over");
+    assert!(entered.logs.contains(&(key().tenant, key().log)), "it moved a moment ago");
+}

@@ -39,6 +39,7 @@ use crate::{
     ephemeral::Ephemeral,
     heads::HeadMap,
     live::Interest,
+    metric,
     read::{Rooms, StoredRow},
 };
 
@@ -93,6 +94,7 @@ impl Engine {
     /// Tells how full the caches are. Call it every few seconds.
     pub fn tell_sizes(&self) {
         self.rooms.tell_sizes();
+        metric::bytes("live_rows", self.interest.bytes() as u64);
         self.heads.tell_size();
         self.unread.tell_sizes();
         self.settings.tell_size();

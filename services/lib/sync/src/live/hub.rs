@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use polity_bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Wake};
 use polity_core::{Clock, Seq};
 use polity_room_engine::live::{self, Live};
 use polity_store::{Store, rooms};
 use ruma_common::OwnedUserId;
+use tokio::sync::mpsc;
 
 use super::Interest;
 use crate::{
@@ -17,6 +20,10 @@ use crate::{
 
 /// How often typing is ended and idle subscriptions are.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Users whose devices changed and who wait until it is known whom that concerns; with more, everybody looks.
+const CHANGED: usize = 1024;
+/// For how many of them that is looked up at once.
+const LOOKED_UP: usize = 16;
 
 /// The task behind live syncs: one a process.
 pub struct Hub {
@@ -38,7 +45,17 @@ pub struct Hub {
 
 impl Hub {
     /// Runs until the subscriptions end.
-    pub async fn run(self, mut receiver: Box<dyn Receiver>) {
+    pub async fn run(self, receiver: Box<dyn Receiver>) {
+        let (changes, changed) = mpsc::channel(CHANGED);
+        // Looking up whom changed devices concern takes reads of the store, and news of rooms don't wait for those.
+        tokio::select! {
+            biased;
+            () = self.hear(receiver, changes) => {}
+            () = self.look_up(changed) => {}
+        }
+    }
+
+    async fn hear(&self, mut receiver: Box<dyn Receiver>, changes: mpsc::Sender<(Subject, Bytes)>) {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -46,7 +63,7 @@ impl Hub {
                 biased;
                 _ = sweep.tick() => self.sweep(),
                 news = receiver.next() => match news {
-                    Some(News::Message(message)) => self.take(message).await,
+                    Some(News::Message(message)) => self.take(message, &changes),
                     Some(News::Lost) => self.interest.lost(),
                     None => return,
                 },
@@ -54,7 +71,12 @@ impl Hub {
         }
     }
 
-    async fn take(&self, Message { subject, payload }: Message) {
+    async fn look_up(&self, changed: mpsc::Receiver<(Subject, Bytes)>) {
+        let changed = stream::unfold(changed, async |mut changed| Some((changed.recv().await?, changed)));
+        changed.for_each_concurrent(LOOKED_UP, |(subject, user)| self.devices_changed(subject, user)).await;
+    }
+
+    fn take(&self, Message { subject, payload }: Message, changes: &mpsc::Sender<(Subject, Bytes)>) {
         match subject.kind {
             SubjectKind::Room => match live::decode(&payload) {
                 Ok(live) => self.rows(subject, live),
@@ -74,7 +96,9 @@ impl Hub {
                 Some((Wake::Log(seq), row)) => {
                     self.moved(subject, seq);
                     self.interest.told(subject, seq);
-                    self.devices_changed(subject, row).await;
+                    if changes.try_send((subject, Bytes::copy_from_slice(row))).is_err() {
+                        self.interest.wake(subject);
+                    }
                 }
                 _ => tracing::warn!("news of devices can't be read"),
             },
@@ -115,14 +139,17 @@ impl Hub {
         for row in rows {
             let seq = row.seq;
             match StoredRow::from_live(row) {
-                Ok(row) => self.interest.row(subject, seq, Arc::new(row)),
+                Ok(row) => {
+                    let bytes = row.size();
+                    self.interest.row(subject, seq, Arc::new(row), bytes);
+                }
                 Err(error) => tracing::warn!(%error, "a live row can't be read"),
             }
         }
     }
 
     /// Wakes whoever shares a room with the user whose devices changed.
-    async fn devices_changed(&self, subject: Subject, payload: &[u8]) {
+    async fn devices_changed(&self, subject: Subject, payload: Bytes) {
         let user = payload.get(2..).and_then(|user| std::str::from_utf8(user).ok());
         let Some(user_id) = user.and_then(|user| OwnedUserId::try_from(user).ok()) else { return };
         let memberships = match rooms::memberships(&*self.store, subject.tenant, &user_id).await {

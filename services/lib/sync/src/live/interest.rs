@@ -20,6 +20,8 @@ use super::{Ring, Session};
 const LINGER: Duration = Duration::from_secs(90);
 /// Room in a watch for what most have: the user, the device, the device lists and some rooms.
 const MOSTLY: usize = 7;
+/// Bytes of the newest rows of all rooms that are watched. While there are more, rooms with news keep none: they are read.
+const RINGS: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// What is woken when a log is said to have moved.
 const LOGS: [SubjectKind; 4] = [SubjectKind::Room, SubjectKind::User, SubjectKind::Device, SubjectKind::DeviceLists];
 
@@ -32,6 +34,8 @@ pub struct Interest<R> {
 struct Watched<R> {
     /// What is ephemeral in a room has no entry of its own: who watches the room hears of both.
     subjects: HashMap<Subject, Watchers<R>, RandomState>,
+    /// What their rings take.
+    bytes: usize,
     /// By the partition that they look at and no log tells of.
     partitions: HashMap<MarkPlace, Sessions, RandomState>,
 }
@@ -64,7 +68,7 @@ impl<R> Interest<R> {
     /// Nobody waits for anything yet.
     #[must_use]
     pub fn new(subscriptions: Box<dyn Subscriptions>) -> Arc<Self> {
-        let watched = Watched { subjects: HashMap::default(), partitions: HashMap::default() };
+        let watched = Watched { subjects: HashMap::default(), bytes: 0, partitions: HashMap::default() };
         Arc::new(Self { subscriptions, watched: Mutex::new(watched) })
     }
 
@@ -75,10 +79,17 @@ impl<R> Interest<R> {
         Watch { interest: Arc::clone(self), session, subjects, partition: None }
     }
 
-    /// Takes a new row of a room in and wakes whoever watches it.
-    pub fn row(&self, subject: Subject, seq: Seq, row: Arc<R>) {
-        if let Some(watchers) = self.watched.lock().subjects.get_mut(&subject) {
-            watchers.ring.push(seq, row);
+    /// Takes a new row of a room in, of about so many bytes, and wakes whoever watches it.
+    pub fn row(&self, subject: Subject, seq: Seq, row: Arc<R>, bytes: usize) {
+        let mut watched = self.watched.lock();
+        let Watched { subjects, bytes: all, .. } = &mut *watched;
+        if let Some(watchers) = subjects.get_mut(&subject) {
+            *all -= watchers.ring.bytes();
+            watchers.ring.push(seq, row, bytes);
+            if *all + watchers.ring.bytes() > RINGS {
+                watchers.ring = Ring::default();
+            }
+            *all += watchers.ring.bytes();
             watchers.told = watchers.told.max(seq);
             wake(subject, watchers);
         }
@@ -111,7 +122,7 @@ impl<R> Interest<R> {
     /// Wakes whoever watches what was written, unless he was woken of it already.
     pub fn written(&self, entries: &[Entry]) {
         let mut watched = self.watched.lock();
-        let Watched { subjects, partitions } = &mut *watched;
+        let Watched { subjects, partitions, .. } = &mut *watched;
         for entry in entries {
             match *entry {
                 Entry::Head { tenant, log, seq } => {
@@ -144,6 +155,7 @@ impl<R> Interest<R> {
     /// Messages were lost: everybody looks everywhere, and no ring is trusted.
     pub fn lost(&self) {
         let mut watched = self.watched.lock();
+        watched.bytes = 0;
         let mut all: Vec<_> = watched.subjects.iter_mut().collect();
         // In an order that is the same each time: what follows from it can be played again.
         all.sort_unstable_by_key(|(subject, _)| **subject);
@@ -164,18 +176,26 @@ impl<R> Interest<R> {
     /// Ends the subscriptions that nobody has used for a while. `now` is monotonic.
     pub fn sweep(&self, now: Duration) {
         let mut watched = self.watched.lock();
-        watched.subjects.retain(|subject, watchers| {
+        let Watched { subjects, bytes: all, .. } = &mut *watched;
+        subjects.retain(|subject, watchers| {
             if !watchers.sessions.is_empty() {
                 watchers.idle_since = None;
                 return true;
             }
             let keep = now.saturating_sub(*watchers.idle_since.get_or_insert(now)) < LINGER;
             if !keep {
+                *all -= watchers.ring.bytes();
                 heard(*subject).for_each(|subject| self.subscriptions.unsubscribe(subject));
             }
             keep
         });
-        watched.subjects.shrink_to_fit();
+        subjects.shrink_to_fit();
+    }
+
+    /// What the newest rows of the watched rooms take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.watched.lock().bytes
     }
 
     /// How many subjects are subscribed.
@@ -288,8 +308,8 @@ mod tests {
         watch.add(room(1));
         bus.publish(room(1), bytes::Bytes::new());
         assert!(matches!(receiver.next().await, Some(News::Message(message)) if message.subject == room(1)));
-        interest.row(room(1), Seq::new(5), Arc::new(5));
-        interest.row(room(2), Seq::new(5), Arc::new(5));
+        interest.row(room(1), Seq::new(5), Arc::new(5), 1);
+        interest.row(room(2), Seq::new(5), Arc::new(5), 1);
         assert_eq!(session.woken(|| ()).await.1.rooms.as_slice(), [room(1).id]);
         let ephemeral = Subject { kind: SubjectKind::RoomEphemeral, ..room(1) };
         bus.publish(ephemeral, bytes::Bytes::new());
@@ -302,5 +322,28 @@ mod tests {
         assert_eq!(interest.back(room(1), Seq::new(5), 1).map(|rows| rows.len()), Some(1));
         interest.sweep(Duration::from_secs(1) + LINGER);
         assert!(interest.is_empty());
+    }
+    #[tokio::test]
+    async fn however_many_rooms_are_watched_their_rows_are_bounded() {
+        let interest = Interest::<u64>::new(LocalBus::new().receiver(8).0);
+        let mut watch = interest.watch(Session::new());
+        let rooms: Vec<_> = (0..100).map(room).collect();
+        for room in &rooms {
+            watch.add(*room);
+            for seq in 1..=9 {
+                interest.row(*room, Seq::new(seq), Arc::new(seq), 50_000);
+            }
+        }
+        assert!((RINGS - 50_000..=RINGS).contains(&interest.bytes()), "{}", interest.bytes());
+        let back = |room: u8| interest.back(rooms[usize::from(room)], Seq::new(9), 2).map(|rows| rows.len());
+        assert_eq!((back(0), back(99)), (Some(2), None), "the last ones are read from the store");
+        interest.lost();
+        assert_eq!(interest.bytes(), 0);
+        interest.row(rooms[99], Seq::new(10), Arc::new(10), 50_000);
+        drop(watch);
+        for s in [0, LINGER.as_secs()] {
+            interest.sweep(Duration::from_secs(s));
+        }
+        assert_eq!((interest.bytes(), interest.is_empty()), (0, true));
     }
 }

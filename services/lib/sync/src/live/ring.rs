@@ -4,54 +4,72 @@ use std::{collections::VecDeque, sync::Arc};
 
 use polity_core::Seq;
 
-/// Rows in memory per watched room.
+/// Rows in memory per watched room,
 const ROWS: usize = 32;
+/// and their bytes: whoever is in many rooms could fill the memory with large ones. (A row that is larger alone is kept alone.)
+const BYTES: usize = 128 << 10;
 
 /// The newest rows, without a hole. Rows that don't follow the last one begin it anew: what is missing stands in the store.
 #[derive(Debug)]
 pub struct Ring<R> {
-    rows: VecDeque<(Seq, Arc<R>)>,
+    rows: VecDeque<Kept<R>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept<R> {
+    seq: Seq,
+    row: Arc<R>,
+    bytes: usize,
 }
 
 impl<R> Default for Ring<R> {
     fn default() -> Self {
-        Self { rows: VecDeque::new() }
+        Self { rows: VecDeque::new(), bytes: 0 }
     }
 }
 
 impl<R> Ring<R> {
-    /// Takes a row in. Old and repeated ones are passed over.
-    pub fn push(&mut self, seq: Seq, row: Arc<R>) {
-        if let Some((last, _)) = self.rows.back() {
-            if seq <= *last {
+    /// Takes a row of so many bytes in. Old and repeated ones are passed over.
+    pub fn push(&mut self, seq: Seq, row: Arc<R>, bytes: usize) {
+        if let Some(last) = self.last() {
+            if seq <= last {
                 return;
             }
             if seq != last.next() {
-                self.rows.clear();
+                *self = Self::default();
             }
         }
-        if self.rows.len() == ROWS {
-            self.rows.pop_front();
+        self.bytes += bytes;
+        while self.rows.len() == ROWS || self.bytes > BYTES {
+            let Some(oldest) = self.rows.pop_front() else { break };
+            self.bytes -= oldest.bytes;
         }
-        self.rows.push_back((seq, row));
+        self.rows.push_back(Kept { seq, row, bytes });
+    }
+
+    /// About how many bytes its rows take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The `count` rows up to `from`, newest first; `None` if some of them aren't here.
     #[must_use]
     pub fn back(&self, from: Seq, count: usize) -> Option<Vec<Arc<R>>> {
-        let (first, _) = self.rows.front()?;
+        let first = self.rows.front()?.seq;
         // How many of the rows here are none after `from`.
         let here = usize::try_from((from.get() + 1).checked_sub(first.get())?).ok()?;
         if here > self.rows.len() || count > here {
             return None;
         }
-        Some(self.rows.range(here - count..here).rev().map(|(_, row)| Arc::clone(row)).collect())
+        Some(self.rows.range(here - count..here).rev().map(|kept| Arc::clone(&kept.row)).collect())
     }
 
     /// The newest row's number.
     #[must_use]
     pub fn last(&self) -> Option<Seq> {
-        self.rows.back().map(|(seq, _)| *seq)
+        self.rows.back().map(|kept| kept.seq)
     }
 }
 
@@ -66,7 +84,7 @@ mod tests {
     fn ring(of: impl IntoIterator<Item = u64>) -> Ring<u64> {
         let mut ring = Ring::default();
         for n in of {
-            ring.push(Seq::new(n), Arc::new(n));
+            ring.push(Seq::new(n), Arc::new(n), 1);
         }
         ring
     }
@@ -85,5 +103,18 @@ mod tests {
         let long = ring(1..=100);
         assert_eq!(back(&long, 100, ROWS + 1), None);
         assert_eq!(back(&long, 100, ROWS).map(|rows| (rows.len(), rows[0])), Some((ROWS, 100)));
+    }
+    #[test]
+    fn large_rows_are_fewer() {
+        let mut large = Ring::default();
+        for n in 1..=9 {
+            large.push(Seq::new(n), Arc::new(n), BYTES / 4);
+        }
+        assert_eq!((large.bytes(), back(&large, 9, 4)), (BYTES, Some(vec![9, 8, 7, 6])));
+        assert_eq!(back(&large, 9, 5), None);
+        large.push(Seq::new(10), Arc::new(10), 2 * BYTES);
+        assert_eq!((back(&large, 10, 1), back(&large, 10, 2)), (Some(vec![10]), None));
+        large.push(Seq::new(11), Arc::new(11), 1);
+        assert_eq!((large.bytes(), back(&large, 11, 1), back(&large, 11, 2)), (1, Some(vec![11]), None));
     }
 }
