@@ -9,4 +9,5 @@ mod counted;
 mod keys;
 mod lost;
 mod seen;
+mod unheard;
 mod world;

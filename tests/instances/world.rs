@@ -42,7 +42,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::{bus::LossyBus, counted::CountedStore};
+use crate::{bus::LossyBus, counted::CountedStore, unheard::HeldStore};
 
 const TENANT: TenantId = TenantId::new(1);
 const SERVER: &str = "t.test";
@@ -75,7 +75,10 @@ impl Moved for Both {
 
 /// See the module.
 pub(crate) struct World {
-    store: Arc<dyn Store>,
+    /// The store as the process has it that writes rooms.
+    pub(crate) rooms_store: Arc<HeldStore>,
+    /// The store as the instances have it.
+    pub(crate) clients_store: Arc<HeldStore>,
     pub(crate) bus: Arc<LossyBus>,
     clock: Arc<dyn Clock>,
     /// The ways to processes, by address.
@@ -108,7 +111,9 @@ impl World {
         let bus = Arc::new(LossyBus::default());
         // Until there is one.
         let nobody = ClusterService::new(Journal::new(IncarnationId::new([0; 16]))).transport();
-        let mut world = Self { store, bus, clock, processes, rooms: nobody, instances: Vec::new() };
+        let (rooms_store, clients_store) = (HeldStore::of(Arc::clone(&store) as _), HeldStore::of(store));
+        let (rooms, none) = (nobody, Vec::new());
+        let mut world = Self { rooms_store, clients_store, bus, clock, processes, rooms, instances: none };
         world.rooms = world.room_state().await;
         for _ in 0..instances {
             world.start().await;
@@ -116,11 +121,11 @@ impl World {
         world
     }
 
-    async fn process(&self, kind: &str) -> Process {
+    async fn process(&self, kind: &str, store: Arc<dyn Store>) -> Process {
         let incarnation = IncarnationId::new(rand::random());
         let address = format!("{incarnation}:1");
         let journal = Journal::new(incarnation);
-        let (store, marks) = MarkedStore::telling(Arc::clone(&self.store), Some(Arc::clone(&journal) as _));
+        let (store, marks) = MarkedStore::telling(store, Some(Arc::clone(&journal) as _));
         let member = Member::new(incarnation, kind, &address, &address);
         let transport = ClusterService::new(Arc::clone(&journal)).transport();
         self.processes.lock().insert(address, transport);
@@ -129,7 +134,8 @@ impl World {
     }
 
     async fn room_state(&self) -> Transport {
-        let Process { registry, journal, store, .. } = self.process(kind::ROOM_STATE).await;
+        let Process { registry, journal, store, .. } =
+            self.process(kind::ROOM_STATE, Arc::clone(&self.rooms_store) as _).await;
         let moved = Arc::clone(&journal) as _;
         let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&self.clock), shared: true };
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
@@ -144,7 +150,8 @@ impl World {
 
     /// Starts another instance.
     pub(crate) async fn start(&mut self) {
-        let Process { registry, journal, store, marks } = self.process(kind::CLIENT_API).await;
+        let Process { registry, journal, store, marks } =
+            self.process(kind::CLIENT_API, Arc::clone(&self.clients_store) as _).await;
         let reads = CountedStore::new(store);
         let store: Arc<dyn Store> = Arc::clone(&reads) as _;
         let (bus, clock) = (Arc::clone(&self.bus) as Arc<dyn Bus>, Arc::clone(&self.clock));

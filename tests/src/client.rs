@@ -126,6 +126,12 @@ impl Client {
         Self { way: self.way.afresh(), ..self.clone() }
     }
 
+    /// The same client, whose requests go this way.
+    #[must_use]
+    pub fn by(&self, way: Arc<dyn Way>) -> Self {
+        Self { way, ..self.clone() }
+    }
+
     /// A request below `/_matrix/client/v3`, or of a whole path.
     ///
     /// # Errors

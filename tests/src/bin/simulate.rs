@@ -3,14 +3,25 @@
 
 use std::{
     process::ExitCode,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
-use polity_tests::sim::{Scenario, play, shrink};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-const USAGE: &str =
-    "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] [--whole] [--mutations [NAME]]";
+use polity_tests::sim::{Counts, Scenario, play, shrink};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] [--whole] [--log] [--mutations [NAME]]";
 
 /// What is asked for.
 struct Plan {
@@ -23,6 +34,8 @@ struct Plan {
     twice: bool,
     /// A seed that fails isn't made smaller.
     whole: bool,
+    /// What the processes log is told, too.
+    log: bool,
     /// Bugs are planted: all, or those of that name.
     mutations: Option<String>,
 }
@@ -34,6 +47,7 @@ struct Figures {
     failed: AtomicUsize,
     acknowledged: AtomicUsize,
     simulated_ms: AtomicU64,
+    counts: Mutex<Counts>,
 }
 
 #[expect(clippy::print_stderr, reason = "a program for people")]
@@ -55,6 +69,10 @@ fn main() -> ExitCode {
 /// Plays the seeds; how many failed.
 #[expect(clippy::print_stdout, reason = "a program for people")]
 fn seeds(plan: &Plan) -> usize {
+    if plan.log {
+        let own = Targets::new().with_target("polity", LevelFilter::DEBUG);
+        tracing_subscriber::registry().with(own).with(tracing_subscriber::fmt::layer()).init();
+    }
     let (figures, began) = (Figures::default(), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..plan.threads {
@@ -71,6 +89,9 @@ fn seeds(plan: &Plan) -> usize {
             });
         }
     });
+    let counts = figures.counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    println!("{}", counts.join(", "));
     let (failed, took) = (figures.failed.into_inner(), began.elapsed().as_secs_f64());
     println!(
         "{} seeds from {}: {failed} failed; {} events acknowledged, {} s simulated, in {took:.1} s: {:.1} seeds a second",
@@ -89,6 +110,9 @@ fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
     let outcome = play(&scenario);
     figures.acknowledged.fetch_add(outcome.acknowledged, Ordering::Relaxed);
     figures.simulated_ms.fetch_add(u64::try_from(outcome.took.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+    for (what, count) in &outcome.counts {
+        *figures.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
+    }
     if plan.twice {
         let again = play(&scenario);
         if again.digest() != outcome.digest() {
@@ -146,7 +170,8 @@ fn plant_all(_: &Plan) -> Result<usize, String> {
 
 fn plan() -> Result<Plan, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut plan = Plan { seeds: 100, first: 1, threads, tell: false, twice: false, whole: false, mutations: None };
+    let mut plan =
+        Plan { seeds: 100, first: 1, threads, tell: false, twice: false, whole: false, log: false, mutations: None };
     let mut words = std::env::args().skip(1).peekable();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -160,6 +185,7 @@ fn plan() -> Result<Plan, String> {
             "--tell" => plan.tell = true,
             "--twice" => plan.twice = true,
             "--whole" => plan.whole = true,
+            "--log" => plan.log = true,
             "--mutations" => plan.mutations = Some(words.next_if(|word| !word.starts_with("--")).unwrap_or_default()),
             other => return Err(format!("{other} isn't known")),
         }

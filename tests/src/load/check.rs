@@ -1,15 +1,20 @@
 //! What is stored against what was promised and what was seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::{
     pages,
     reader::Seen,
+    unread,
     world::{COUNT, Promised, World, text},
 };
 use crate::escape;
+
+/// Events of a room at which the state is looked at.
+const STATES: usize = 2;
 
 /// A stored room.
 struct Stored {
@@ -33,8 +38,11 @@ pub(super) async fn everything(world: &World, seen: &[Seen]) {
         for seen in seen {
             as_stored(world, room, &stored, seen);
             state_as_stored(world, room, &stored, seen);
+            unread_as_counted(world, room, &stored, seen);
         }
+        state_at_events(world, room, &stored).await;
         receipt(world, at, room, &stored).await;
+        unread_after_receipts(world, at, room, &stored).await;
         if at == 0 {
             stretches(world, room, &stored).await;
         }
@@ -169,6 +177,61 @@ fn state_as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
         let fault = format!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
         world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);
     }
+}
+
+/// The state at some of the events is that of all events up to them, one after the other.
+async fn state_at_events(world: &World, room: &str, stored: &Stored) {
+    let mut random = world.random(room);
+    for _ in 0..STATES {
+        let at = random.random_range(0..stored.events.len());
+        let event_id = text(&stored.events[at], "event_id");
+        let state = stored.events[..=at].iter().filter_map(|event| {
+            let key = (text(event, "type"), event["state_key"].as_str()?);
+            Some((key, text(event, "event_id")))
+        });
+        let replayed: BTreeMap<(&str, &str), &str> = state.collect();
+        let path = format!("/rooms/{}/context/{}?limit=0", escape(room), escape(event_id));
+        let context = world.get(&world.writers[0], "state-check", &path).await;
+        let told = context["state"].as_array().into_iter().flatten();
+        let key = |event: &Value| (text(event, "type").to_owned(), text(event, "state_key").to_owned());
+        let told: BTreeMap<_, _> = told.map(|event| (key(event), text(event, "event_id").to_owned())).collect();
+        let same = told.iter().map(|((kind, key), id)| ((&**kind, &**key), &**id)).eq(replayed.clone());
+        world.journal.check(
+            same,
+            format!("the state at {event_id} in {room} is {told:?}, not {replayed:?}"),
+            &[event_id],
+        );
+    }
+}
+
+/// Each count that a reader was told is that of the events by then. (Readers send no receipts.)
+fn unread_as_counted(world: &World, room: &str, stored: &Stored, seen: &Seen) {
+    let counts = unread::counts(&stored.events, &world.writers[1].user_id, None);
+    for (_, last, told) in seen.unread.iter().filter(|(of, ..)| of == room) {
+        let due = stored.places.get(last).map(|at| counts[*at]);
+        let fault = format!("{} was told {told:?} unread up to {last} in {room}, {due:?} are", seen.manner.name);
+        world.journal.check(due.is_none() || due == *told, fault, &[seen.manner.name, last]);
+    }
+}
+
+/// What is unread for who sends receipts: whatever came after the one that was acknowledged last.
+async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &Stored) {
+    let read = world
+        .receipts
+        .lock()
+        .await
+        .get(&at)
+        .into_iter()
+        .flatten()
+        .filter_map(|event_id| stored.places.get(event_id).copied())
+        .max();
+    let client = &world.writers[2];
+    let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1}}});
+    let answer = world.get(client, "unread", &format!("/sync?filter={}", escape(&filter.to_string()))).await;
+    let told = unread::told(&answer["rooms"]["join"][room]);
+    let due = unread::counts(&stored.events, &client.user_id, read).last().copied();
+    let fault = format!("{} is told {told:?} unread in {room}, {due:?} are", client.user_id);
+    world.journal.check(told == due, fault, &["receipt", room]);
 }
 
 /// A first sync shows the receipt that was acknowledged last, or one behind it.

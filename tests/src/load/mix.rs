@@ -21,6 +21,8 @@ pub enum Actor {
     Founder,
     /// Reads.
     Receipts,
+    /// Is of another tenant, where the residents have one.
+    Neighbour,
 }
 
 /// Who takes part, and how fast.
@@ -35,7 +37,7 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// Everybody, as fast as can be.
+    /// Everybody of one tenant, as fast as can be.
     #[must_use]
     pub fn whole() -> Self {
         let writers = (0..WRITERS).map(Actor::Writer);

@@ -11,6 +11,8 @@ mod journal;
 mod mix;
 mod pages;
 mod reader;
+mod residents;
+mod unread;
 mod world;
 
 use std::{
@@ -24,6 +26,7 @@ use crate::Client;
 pub use journal::Journal;
 pub use mix::{Actor, Mix};
 use reader::Seen;
+pub use residents::Residents;
 use world::World;
 
 /// All actors and readers, at work.
@@ -40,18 +43,18 @@ impl Load {
     /// # Panics
     /// When the server doesn't let them begin.
     pub async fn start(url: &str, seed: u64) -> Self {
-        Self::of(Client::new(url), Arc::new(Journal::new(seed)), Mix::whole()).await
+        let stranger = Client::new(url);
+        let residents = Residents::settle(&stranger).await;
+        Self::of(stranger, residents, Arc::new(Journal::new(seed)), Mix::whole())
     }
 
-    /// The same at the server that this client knows the way to, with those who are in the mix.
-    ///
-    /// # Panics
-    /// When the server doesn't let them begin.
-    pub async fn of(stranger: Client, journal: Arc<Journal>, mix: Mix) -> Self {
-        let world = Arc::new(World::new(stranger, journal, mix.clone()).await);
+    /// Sets those to work who are in the mix, at the server that this client knows the way to and has these residents.
+    #[must_use]
+    pub fn of(stranger: Client, residents: Residents, journal: Arc<Journal>, mix: Mix) -> Self {
+        let world = Arc::new(World::new(stranger, residents, journal, mix.slower));
         let acting = mix.actors.iter().map(|actor| acts::start(*actor, &world)).collect();
         let reading = mix.readers.iter().map(|reader| reader::start(*reader, &world)).collect();
-        Self { acting, following: acts::follow(&world), reading, world }
+        Self { acting, following: acts::follow(&world, &mix), reading, world }
     }
 
     /// Notes what was done to the server, for whoever must find out why something went wrong.
@@ -77,12 +80,18 @@ impl Load {
         &self.world.rooms
     }
 
+    /// The room of another tenant, if there is one.
+    #[must_use]
+    pub fn room_elsewhere(&self) -> Option<&str> {
+        self.world.neighbour.as_ref().map(|(_, room)| &**room)
+    }
+
     /// Ends the work and looks whether every promise was kept. The server must answer by now.
     ///
     /// # Panics
     /// When something that was acknowledged is lost, doubled or out of order.
     pub async fn finish(&mut self) {
-        self.world.done.store(true, Ordering::SeqCst);
+        self.world.done.cancel();
         ended(&mut self.acting).await;
         self.world.quiet.store(true, Ordering::SeqCst);
         ended(&mut self.following).await;

@@ -9,10 +9,10 @@ use std::{
 use polity_core::tasks;
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    pages,
+    pages, unread,
     world::{Promised, World, text},
 };
 use crate::{Client, escape};
@@ -44,6 +44,8 @@ pub(super) struct Seen {
     pub(super) manner: Manner,
     /// By room: ids of events in the order in which they were seen.
     pub(super) events: HashMap<String, Vec<String>>,
+    /// Each count of what is unread, with the room and the last event by then.
+    pub(super) unread: Vec<(String, String, Option<u64>)>,
     /// By room: event ids of the state, by type and key.
     pub(super) state: HashMap<String, HashMap<(String, String), String>>,
 }
@@ -61,12 +63,15 @@ struct Reader<'a> {
     seen: Seen,
     /// So many promises were looked for.
     told: usize,
+    /// When the first sync was answered.
+    began: Instant,
 }
 
 async fn follow(world: Arc<World>, manner: Manner) -> Seen {
-    let seen = Seen { manner, events: HashMap::new(), state: HashMap::new() };
+    let seen = Seen { manner, events: HashMap::new(), unread: Vec::new(), state: HashMap::new() };
     let random = world.random(manner.name);
-    let mut reader = Reader { world: &world, client: world.writers[1].clone(), random, since: None, seen, told: 0 };
+    let (client, began) = (world.writers[1].clone(), Instant::now());
+    let mut reader = Reader { world: &world, client, random, since: None, seen, told: 0, began };
     loop {
         let last = world.is_quiet();
         let due = world.promised.lock().await.len();
@@ -77,7 +82,10 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
         }
         let first = reader.since.is_none();
         reader.take(&answer).await;
-        reader.told_what_was_promised(if first { None } else { Some(due) }).await;
+        if first {
+            reader.began = Instant::now();
+        }
+        reader.told_what_was_promised(due).await;
         if last && quiet {
             return reader.seen;
         }
@@ -112,17 +120,14 @@ impl Reader<'_> {
         if self.random.random_range(0..2) == 0 { one } else { other }
     }
 
-    /// Whatever was acknowledged before a sync began it has told, or one before it: all up to the `due`-th promise, but for those that
-    /// are older than the first sync.
-    async fn told_what_was_promised(&mut self, due: Option<usize>) {
+    /// Whatever was acknowledged before a sync began it has told, or one before it: all up to the `due`-th promise. But not what may be
+    /// older than the first sync, of which that told the newest only: what was asked for before it was answered.
+    async fn told_what_was_promised(&mut self, due: usize) {
         let promised = self.world.promised.lock().await;
-        let Some(due) = due else {
-            self.told = promised.len();
-            return;
-        };
-        for Promised { room, event_id, tag, .. } in promised.get(self.told..due).unwrap_or_default() {
+        for Promised { room, event_id, tag, asked, .. } in promised.get(self.told..due).unwrap_or_default() {
             let seen = self.seen.events.get(&self.world.rooms[*room]);
-            let told = self.seen.manner.texts_only || seen.is_some_and(|seen| seen.contains(event_id));
+            let excused = self.seen.manner.texts_only || *asked <= self.began;
+            let told = excused || seen.is_some_and(|seen| seen.contains(event_id));
             let name = self.seen.manner.name;
             let fault = format!("{tag} was acknowledged before {name}'s sync began, which doesn't tell {event_id}");
             self.world.journal.check(told, fault, &[name, tag, event_id]);
@@ -159,6 +164,9 @@ impl Reader<'_> {
                 self.seen.events.entry(room.clone()).or_default().extend(missed);
             }
             let new = ids(timeline);
+            if let (Some(last), false) = (new.last(), self.seen.manner.texts_only) {
+                self.seen.unread.push((room.clone(), last.clone(), unread::told(joined)));
+            }
             self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
             self.seen.events.entry(room.clone()).or_default().extend(new);
             self.take_state(room, joined);
@@ -190,8 +198,8 @@ impl Reader<'_> {
             return;
         }
         let pause = Duration::from_millis(self.random.random_range(0..at_most));
-        let until = tokio::time::Instant::now() + pause;
-        while tokio::time::Instant::now() < until && !self.world.is_quiet() {
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !self.world.is_quiet() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.client = self.client.afresh();

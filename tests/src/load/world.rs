@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::{self, Write as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,17 +12,20 @@ use std::{
 
 use http::{Method, StatusCode};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-use super::{journal::Journal, mix::Mix};
-use crate::{Client, Failure, escape};
+use super::{journal::Journal, residents::Residents};
+use crate::{Client, Failure};
 
 /// Users who write.
 pub(super) const WRITERS: usize = 4;
 /// Rooms that they write to.
 pub(super) const ROOMS: usize = 3;
 pub(super) const PASSWORD: &str = "a long password";
+/// Bytes of an answer that are noted.
+const SHOWN: usize = 160;
 /// The type of the state that writers set, each under a key of their own.
 pub(super) const COUNT: &str = "org.polity.count";
 
@@ -35,6 +39,8 @@ pub(super) struct Promised {
     pub(super) redacts: Option<String>,
     /// How often it was asked for.
     pub(super) tries: usize,
+    /// When it was asked for first.
+    pub(super) asked: Instant,
 }
 
 /// See the module.
@@ -46,8 +52,10 @@ pub(super) struct World {
     pub(super) writers: Vec<Client>,
     /// By name: who isn't a writer.
     pub(super) others: HashMap<&'static str, Client>,
+    /// Somebody of another tenant, and a room there.
+    pub(super) neighbour: Option<(Client, String)>,
     /// No new work from now on.
-    pub(super) done: AtomicBool,
+    pub(super) done: CancellationToken,
     /// All work has ended: what a reader doesn't see now it never will.
     pub(super) quiet: AtomicBool,
     pub(super) promised: Mutex<Vec<Promised>>,
@@ -59,7 +67,8 @@ pub(super) struct World {
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
     /// What the guest was told of the first room, one stretch in it after the other.
     pub(super) stretches: Mutex<Vec<Vec<String>>>,
-    mix: Mix,
+    /// Pauses are so many times as long.
+    slower: u64,
     seed: u64,
 }
 
@@ -78,25 +87,9 @@ pub(super) struct Refused {
 }
 
 impl World {
-    pub(super) async fn new(stranger: Client, journal: Arc<Journal>, mix: Mix) -> Self {
-        let mut writers = Vec::new();
-        for n in 0..WRITERS {
-            writers.push(account(&stranger, &format!("writer{n}")).await);
-        }
-        let mut others = HashMap::new();
-        for name in ["guest", "receiver", "owner", "claimer", "founder"] {
-            others.insert(name, account(&stranger, name).await);
-        }
-        let mut rooms = Vec::new();
-        for _ in 0..ROOMS {
-            let anybody = json!({"preset": "public_chat", "power_level_content_override": {"events": {COUNT: 0}}});
-            let room = writers[0].create_room(anybody).await.expect("a new room");
-            for writer in &writers[1..] {
-                let path = format!("/rooms/{}/join", escape(&room));
-                writer.call(Method::POST, &path, Some(json!({}))).await.expect("anybody may join");
-            }
-            rooms.push(room);
-        }
+    /// Who is there already, and who takes part.
+    pub(super) fn new(stranger: Client, residents: Residents, journal: Arc<Journal>, slower: u64) -> Self {
+        let Residents { rooms, writers, others, neighbour } = residents;
         Self {
             seed: journal.seed(),
             journal,
@@ -104,32 +97,34 @@ impl World {
             rooms,
             writers,
             others,
-            done: AtomicBool::new(false),
+            neighbour,
+            done: CancellationToken::new(),
             quiet: AtomicBool::new(false),
             promised: Mutex::default(),
             receipts: Mutex::default(),
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
             stretches: Mutex::default(),
-            mix,
+            slower,
         }
     }
 
     /// A moment between two things that needn't be many.
     pub(super) async fn breathe(&self, random: &mut StdRng, at_most_ms: u64) {
-        let ms = random.random_range(1..at_most_ms) * self.mix.slower;
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let ms = random.random_range(1..at_most_ms) * self.slower;
+        // Whoever has nothing more to do ends at once.
+        let _ = tokio::time::timeout(Duration::from_millis(ms), self.done.cancelled()).await;
     }
 
     /// Between two events of a writer there is no moment, unless all are slower than they could be.
     pub(super) async fn breathe_between_events(&self, random: &mut StdRng) {
-        if self.mix.slower > 1 {
+        if self.slower > 1 {
             self.breathe(random, 30).await;
         }
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.done.load(Ordering::SeqCst)
+        self.done.is_cancelled()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -194,25 +189,31 @@ impl World {
     }
 }
 
-async fn account(stranger: &Client, name: &str) -> Client {
-    let mut client = stranger.stranger();
-    client.register(name, PASSWORD).await.expect("a new account");
-    client
-}
-
 /// A path that people can read.
 fn path_without_filter(path: &str) -> String {
     let parts = path.split('&').filter(|part| !part.starts_with("filter="));
     parts.collect::<Vec<_>>().join("&")
 }
 
+/// The beginning of a value.
 fn short(value: &Value) -> String {
-    let mut text = value.to_string();
-    if text.len() > 160 {
-        text.truncate((0..=160).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-        text.push_str("...");
+    let mut text = Beginning(String::new());
+    if write!(text, "{value}").is_err() {
+        text.0.push_str("...");
     }
-    text
+    text.0
+}
+
+/// Takes no more than fits into a line.
+struct Beginning(String);
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let left = SHOWN.saturating_sub(self.0.len());
+        let fits = (0..=left.min(more.len())).rev().find(|at| more.is_char_boundary(*at)).unwrap_or(0);
+        self.0.push_str(&more[..fits]);
+        if fits < more.len() { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// A text field of a value.

@@ -1,10 +1,11 @@
 //! The bus as a process reaches it: it loses, delays, repeats and reorders messages.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use polity_bus::{Bus, LocalBus, Receiver, Subject, Subscriptions};
+use tokio::time::Instant;
 
 use super::{chance::Chance, detached, nap, weather::Weather};
 
@@ -12,13 +13,15 @@ use super::{chance::Chance, detached, nap, weather::Weather};
 pub(super) struct Exchange {
     weather: Arc<Weather>,
     chance: Chance,
-    /// Who hears, by the name of the process.
-    heard_by: Mutex<BTreeMap<String, Arc<LocalBus>>>,
+    /// Who hears, by the name of the process; and on which node.
+    heard_by: Mutex<BTreeMap<String, (usize, Arc<LocalBus>)>>,
 }
 
 /// See the module.
 pub(super) struct SimBus {
     exchange: Arc<Exchange>,
+    node: usize,
+    began: Instant,
     own: Arc<LocalBus>,
 }
 
@@ -27,11 +30,11 @@ impl Exchange {
         Arc::new(Self { weather, chance, heard_by: Mutex::default() })
     }
 
-    /// The bus of a process of that name.
-    pub(super) fn join(self: &Arc<Self>, name: &str) -> SimBus {
+    /// The bus of a process of that name, which begins now.
+    pub(super) fn join(self: &Arc<Self>, name: &str, node: usize) -> SimBus {
         let own = Arc::new(LocalBus::new());
-        self.heard_by.lock().insert(name.to_owned(), Arc::clone(&own));
-        SimBus { exchange: Arc::clone(self), own }
+        self.heard_by.lock().insert(name.to_owned(), (node, Arc::clone(&own)));
+        SimBus { exchange: Arc::clone(self), node, began: Instant::now(), own }
     }
 
     pub(super) fn leave(&self, name: &str) {
@@ -42,7 +45,9 @@ impl Exchange {
         let (most, loses, repeats) = self.weather.now(|now| (now.bus_ms, now.bus_loses, now.bus_repeats));
         let times = 1 + u64::from(self.chance.per_mille(repeats));
         for _ in 0..times {
+            self.weather.count("bus messages");
             if self.chance.per_mille(loses) {
+                self.weather.count("bus messages lost");
                 continue;
             }
             match self.chance.between(0, most) {
@@ -61,9 +66,18 @@ impl Exchange {
 
 impl Bus for SimBus {
     fn publish(&self, subject: Subject, payload: Bytes) {
-        let heard_by: Vec<Arc<LocalBus>> = self.exchange.heard_by.lock().values().cloned().collect();
-        for to in &heard_by {
-            self.exchange.carry(to, subject, &payload);
+        let exchange = &self.exchange;
+        let (deaf, heard) = exchange.weather.now(|now| {
+            let unheard = Duration::from_millis(now.unheard_ms);
+            (now.deaf.clone(), !now.mute.contains(&self.node) && self.began.elapsed() >= unheard)
+        });
+        let heard_by: Vec<(usize, Arc<LocalBus>)> = exchange.heard_by.lock().values().cloned().collect();
+        for (node, to) in &heard_by {
+            if heard && !deaf.contains(node) {
+                exchange.carry(to, subject, &payload);
+            } else {
+                exchange.weather.count("bus messages unheard");
+            }
         }
     }
 

@@ -20,20 +20,26 @@ use super::{
     nap,
     net::Net,
     process::Process,
+    requests::UnderWay,
     scenario::{Fault, NODES, OF_A_TIER, Planned, Scenario},
     store::SimStore,
+    torn::TornStore,
     weather::Weather,
 };
 
 /// A process that ended by itself is started again after so long.
 const BACK_MS: (u64, u64) = (20, 500);
 
+/// Who is to be killed after some steps lives no longer than that.
+const DIES: Duration = Duration::from_millis(300);
+
 /// See the module.
 pub(super) struct Cluster {
     seed: u64,
     put_off: u64,
+    tight: bool,
     began: Instant,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<TornStore>,
     pub(super) weather: Arc<Weather>,
     exchange: Arc<Exchange>,
     net: Arc<Net>,
@@ -59,12 +65,12 @@ struct Running {
 }
 
 impl Node {
-    fn new() -> Self {
+    fn new(off_ms: i64) -> Self {
         Self {
             running: Mutex::new(None),
             wanted: watch::Sender::new(true),
             ready: watch::Sender::new(false),
-            off_ms: Mutex::new(0),
+            off_ms: Mutex::new(off_ms),
         }
     }
 
@@ -79,18 +85,23 @@ fn name(node: usize) -> String {
 }
 
 impl Cluster {
-    /// Starts all processes.
-    pub(super) async fn start(scenario: &Scenario, store: Arc<dyn Store>) -> Arc<Self> {
-        let (seed, weather) = (scenario.seed, Arc::new(Weather::new()));
+    /// Starts all processes. Their clocks are off by so many milliseconds.
+    pub(super) async fn start(
+        scenario: &Scenario,
+        (store, weather): (Arc<dyn Store>, Arc<Weather>),
+        off_ms: i64,
+    ) -> Arc<Self> {
+        let seed = scenario.seed;
         let cluster = Arc::new(Self {
             seed,
             put_off: scenario.put_off,
+            tight: scenario.tight,
             began: Instant::now(),
-            store,
+            store: TornStore::new(store, Chance::of(seed, "torn")),
             exchange: Exchange::new(Arc::clone(&weather), Chance::of(seed, "bus")),
             net: Net::new(Arc::clone(&weather), Chance::of(seed, "net")),
             weather,
-            nodes: (0..NODES).map(|_| Node::new()).collect(),
+            nodes: (0..NODES).map(|_| Node::new(off_ms)).collect(),
         });
         for at in 0..NODES {
             detached(Arc::clone(&cluster).keep_running(at));
@@ -138,7 +149,8 @@ impl Cluster {
             address: address(at),
             net: Arc::clone(&self.net),
             store: Arc::new(store),
-            bus: Arc::new(self.exchange.join(&name)),
+            bus: Arc::new(self.exchange.join(&name, at)),
+            tight: self.tight,
         };
         let running = Running { process: Arc::clone(&process), instance: None };
         *self.nodes[at].running.lock() = Some(running);
@@ -156,11 +168,11 @@ impl Cluster {
     }
 
     /// A process that answers clients, if one runs there.
-    pub(super) fn front(&self, number: u64) -> Option<(Arc<Process>, axum::Router)> {
+    pub(super) fn front(&self, number: u64) -> Option<(Arc<Process>, axum::Router, UnderWay)> {
         let at = OF_A_TIER + usize::try_from(number).unwrap_or_default() % OF_A_TIER;
-        let running = self.nodes[at].running.lock().clone()?;
-        let router = running.instance?.router()?;
-        running.process.is_alive().then_some((running.process, router))
+        let Running { process, instance } = self.nodes[at].running.lock().clone()?;
+        let (router, under_way) = instance?.front()?;
+        process.is_alive().then_some((process, router, under_way))
     }
 
     /// The processes that run, and their place among the others.
@@ -171,13 +183,17 @@ impl Cluster {
 
     /// The rooms' names, as the store has them.
     pub(super) fn names(&self) -> Names {
-        Names::new(Arc::clone(&self.store), Arc::new(Chance::of(self.seed, "names")), ROOM_LOG)
+        Names::new(Arc::clone(&self.store) as _, Arc::new(Chance::of(self.seed, "names")), ROOM_LOG)
     }
 
     /// Does something for as long as it is to last.
     pub(super) async fn suffer(&self, Planned { for_ms, fault, .. }: &Planned) {
         self.weather.begin(fault.clone());
+        self.weather.count(fault.name());
         let hit = self.hit(fault);
+        if fault.kills() {
+            self.killed(&hit).await;
+        }
         nap(*for_ms).await;
         self.weather.end(fault);
         for at in hit {
@@ -219,6 +235,15 @@ impl Cluster {
         vec![at]
     }
 
+    /// Waits until these are dead; who doesn't take so many steps dies after a while.
+    async fn killed(&self, nodes: &[usize]) {
+        for process in nodes.iter().filter_map(|at| self.nodes[*at].process()) {
+            if tokio::time::timeout(DIES, process.ended()).await.is_err() {
+                process.kill();
+            }
+        }
+    }
+
     fn leave(&self, at: usize) -> Vec<usize> {
         let Some(Running { process, instance: Some(instance) }) = self.nodes[at].running.lock().clone() else {
             return Vec::new();
@@ -232,6 +257,17 @@ impl Cluster {
             }
         });
         vec![at]
+    }
+
+    /// All leave in order, those first who answer clients; waits until they have.
+    pub(super) async fn end(&self) {
+        for at in (0..NODES).rev() {
+            let process = self.nodes[at].process();
+            self.leave(at);
+            if let Some(process) = process {
+                process.ended().await;
+            }
+        }
     }
 
     /// Nothing goes wrong any more: waits until all that was left is finished.

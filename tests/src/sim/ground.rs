@@ -14,6 +14,7 @@ use polity_proto::local;
 use polity_room_state::ROOM_LOG;
 use polity_store::{MarkedStore, Marks, Store};
 use polity_sync::heads::HeadMap;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _, service_fn};
 
@@ -24,6 +25,9 @@ use super::{
 
 /// Between two tries to begin, while the store doesn't answer.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Logs of a slot of the registry, and entries of a journal, where there is little room.
+const TIGHT: (u64, usize) = (3, 24);
 
 /// See the module.
 #[derive(Clone)]
@@ -43,6 +47,8 @@ pub(super) struct Ground {
     pub(super) heads: Arc<HeadMap>,
     pub(super) live: Arc<Live>,
     pub(super) presence: Arc<Presence>,
+    /// The process is told to end: it watches nobody any more, and recovers nothing.
+    pub(super) stop: CancellationToken,
 }
 
 /// Hears of appends: the own map, and whoever follows.
@@ -63,6 +69,8 @@ pub(super) struct Place {
     pub(super) net: Arc<Net>,
     pub(super) store: Arc<dyn Store>,
     pub(super) bus: Arc<dyn Bus>,
+    /// Whether there is little room for what is bounded.
+    pub(super) tight: bool,
 }
 
 impl Ground {
@@ -72,12 +80,20 @@ impl Ground {
         let node = format!("node-{}", place.node);
         let (this, registry) = loop {
             let this = Member::new(IncarnationId::new(random.bytes()), place.kind, &node, &place.address);
-            match Registry::join(Arc::clone(&place.store), &this).await {
+            let store = Arc::clone(&place.store);
+            let joined = match place.tight {
+                true => Registry::join_with(store, &this, TIGHT.0).await,
+                false => Registry::join(store, &this).await,
+            };
+            match joined {
                 Ok(registry) => break (this, registry),
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         };
-        let journal = Journal::new(this.incarnation);
+        let journal = match place.tight {
+            true => Journal::keeping(this.incarnation, TIGHT.1),
+            false => Journal::new(this.incarnation),
+        };
         let (store, marks) = MarkedStore::telling(place.store, Some(Arc::clone(&journal) as _));
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
         let live = Live::new(this.incarnation);
@@ -98,6 +114,7 @@ impl Ground {
             heads: Arc::new(HeadMap::new(10_000, false)),
             live,
             presence,
+            stop: CancellationToken::new(),
         }
     }
 
@@ -145,8 +162,8 @@ impl Ground {
 
     /// Says that it is there, watches the others, and finishes what earlier runs left. A process that was closed ends.
     pub(super) fn watch(&self, uses: Vec<Arc<dyn Recover>>) {
-        let presence = Arc::clone(&self.presence);
-        tasks::spawn(async move { presence.run().await });
+        let (presence, stop) = (Arc::clone(&self.presence), self.stop.clone());
+        tasks::spawn(async move { stop.run_until_cancelled(presence.run()).await });
         let watch = Watch {
             registry: Arc::clone(&self.registry),
             store: Arc::clone(&self.store),
@@ -156,14 +173,17 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             uses: uses.clone(),
         };
-        let process = Arc::clone(&self.process);
+        let (process, stop) = (Arc::clone(&self.process), self.stop.clone());
         tasks::spawn(async move {
-            watch.run().await;
-            process.kill();
+            if stop.run_until_cancelled(watch.run()).await.is_some() {
+                process.kill();
+            }
         });
         let (registry, node, process) = (Arc::clone(&self.registry), self.this.node.clone(), Arc::clone(&self.process));
+        let stop = self.stop.clone();
         tasks::spawn(async move {
-            if recover_until_done(&registry, &node, &uses).await.is_err() {
+            let recovered = stop.run_until_cancelled(recover_until_done(&registry, &node, &uses)).await;
+            if recovered.is_some_and(|recovered| recovered.is_err()) {
                 process.kill();
             }
         });

@@ -24,11 +24,11 @@ use polity_sync::{
     read::{self, StoredRow},
 };
 use ruma_common::{OwnedServerName, RoomVersionId};
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    SERVER, TENANT,
+    NEIGHBOUR, NEXT_DOOR, SERVER, TENANT,
     ground::{Ground, Heard},
+    requests::{Requests, UnderWay},
 };
 
 /// Idle logs that stay loaded: few, so that some are unloaded and loaded again.
@@ -48,16 +48,20 @@ impl polity_room_state::Tenant for OneTenant {
     }
 }
 
-struct TheTenant(Arc<OneTenant>);
+struct AllTenants([Arc<OneTenant>; 2]);
 
-impl polity_room_state::Tenants for TheTenant {
+impl polity_room_state::Tenants for AllTenants {
     fn tenant(&self, id: TenantId) -> Option<Arc<dyn polity_room_state::Tenant>> {
-        (id == TENANT).then(|| Arc::clone(&self.0) as _)
+        let at = TENANTS.iter().position(|(tenant, _)| *tenant == id)?;
+        Some(Arc::clone(&self.0[at]) as _)
     }
 }
 
-fn server_name() -> OwnedServerName {
-    OwnedServerName::try_from(SERVER).expect("a server name")
+/// Who is on the cluster.
+const TENANTS: [(TenantId, &str); 2] = [(TENANT, SERVER), (NEIGHBOUR, NEXT_DOOR)];
+
+fn server_name(name: &str) -> OwnedServerName {
+    OwnedServerName::try_from(name).expect("a server name")
 }
 
 /// A process that runs.
@@ -70,7 +74,8 @@ pub(super) enum Instance {
 
 /// What a process has that answers clients.
 pub(super) struct Clients {
-    pub(super) router: axum::Router,
+    router: axum::Router,
+    requests: Requests,
     accounts: Arc<Accounts>,
     api: Arc<Api>,
 }
@@ -80,13 +85,14 @@ pub(super) struct Clients {
 impl Instance {
     /// A process that writes rooms. Must be called in a task of it.
     pub(super) fn rooms(ground: Ground) -> Self {
-        let identity = SigningIdentity::from_seed(server_name(), "1", &[3; 32]).expect("a key");
+        let identity = |name| SigningIdentity::from_seed(server_name(name), "1", &[3; 32]).expect("a key");
+        let tenants = TENANTS.map(|(_, name)| Arc::new(OneTenant(identity(name))));
         let deps = Deps::new(
             Arc::clone(&ground.store),
             Arc::clone(&ground.bus),
             Arc::clone(&ground.clock),
             Arc::clone(&ground.random),
-            Arc::new(TheTenant(Arc::new(OneTenant(identity)))),
+            Arc::new(AllTenants(tenants)),
             Arc::clone(&ground.names),
             READ,
         );
@@ -139,7 +145,7 @@ impl Instance {
             }
         });
         let router = polity_client_api::router(Arc::clone(&api));
-        Self::Clients(ground, Clients { router, accounts, api })
+        Self::Clients(ground, Clients { router, requests: Requests::default(), accounts, api })
     }
 
     /// What it stands on.
@@ -149,29 +155,30 @@ impl Instance {
         }
     }
 
-    /// What clients ask, where it is answered.
-    pub(super) fn router(&self) -> Option<axum::Router> {
+    /// Where a request of a client is answered, which is under way as long as the second is held. A process that leaves takes none.
+    pub(super) fn front(&self) -> Option<(axum::Router, UnderWay)> {
         match self {
             Self::Rooms(..) => None,
-            Self::Clients(_, clients) => Some(clients.router.clone()),
+            Self::Clients(_, clients) => Some((clients.router.clone(), clients.requests.begin()?)),
         }
     }
 
     /// Finishes what is under way, as a process does that is told to end.
     pub(super) async fn leave(&self) {
-        let (ground, ended) = match self {
-            Self::Rooms(ground, service) => {
-                ground.presence.leave();
-                (ground, service.drain(LEAVES).await)
-            }
-            Self::Clients(ground, Clients { accounts, api, .. }) => {
-                ground.presence.leave();
-                (ground, accounts.drain(&**api, LEAVES).await)
+        let ground = self.ground();
+        ground.presence.leave();
+        ground.stop.cancel();
+        let ended = match self {
+            Self::Rooms(_, service) => service.drain(LEAVES).await,
+            Self::Clients(_, Clients { accounts, api, requests, .. }) => {
+                requests.end(LEAVES).await;
+                accounts.drain(&**api, LEAVES).await
             }
         };
+        ground.journal.tell_last(&*ground.bus);
         if ended {
             // What isn't left in order others find closed.
-            let _ = ground.registry.leave().await;
+            let _ = ground.registry.leave_after(|| Some(ground.journal.end())).await;
         }
     }
 }
@@ -199,7 +206,7 @@ fn engine(
         writers,
         clock: Arc::clone(&ground.clock),
         random: Arc::clone(&ground.random),
-        stop: CancellationToken::new(),
+        stop: ground.stop.clone(),
     }
 }
 
@@ -218,14 +225,14 @@ fn hear(ground: &Ground, engine: &Engine, receiver: Box<dyn polity_bus::Receiver
 }
 
 fn parts(ground: &Ground, accounts: &Arc<Accounts>, engine: Arc<Engine>, rooms: polity_proto::Transport) -> Parts {
-    let tenant = polity_client_api::Tenant {
-        id: TENANT,
-        server_name: server_name(),
-        public_baseurl: format!("https://{SERVER}"),
-        token_key: Arc::new(TokenKey::derive(&[7; 32], TENANT)),
+    let tenant = |(id, name)| polity_client_api::Tenant {
+        id,
+        server_name: server_name(name),
+        public_baseurl: format!("https://{name}"),
+        token_key: Arc::new(TokenKey::derive(&[7; 32], id)),
     };
     Parts {
-        tenants: Tenants::new([Arc::new(tenant)]),
+        tenants: Tenants::new(TENANTS.map(|one| Arc::new(tenant(one)))),
         accounts: Arc::clone(accounts),
         engine,
         rooms,

@@ -9,6 +9,7 @@
 //! A new fault is a variant of [`Fault`], a line in [`Fault::change`](scenario) (or in `Cluster::hit`, if it is done to a node), and one
 //! where scenarios are made. A new invariant is a check in [`crate::load`], or in [`settled`].
 
+mod beginning;
 mod bus;
 mod chance;
 mod clock;
@@ -19,11 +20,14 @@ mod instance;
 mod mutations;
 mod net;
 mod process;
+mod requests;
+mod rows;
 mod run;
 mod scenario;
 mod settled;
 mod shrink;
 mod store;
+mod torn;
 mod way;
 mod weather;
 
@@ -37,9 +41,13 @@ pub use mutations::{Caught, catch};
 pub use run::{Outcome, play};
 pub use scenario::{Fault, Planned, Scenario};
 pub use shrink::shrink;
+pub use weather::Counts;
 
 const TENANT: TenantId = TenantId::new(1);
 const SERVER: &str = "polity.test";
+/// Another tenant on the same cluster.
+const NEIGHBOUR: TenantId = TenantId::new(2);
+const NEXT_DOOR: &str = "neighbour.test";
 
 /// Runs something that belongs to no process: the store, the bus, the network, and whoever plays.
 fn detached<F>(future: F) -> JoinHandle<F::Output>

@@ -2,7 +2,7 @@
 
 use polity_core::mutation::{Mutation, plant};
 
-use super::{Scenario, play};
+use super::{Scenario, beginning::Beginning, play};
 
 /// A bug that was found.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Caught {
 /// Looks for a planted bug with so many seeds, from `first` on.
 #[must_use]
 pub fn catch(mutation: Mutation, first: u64, seeds: u64) -> Option<Caught> {
+    // What all begin with has no bug.
+    Beginning::get();
     (first..first + seeds).find_map(|seed| {
         plant(Some(mutation));
         let outcome = play(&Scenario::of(seed));

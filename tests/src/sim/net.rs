@@ -75,6 +75,7 @@ impl Net {
         address: &str,
         call: Request<Body>,
     ) -> Result<Response<Body>, tonic::transport::Error> {
+        self.weather.count("calls");
         self.trip().await;
         let Some(Door { node, process, service }) = self.doors.lock().get(address).cloned() else {
             return remote(self.refused.clone()).oneshot(call).await;
@@ -87,13 +88,17 @@ impl Net {
         match answer {
             Ok(answer) => answer,
             // It has ended meanwhile. The call itself is gone.
-            Err(_) => remote(self.broken.clone()).oneshot(Request::new(Body::empty())).await,
+            Err(_) => {
+                self.weather.count("calls broken");
+                remote(self.broken.clone()).oneshot(Request::new(Body::empty())).await
+            }
         }
     }
 
     /// Whoever isn't reached isn't heard of: only whoever asks gives up.
     async fn reaches(&self, from: usize, to: usize) {
         if self.weather.now(|now| now.apart.contains(&(from.min(to), from.max(to)))) {
+            self.weather.count("calls lost");
             std::future::pending::<()>().await;
         }
     }

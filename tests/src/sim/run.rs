@@ -7,13 +7,20 @@ use std::{
     time::Duration,
 };
 
-use polity_core::SystemClock;
-use polity_store_local::LocalStore;
 use tokio::task::JoinError;
 
-use super::{chance::Chance, cluster::Cluster, detached, nap, scenario::Scenario, settled, way::SimWay};
+use super::{
+    SERVER,
+    beginning::Beginning,
+    cluster::Cluster,
+    detached, nap,
+    scenario::Scenario,
+    settled,
+    way::SimWay,
+    weather::{Counts, Weather},
+};
 use crate::{
-    Client,
+    Client, Way,
     load::{Journal, Load},
 };
 
@@ -36,6 +43,8 @@ pub struct Outcome {
     pub acknowledged: usize,
     /// How much simulated time it took.
     pub took: Duration,
+    /// How often what happened.
+    pub counts: Counts,
 }
 
 impl Outcome {
@@ -58,14 +67,20 @@ impl Outcome {
 #[must_use]
 pub fn play(scenario: &Scenario) -> Outcome {
     hear_panics();
+    let beginning = Beginning::get();
     PANICS.take();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let outcome = runtime.expect("a runtime").block_on(whole(scenario.clone()));
+    let outcome = simulated(whole(scenario.clone(), beginning));
     // Whoever found a fault ended so: it is told with its place. Any other panic is a fault itself.
     let mut panics = PANICS.take();
     let own = panics.iter().position(|panic| outcome.fault.as_ref().is_some_and(|fault| panic.contains(fault)));
     let placed = if panics.is_empty() { None } else { Some(panics.swap_remove(own.unwrap_or(0))) };
     Outcome { fault: placed.or(outcome.fault), ..outcome }
+}
+
+/// Runs something on one thread, in simulated time.
+pub(super) fn simulated<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(future)
 }
 
 /// Panics are told in the outcome, and nowhere else.
@@ -89,18 +104,19 @@ thread_local! {
     static PLAYS: RefCell<bool> = const { RefCell::new(false) };
 }
 
-async fn whole(scenario: Scenario) -> Outcome {
+async fn whole(scenario: Scenario, beginning: &'static Beginning) -> Outcome {
     PLAYS.set(true);
     let began = tokio::time::Instant::now();
     let journal = Arc::new(Journal::new(scenario.seed));
-    let playing = detached(acts(scenario, Arc::clone(&journal)));
+    let weather = Arc::new(Weather::new());
+    let playing = detached(acts(scenario, beginning, Arc::clone(&journal), Arc::clone(&weather)));
     let (fault, acknowledged) = match tokio::time::timeout(LIMIT, playing).await {
         Ok(Ok(acknowledged)) => (None, acknowledged),
         Ok(Err(error)) => (Some(told(error)), 0),
         Err(_) => (Some("it hangs".to_owned()), 0),
     };
     PLAYS.set(false);
-    Outcome { fault, history: journal.all(), acknowledged, took: began.elapsed() }
+    Outcome { fault, history: journal.all(), acknowledged, took: began.elapsed(), counts: weather.counts() }
 }
 
 fn told(error: JoinError) -> String {
@@ -110,14 +126,16 @@ fn told(error: JoinError) -> String {
 }
 
 /// Everybody is set to work, things go wrong, all is well again, and what was promised must be there.
-async fn acts(scenario: Scenario, journal: Arc<Journal>) -> usize {
-    let seed = scenario.seed;
-    // Nothing in it goes by the time but rows that are kept for hours.
-    let clock = Arc::new(SystemClock::new());
-    let store = LocalStore::memory(clock, &Chance::of(seed, "store")).expect("a store in memory");
-    let cluster = Cluster::start(&scenario, store).await;
-    let way = Arc::new(SimWay::new(Arc::clone(&cluster), seed));
-    let mut load = Load::of(Client::over(way, ""), Arc::clone(&journal), scenario.mix).await;
+async fn acts(
+    scenario: Scenario,
+    beginning: &'static Beginning,
+    journal: Arc<Journal>,
+    weather: Arc<Weather>,
+) -> usize {
+    let cluster = Cluster::start(&scenario, (beginning.store(), weather), 0).await;
+    let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed));
+    let residents = beginning.residents(&way);
+    let mut load = Load::of(Client::over(way, "").for_host(SERVER), residents, Arc::clone(&journal), scenario.mix);
     let faults: Vec<_> = scenario
         .faults
         .into_iter()
@@ -138,6 +156,6 @@ async fn acts(scenario: Scenario, journal: Arc<Journal>) -> usize {
     cluster.recover().await;
     let acknowledged = load.acknowledged().await;
     load.finish().await;
-    settled::check(&cluster, &journal, load.rooms()).await;
+    settled::check(&cluster, &journal, &load).await;
     acknowledged
 }

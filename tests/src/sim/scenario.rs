@@ -10,6 +10,13 @@ pub(super) const OF_A_TIER: usize = 2;
 /// Nodes: those that write rooms first, then those that answer clients.
 pub(super) const NODES: usize = 2 * OF_A_TIER;
 
+/// Nobody hears anybody on the bus for so long, when it is off.
+const BUS_OFF_MS: u64 = 60_000;
+/// There is load for so long after the last fault is over.
+const AFTER_MS: u64 = 300;
+/// A usual pause of somebody as fast as can be.
+const PAUSE_MS: u64 = 15;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
@@ -23,6 +30,8 @@ pub struct Scenario {
     pub faults: Vec<Planned>,
     /// Of so many steps of tasks one is put off; 0: none.
     pub put_off: u64,
+    /// Slots of the registry and journals have little room.
+    pub tight: bool,
 }
 
 /// Something that goes wrong at some time.
@@ -53,6 +62,14 @@ pub enum Fault {
     StoreUnanswered(u64),
     /// Writes aren't answered, and made much later, or never.
     StoreLate(u64),
+    /// Conditional writes aren't answered, and a part of them is seen before the whole.
+    StoreTorn(u64),
+    /// Nobody hears what a process says in its first milliseconds.
+    Unheard(u64),
+    /// A node hears nothing on the bus.
+    Deaf(usize),
+    /// Nobody hears a node on the bus.
+    Mute(usize),
     /// Clients don't get their answers.
     AnswersLost(u64),
     /// Calls between processes are slow.
@@ -82,6 +99,10 @@ impl Fault {
             Self::StoreRefuses(often) => now.store_refuses = now.store_refuses.max(often),
             Self::StoreUnanswered(often) => now.store_unanswered = now.store_unanswered.max(often),
             Self::StoreLate(often) => now.store_late = now.store_late.max(often),
+            Self::StoreTorn(often) => now.store_torn = now.store_torn.max(often),
+            Self::Unheard(ms) => now.unheard_ms = now.unheard_ms.max(ms),
+            Self::Deaf(node) => drop(now.deaf.insert(node)),
+            Self::Mute(node) => drop(now.mute.insert(node)),
             Self::AnswersLost(often) => now.answers_lost = now.answers_lost.max(often),
             Self::CallsSlow(ms) => now.calls_ms = now.calls_ms.max(ms),
             Self::Apart(one, other) => drop(now.apart.insert((one.min(other), one.max(other)))),
@@ -90,12 +111,38 @@ impl Fault {
         }
     }
 
+    /// For the figures.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::BusLoses(_) | Self::BusLate(_) | Self::BusRepeats(_) | Self::Unheard(_) => "times the bus was bad",
+            Self::Deaf(_) | Self::Mute(_) => "nodes off the bus",
+            Self::StoreSlow(_) | Self::StoreRefuses(_) => "times the store was slow or refused",
+            Self::StoreUnanswered(_) | Self::StoreLate(_) | Self::StoreTorn(_) => "times the store didn't answer",
+            Self::AnswersLost(_) | Self::CallsSlow(_) | Self::Apart(..) => "times the network was bad",
+            Self::Killed(..) => "kills",
+            Self::AllKilled(_) => "kills of all",
+            Self::Stopped(_) => "stops",
+            Self::Leaves(_) => "departures",
+            Self::ClockJumps(..) => "clocks set",
+        }
+    }
+
+    /// Whether it kills.
+    pub(super) fn kills(&self) -> bool {
+        matches!(self, Self::Killed(..) | Self::AllKilled(_))
+    }
+
+    /// Whether a process begins because of it.
+    fn begins(&self) -> bool {
+        self.kills() || matches!(self, Self::Leaves(_))
+    }
+
     /// One of all that there are.
-    fn any(chance: &Chance) -> (Self, u64) {
+    fn any(chance: &Chance) -> Self {
         let node = || usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
         let often = || *chance.pick(&[20, 100, 300, 1000]).unwrap_or(&100);
         let rarely = || *chance.pick(&[5, 20, 60, 200]).unwrap_or(&20);
-        let fault = match chance.below(20) {
+        match chance.below(24) {
             0 => Self::BusLoses(often()),
             1 => Self::BusLate(*chance.pick(&[20, 200, 2_000]).unwrap_or(&20)),
             2 => Self::BusRepeats(often()),
@@ -103,44 +150,72 @@ impl Fault {
             4 => Self::StoreRefuses(often()),
             5 | 6 => Self::StoreUnanswered(rarely()),
             7..=9 => Self::StoreLate(rarely()),
-            10 => Self::AnswersLost(rarely()),
-            11 => Self::CallsSlow(*chance.pick(&[20, 120, 1_000]).unwrap_or(&20)),
-            12 => Self::Apart(node(), node()),
-            13..=15 => Self::Killed(node(), chance.below(400)),
-            16 => Self::AllKilled(chance.below(50)),
-            17 => Self::Stopped(node()),
-            18 => Self::Leaves(node()),
-            _ => Self::ClockJumps(node(), i64::try_from(chance.below(20_000)).unwrap_or_default() - 10_000),
-        };
+            10 | 11 => Self::StoreTorn(rarely()),
+            12 => Self::AnswersLost(rarely()),
+            13 => Self::CallsSlow(*chance.pick(&[20, 120, 1_000]).unwrap_or(&20)),
+            14 => Self::Apart(node(), node()),
+            15..=17 => Self::Killed(node(), chance.below(400)),
+            18 => Self::AllKilled(chance.below(50)),
+            19 => Self::Stopped(node()),
+            20 => Self::Leaves(node()),
+            21 => Self::ClockJumps(node(), i64::try_from(chance.below(20_000)).unwrap_or_default() - 10_000),
+            22 => Self::Deaf(node()),
+            _ => Self::Mute(node()),
+        }
+    }
+}
+
+impl Planned {
+    /// Something, some time while there is load.
+    fn any(chance: &Chance, load_ms: u64) -> Self {
+        let fault = Fault::any(chance);
         let for_ms = match fault {
             // Sometimes so long that others see to what it has left.
-            Self::Killed(..) | Self::AllKilled(_) | Self::Stopped(_) | Self::Leaves(_) => {
-                *chance.pick(&[20, 300, 1_500, 4_000, 16_000]).unwrap_or(&20)
+            Fault::Killed(..) | Fault::AllKilled(_) | Fault::Stopped(_) | Fault::Leaves(_) => {
+                *chance.pick(&[20, 20, 300, 300, 1_500, 1_500, 4_000, 16_000]).unwrap_or(&20)
             }
+            // Or so long that who isn't heard isn't asked any more.
+            Fault::Deaf(_) | Fault::Mute(_) => *chance.pick(&[1_000, 5_000]).unwrap_or(&1_000),
             _ => *chance.pick(&[200, 1_000, 3_000]).unwrap_or(&200),
         };
-        (fault, for_ms)
+        Self { at_ms: chance.below(load_ms), for_ms, fault }
     }
 }
 
 impl Scenario {
+    /// Nobody does anything, and nothing goes wrong.
+    pub(super) fn calm() -> Self {
+        let mix = Mix { actors: Vec::new(), readers: Vec::new(), slower: 1 };
+        Self { seed: 0, mix, load_ms: 0, faults: Vec::new(), put_off: 0, tight: false }
+    }
+
     /// What this seed plays.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let chance = Chance::of(seed, "scenario");
-        let load_ms = *chance.pick(&[1_000, 2_500, 5_000]).unwrap_or(&2_500);
+        let begins_ms = *chance.pick(&[500, 1_000, 2_500, 5_000]).unwrap_or(&2_500);
         let whole = Mix::whole();
-        let actors: Vec<Actor> = chance.some(whole.actors, 2);
-        let readers = chance.some(whole.readers, 1);
-        let mix = Mix { actors, readers, slower: chance.between(4, 12) };
-        let faults = (0..chance.below(7)).map(|_| {
-            let (fault, for_ms) = Fault::any(&chance);
-            Planned { at_ms: chance.below(load_ms), for_ms, fault }
-        });
-        let mut faults: Vec<Planned> = faults.collect();
+        let mut actors: Vec<Actor> = chance.some(chance.some(whole.actors, 4), 2);
+        if chance.one_in(4) {
+            actors.push(Actor::Neighbour);
+        }
+        let readers = chance.some(chance.some(whole.readers, 2), 1);
+        let mut faults: Vec<Planned> = (0..chance.below(5)).map(|_| Planned::any(&chance, begins_ms)).collect();
+        if chance.one_in(40) {
+            faults.push(Planned { at_ms: 0, for_ms: BUS_OFF_MS, fault: Fault::BusLoses(1000) });
+        }
+        // While something is wrong, and for a while after.
+        let load_ms = faults.iter().map(|planned| planned.at_ms + planned.for_ms).fold(begins_ms, u64::max) + AFTER_MS;
+        if faults.iter().any(|planned| planned.fault.begins()) && chance.one_in(3) {
+            // Whoever begins meanwhile isn't heard at first.
+            faults.push(Planned { at_ms: 0, for_ms: load_ms, fault: Fault::Unheard(1_500) });
+        }
+        // So slow that each does some things, however long it takes.
+        let slower = (load_ms / (PAUSE_MS * chance.between(4, 16))).max(1);
         faults.sort_by_key(|planned| planned.at_ms);
         let put_off = *chance.pick(&[0, 4, 16, 64]).unwrap_or(&0);
-        Self { seed, mix, load_ms, faults, put_off }
+        let tight = chance.one_in(3);
+        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight }
     }
 
     /// The same with something left away, simplest first.
@@ -164,6 +239,9 @@ impl Scenario {
             simpler.mix.readers.remove(at);
             all.push(simpler);
         }
+        if self.tight {
+            all.push(Self { tight: false, ..self.clone() });
+        }
         if self.put_off > 0 {
             all.push(Self { put_off: 0, ..self.clone() });
         }
@@ -177,8 +255,9 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off } = self;
-        writeln!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none)")?;
+        let Self { seed, mix, load_ms, faults, put_off, tight } = self;
+        let room = if *tight { "little" } else { "much" };
+        writeln!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), {room} room")?;
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
             writeln!(f, "  {at_ms:>5} ms, for {for_ms} ms: {fault:?}")?;

@@ -11,7 +11,7 @@ use polity_store::{
 };
 use tokio::sync::oneshot;
 
-use super::{chance::Chance, detached, nap, weather::Weather};
+use super::{chance::Chance, detached, nap, torn::TornStore, weather::Weather};
 
 /// Whoever isn't answered gives up after so long.
 const GIVES_UP_MS: (u64, u64) = (50, 1_000);
@@ -20,7 +20,7 @@ const LATE_MS: (u64, u64) = (1, 15_000);
 
 /// See the module.
 pub(super) struct SimStore {
-    store: Arc<dyn Store>,
+    store: Arc<TornStore>,
     weather: Arc<Weather>,
     chance: Chance,
 }
@@ -33,10 +33,12 @@ enum Fate {
     Unanswered,
     /// There is no answer, and it lands after so long, or never.
     Late(Option<u64>),
+    /// There is no answer; it is decided, and a part of it is seen before the whole, which is there after so long, or whenever somebody settles it.
+    Torn(Option<u64>),
 }
 
 impl SimStore {
-    pub(super) fn new(store: Arc<dyn Store>, weather: Arc<Weather>, chance: Chance) -> Self {
+    pub(super) fn new(store: Arc<TornStore>, weather: Arc<Weather>, chance: Chance) -> Self {
         Self { store, weather, chance }
     }
 
@@ -46,34 +48,49 @@ impl SimStore {
         if self.chance.one_in(2) { 0 } else { self.chance.between(0, most) }
     }
 
-    fn fate(&self, can_be_late: bool) -> Fate {
-        let (refuses, unanswered, late) =
-            self.weather.now(|now| (now.store_refuses, now.store_unanswered, now.store_late));
-        if self.chance.per_mille(refuses) {
-            Fate::Refused
+    fn fate(&self, can_be_late: bool, can_be_torn: bool) -> Fate {
+        let (refuses, unanswered, late, torn) =
+            self.weather.now(|now| (now.store_refuses, now.store_unanswered, now.store_late, now.store_torn));
+        let (fate, told) = if self.chance.per_mille(refuses) {
+            (Fate::Refused, "writes refused")
         } else if self.chance.per_mille(unanswered) {
-            Fate::Unanswered
+            (Fate::Unanswered, "writes unanswered")
         } else if can_be_late && self.chance.per_mille(late) {
-            let lands = !self.chance.one_in(4);
-            Fate::Late(lands.then(|| self.chance.between(LATE_MS.0, LATE_MS.1)))
+            (Fate::Late(self.later()), "writes late")
+        } else if can_be_torn && self.chance.per_mille(torn) {
+            (Fate::Torn(self.later()), "writes torn")
         } else {
-            Fate::Done
-        }
+            (Fate::Done, "writes")
+        };
+        self.weather.count(told);
+        fate
+    }
+
+    /// After how long something is there that is late, if ever.
+    fn later(&self) -> Option<u64> {
+        let comes = !self.chance.one_in(4);
+        comes.then(|| self.chance.between(LATE_MS.0, LATE_MS.1))
     }
 
     /// Makes a write, which lands whatever becomes of this process meanwhile.
     async fn write<T: Send + 'static>(
         &self,
-        can_be_late: bool,
-        land: impl FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, StoreError>> + Send + 'static,
+        fate: Fate,
+        land: impl FnOnce(Arc<TornStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (store, there, back) = (Arc::clone(&self.store), self.trip_ms(), self.trip_ms());
-        let (lands_in, answered) = match self.fate(can_be_late) {
+        let (lands_in, answered) = match fate {
             Fate::Refused => return self.refuse().await,
             Fate::Done => (Some(there), true),
             Fate::Unanswered => (Some(there), false),
-            Fate::Late(lands_in) => (lands_in, false),
+            Fate::Late(lands_in) | Fate::Torn(lands_in) => (lands_in, false),
         };
+        if answered && there == 0 {
+            // It is there before anything else happens, whatever becomes of whoever asked.
+            let outcome = land(store).await;
+            nap(back).await;
+            return outcome;
+        }
         let (reply, answer) = oneshot::channel();
         if let Some(lands_in) = lands_in {
             detached(async move {
@@ -89,6 +106,11 @@ impl SimStore {
         if answered {
             return answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store has ended".to_owned())));
         }
+        self.give_up().await
+    }
+
+    /// No answer comes.
+    async fn give_up<T>(&self) -> Result<T, StoreError> {
         nap(self.chance.between(GIVES_UP_MS.0, GIVES_UP_MS.1)).await;
         Err(StoreError::Unknown("a write timed out".to_owned()))
     }
@@ -100,6 +122,7 @@ impl SimStore {
 
     /// Reads: there, then back.
     async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.weather.count("reads");
         nap(self.trip_ms()).await;
         if self.chance.per_mille(self.weather.now(|now| now.store_refuses)) {
             return self.refuse().await;
@@ -108,6 +131,14 @@ impl SimStore {
         nap(self.trip_ms()).await;
         outcome
     }
+}
+
+/// What makes the rest of a torn write.
+fn settled(
+    table: &'static Table,
+    partition: Values,
+) -> impl FnOnce(Arc<TornStore>) -> BoxFuture<'static, Result<Cas, StoreError>> + Send + 'static {
+    move |store| Box::pin(async move { store.settle(table, &partition).map(|()| Cas::Applied) })
 }
 
 #[async_trait]
@@ -123,7 +154,13 @@ impl Wrap for SimStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
-        self.write(true, move |store| Box::pin(async move { store.cas(table, partition, condition, changes).await }))
+        let fate = self.fate(true, true);
+        if let Fate::Torn(settled_in) = fate {
+            nap(self.trip_ms()).await;
+            self.store.tear(table, partition.clone(), condition, changes)?;
+            return self.write(Fate::Late(settled_in), settled(table, partition)).await;
+        }
+        self.write(fate, move |store| Box::pin(async move { store.cas(table, partition, condition, changes).await }))
             .await
     }
 
@@ -133,10 +170,12 @@ impl Wrap for SimStore {
         if self.weather.now(|now| now.store_unanswered) > 0 && self.chance.one_in(20) {
             // Each row is a write of its own: some land, and the rest doesn't.
             let kept = self.chance.some(std::mem::take(&mut writes), 0);
-            self.write(false, move |store| Box::pin(async move { store.put(kept, durability).await })).await?;
+            let fate = self.fate(false, false);
+            self.write(fate, move |store| Box::pin(async move { store.put(kept, durability).await })).await?;
             return Err(StoreError::Unknown("some rows timed out".to_owned()));
         }
-        self.write(can_be_late, move |store| Box::pin(async move { store.put(writes, durability).await })).await
+        let fate = self.fate(can_be_late, false);
+        self.write(fate, move |store| Box::pin(async move { store.put(writes, durability).await })).await
     }
 
     async fn on_get(
@@ -161,6 +200,7 @@ impl Wrap for SimStore {
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.write(false, move |store| Box::pin(async move { store.drop_partition(table, partition).await })).await
+        let fate = self.fate(false, false);
+        self.write(fate, move |store| Box::pin(async move { store.drop_partition(table, partition).await })).await
     }
 }

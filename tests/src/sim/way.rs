@@ -41,8 +41,10 @@ impl Way for SimWay {
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
         nap(self.chance.between(0, 2)).await;
         let number = self.chance.below(u64::MAX);
-        let Some((process, router)) = self.cluster.front(number) else {
-            nap(20).await;
+        let (weather, what) = (&self.cluster.weather, what(&request));
+        let Some((process, router, under_way)) = self.cluster.front(number) else {
+            weather.count("connections refused");
+            nap(self.chance.between(20, 100)).await;
             return Err("refused".to_owned());
         };
         let answered = tasks::spawn_in(&process.owner(), async move {
@@ -52,13 +54,19 @@ impl Way for SimWay {
             };
             let (head, body) = answer.into_parts();
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            drop(under_way);
             Ok(Response::from_parts(head, body))
         });
         let hangs_up = answered.abort_handle();
         let patience = Duration::from_millis(self.chance.between(PATIENCE_MS.0, PATIENCE_MS.1));
         let answer = match tokio::time::timeout(patience, answered).await {
-            Ok(answer) => answer.map_err(|_| "the connection broke".to_owned())?,
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                weather.count("connections broken");
+                return Err("the connection broke".to_owned());
+            }
             Err(_) => {
+                weather.count("requests given up");
                 // The process learns of it, or doesn't.
                 if self.chance.one_in(2) {
                     hangs_up.abort();
@@ -67,9 +75,11 @@ impl Way for SimWay {
             }
         };
         nap(self.chance.between(0, 2)).await;
-        if self.chance.per_mille(self.cluster.weather.now(|now| now.answers_lost)) {
+        if self.chance.per_mille(weather.now(|now| now.answers_lost)) {
+            weather.count("answers lost");
             return Err("the answer was lost".to_owned());
         }
+        weather.count(if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) { what } else { "refusals" });
         answer
     }
 
@@ -78,4 +88,26 @@ impl Way for SimWay {
         let (cluster, count) = (Arc::clone(&self.cluster), Arc::clone(&self.count));
         Arc::new(Self { cluster, seed: self.seed, chance: Chance::of(self.seed, &format!("client {number}")), count })
     }
+}
+
+/// What a request asks for, for the figures.
+fn what(request: &Request<Bytes>) -> &'static str {
+    const KINDS: [(&str, &str); 14] = [
+        ("/sync?", "syncs"),
+        ("/send/", "sends"),
+        ("/redact/", "redactions"),
+        ("/join", "joins"),
+        ("/leave", "leaves"),
+        ("/sendToDevice/", "device messages"),
+        ("/keys/upload", "key uploads"),
+        ("/keys/claim", "key claims"),
+        ("/account_data/", "account data"),
+        ("/createRoom", "new rooms"),
+        ("/register", "registrations"),
+        ("/login", "logins"),
+        ("/read_markers", "receipts"),
+        ("/messages?", "pages"),
+    ];
+    let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    KINDS.iter().find(|(part, _)| target.contains(part)).map_or("other requests", |(_, what)| what)
 }

@@ -1,6 +1,6 @@
-//! What misbehaves at the moment, for everybody who is between two processes.
+//! What misbehaves at the moment, for everybody who is between two processes; and how often what happened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
@@ -17,10 +17,17 @@ pub(super) struct Conditions {
     pub(super) store_unanswered: u64,
     /// Writes that aren't answered, and land much later or never.
     pub(super) store_late: u64,
+    /// Conditional writes that aren't answered, and of which a part is seen before the whole.
+    pub(super) store_torn: u64,
     /// Messages of the bus take up to so long.
     pub(super) bus_ms: u64,
     pub(super) bus_loses: u64,
     pub(super) bus_repeats: u64,
+    /// What a process says in so many milliseconds after it began nobody hears.
+    pub(super) unheard_ms: u64,
+    /// Nodes that hear nothing on the bus, and such that nobody hears.
+    pub(super) deaf: BTreeSet<usize>,
+    pub(super) mute: BTreeSet<usize>,
     /// Calls between processes take up to so long, there and back.
     pub(super) calls_ms: u64,
     /// Answers that clients don't get.
@@ -33,7 +40,11 @@ pub(super) struct Conditions {
 #[derive(Default)]
 pub(super) struct Weather {
     now: Mutex<(Vec<Fault>, Conditions)>,
+    counts: Mutex<Counts>,
 }
+
+/// How often each thing happened.
+pub type Counts = BTreeMap<&'static str, u64>;
 
 impl Conditions {
     fn under(faults: &[Fault]) -> Self {
@@ -46,7 +57,17 @@ impl Conditions {
 impl Weather {
     /// Good weather.
     pub(super) fn new() -> Self {
-        Self { now: Mutex::new((Vec::new(), Conditions::under(&[]))) }
+        Self { now: Mutex::new((Vec::new(), Conditions::under(&[]))), counts: Mutex::default() }
+    }
+
+    /// It happened once more.
+    pub(super) fn count(&self, what: &'static str) {
+        *self.counts.lock().entry(what).or_default() += 1;
+    }
+
+    /// How often what happened so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts.lock().clone()
     }
 
     /// Looks at the conditions.

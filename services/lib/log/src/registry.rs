@@ -24,7 +24,7 @@ use crate::{
     recover::Holds,
 };
 
-/// Logs that a slot takes beside those that were carried into it, before the next one is opened.
+/// See [`Registry::join_with`].
 const SLOT_LOGS: u64 = if cfg!(test) { 3 } else { 4096 };
 /// Logs that are carried at once.
 const CARRIED: usize = 32;
@@ -38,6 +38,8 @@ const SENTINEL: &str = "";
 pub struct Registry {
     pub(crate) store: Arc<dyn Store>,
     incarnation: IncarnationId,
+    /// Logs that a slot takes beside those that were carried into it, before the next one is opened.
+    slot_logs: u64,
     slot: Mutex<Slot>,
     holders: Mutex<Vec<Weak<dyn Holds>>>,
 }
@@ -86,9 +88,17 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn join(store: Arc<dyn Store>, this: &Member) -> Result<Arc<Self>, LogError> {
+        Self::join_with(store, this, SLOT_LOGS).await
+    }
+
+    /// The same with slots of which each takes so many logs, beside those that are carried into it, before the next one is opened.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub async fn join_with(store: Arc<dyn Store>, this: &Member, slot_logs: u64) -> Result<Arc<Self>, LogError> {
         let incarnation = this.incarnation;
-        let slot = Slot { number: 1, inserted: 0, capacity: SLOT_LOGS, rolling: false };
-        let registry = Self { store, incarnation, slot: Mutex::new(slot), holders: Mutex::default() };
+        let slot = Slot { number: 1, inserted: 0, capacity: slot_logs, rolling: false };
+        let registry = Self { store, incarnation, slot_logs, slot: Mutex::new(slot), holders: Mutex::default() };
         // Its number is raised before a slot is made: whoever closes this process finds every slot.
         let row = this.to_row(1);
         registry.cas(&schema::MEMBERS, values_of![CLUSTER], condition(row.key.clone(), Expect::Absent), row).await?;
@@ -173,7 +183,7 @@ impl Registry {
             })
             .await?;
             let mut slot = self.slot.lock();
-            slot.capacity = SLOT_LOGS + 2 * carried;
+            slot.capacity = self.slot_logs + 2 * carried;
             slot.rolling = false;
             Ok::<(), LogError>(())
         };

@@ -1,5 +1,7 @@
 //! What is asked of an ordered key-value store.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use polity_store::StoreError;
 
@@ -22,6 +24,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
         reverse: bool,
         each: &mut dyn FnMut(Pair) -> bool,
     ) -> Result<(), StoreError>;
+
+    /// A copy of it as it stands, in memory; `None` if it isn't in memory itself.
+    fn copy(&self) -> Option<Arc<dyn Engine>> {
+        None
+    }
 
     /// Whether it would take a write at once.
     fn has_room(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The engine in memory: for tests and simulation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -40,6 +40,11 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn copy(&self) -> Option<Arc<dyn Engine>> {
+        let pairs = self.pairs.read().clone();
+        Some(Arc::new(Self { pairs: RwLock::new(pairs) }))
+    }
+
     fn write(&self, writes: Vec<KeyWrite>, _sync: bool) -> Result<(), StoreError> {
         let mut pairs = self.pairs.write();
         for (key, value) in writes {
@@ -49,5 +54,23 @@ impl Engine for MemoryEngine {
             };
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_was_there_and_is_apart_from_then_on() {
+        let key = |name: &'static str| (name.as_bytes().to_vec(), Some(Bytes::from_static(b"1")));
+        let one = MemoryEngine::default();
+        one.write(vec![key("both")], true).unwrap();
+        let other = one.copy().unwrap();
+        one.write(vec![key("one")], true).unwrap();
+        other.write(vec![key("other")], true).unwrap();
+        let has =
+            |engine: &dyn Engine| ["both", "one", "other"].map(|name| engine.get(name.as_bytes()).unwrap().is_some());
+        assert_eq!((has(&one), has(&*other)), ([true, true, false], [true, false, true]));
     }
 }

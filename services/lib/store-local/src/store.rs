@@ -82,6 +82,14 @@ impl LocalStore {
         Ok(Arc::new(Self { writer, engine, clock, incarnation }))
     }
 
+    /// A copy of a store in memory, as it stands: what is written to one isn't in the other. `None` of a store on disk.
+    #[must_use]
+    pub fn copy(&self) -> Option<Arc<Self>> {
+        let engine = self.engine.copy()?;
+        let writer = Writer::without_thread(Arc::clone(&engine));
+        Some(Arc::new(Self { writer, engine, clock: Arc::clone(&self.clock), incarnation: self.incarnation }))
+    }
+
     /// A store over an engine.
     pub(crate) fn new(
         engine: Arc<dyn Engine>,

@@ -6,6 +6,7 @@ mod found;
 mod guest;
 mod keys;
 mod membership;
+mod neighbour;
 mod receipts;
 mod register;
 mod to_device;
@@ -16,7 +17,10 @@ use std::sync::Arc;
 use polity_core::tasks;
 use tokio::task::JoinHandle;
 
-use super::{mix::Actor, world::World};
+use super::{
+    mix::{Actor, Mix},
+    world::World,
+};
 
 /// Starts an actor.
 pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
@@ -29,15 +33,23 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::AccountData => tasks::spawn(account_data::set(world)),
         Actor::Newcomers => tasks::spawn(register::register(world)),
         Actor::Founder => tasks::spawn(found::found(world)),
+        Actor::Neighbour => tasks::spawn(neighbour::live_apart(world)),
         Actor::Receipts => tasks::spawn(receipts::read(world)),
     }
 }
 
 /// Starts those who follow the actors by sync, until everything is quiet.
-pub(super) fn follow(world: &Arc<World>) -> Vec<JoinHandle<()>> {
-    vec![
-        tasks::spawn(to_device::receive(Arc::clone(world))),
-        tasks::spawn(account_data::follow(Arc::clone(world))),
-        tasks::spawn(guest::follow(Arc::clone(world))),
-    ]
+pub(super) fn follow(world: &Arc<World>, mix: &Mix) -> Vec<JoinHandle<()>> {
+    let acts = |who: fn(&Actor) -> bool| mix.actors.iter().any(who);
+    let mut following = Vec::new();
+    if acts(|actor| matches!(actor, Actor::DeviceSender(_))) {
+        following.push(tasks::spawn(to_device::receive(Arc::clone(world))));
+    }
+    if acts(|actor| *actor == Actor::AccountData) {
+        following.push(tasks::spawn(account_data::follow(Arc::clone(world))));
+    }
+    if acts(|actor| *actor == Actor::Guest) {
+        following.push(tasks::spawn(guest::follow(Arc::clone(world))));
+    }
+    following
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use rand::RngExt as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     escape,
@@ -27,15 +28,16 @@ pub(super) async fn write(world: Arc<World>, me: usize) {
         let room = old.as_ref().map_or_else(|| random.random_range(0..ROOMS), |(room, _)| *room);
         let redacts = old.map(|(_, event_id)| event_id);
         let (path, body) = request(&world.rooms[room], me, number, &tag, redacts.as_deref(), kind);
+        let asked = Instant::now();
         let answered = world.must(client, &tag, Method::PUT, &path, Some(&body)).await;
-        let event_id = text(&answered.value, "event_id").to_owned();
-        let mut tries = answered.tries;
+        let (event_id, tries) = (text(&answered.value, "event_id").to_owned(), answered.tries);
+        let sent = Promised { room, event_id: event_id.clone(), tag: tag.clone(), redacts, tries, asked };
+        world.promised.lock().await.push(sent);
         // A client that never got its answer asks again: the same event. (State has no transaction.)
         if kind != 8 && random.random_range(0..6) == 0 {
             let again = world.must(client, &tag, Method::PUT, &path, Some(&body)).await;
             let same = text(&again.value, "event_id") == event_id;
             world.journal.check(same, format!("transaction {tag} gave two events"), &[&tag]);
-            tries += again.tries;
         }
         // Whoever has an event's id may ask for it.
         if random.random_range(0..4) == 0 {
@@ -45,9 +47,8 @@ pub(super) async fn write(world: Arc<World>, me: usize) {
             world.journal.check(same, format!("{event_id} was acknowledged, {found} is there"), &[&tag]);
         }
         if kind < 8 {
-            own.push((room, event_id.clone()));
+            own.push((room, event_id));
         }
-        world.promised.lock().await.push(Promised { room, event_id, tag, redacts, tries });
         world.breathe_between_events(&mut random).await;
     }
 }

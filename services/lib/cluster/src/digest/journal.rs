@@ -28,6 +28,8 @@ const QUIET: u32 = 4;
 #[derive(Debug)]
 pub struct Journal {
     incarnation: IncarnationId,
+    /// How many entries are kept.
+    kept: usize,
     written: Mutex<Written>,
 }
 
@@ -55,8 +57,15 @@ impl Journal {
     /// The journal of a process that has written nothing yet.
     #[must_use]
     pub fn new(incarnation: IncarnationId) -> Arc<Self> {
+        Self::keeping(incarnation, KEPT)
+    }
+
+    /// The same, which keeps so many entries.
+    #[must_use]
+    pub fn keeping(incarnation: IncarnationId, kept: usize) -> Arc<Self> {
         Arc::new(Self {
             incarnation,
+            kept,
             written: Mutex::new(Written { first: 1, entries: VecDeque::new(), ended: false }),
         })
     }
@@ -76,7 +85,7 @@ impl Journal {
         if written.ended {
             tracing::error!(?entry, "something was written after the end, and nobody is told of it");
         }
-        if written.entries.len() == KEPT {
+        if written.entries.len() >= self.kept {
             written.entries.pop_front();
             written.first += 1;
         }

@@ -12,4 +12,4 @@ pub use directory::{DIRECTORY_SHARDS, listed_rooms, put_listing};
 pub use events::{EventPlace, place_of_event, put_event};
 pub use memberships::{Membership, forget, forgotten, membership, memberships, put_membership};
 pub use nodes::{put_state_node, state_node};
-pub use redactions::{put_redaction, redactions_between};
+pub use redactions::{Redacted, put_redaction, redactions_between};

@@ -22,7 +22,18 @@ pub fn put_redaction(key: LogKey, target: Seq, position: Position, by: &str) -> 
     }
 }
 
-/// The redacted ones of the rows `first..=last`, which stand in one bucket, with the events that redacted them.
+/// A row that is redacted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redacted {
+    /// The row.
+    pub seq: Seq,
+    /// The event that redacted it first.
+    pub by: OwnedEventId,
+    /// On which row that stands: before it the row wasn't redacted.
+    pub at: Seq,
+}
+
+/// The redacted ones of the rows `first..=last`, which stand in one bucket.
 ///
 /// # Errors
 /// When the store can't be read.
@@ -31,7 +42,7 @@ pub async fn redactions_between(
     key: LogKey,
     first: Seq,
     last: Seq,
-) -> Result<Vec<(Seq, OwnedEventId)>, StoreError> {
+) -> Result<Vec<Redacted>, StoreError> {
     debug_assert_eq!(first.bucket(), last.bucket(), "one partition an access");
     let partition = values_of![key.tenant, key.log, first.bucket().to_i64()];
     let bounds = Bounds {
@@ -46,8 +57,10 @@ pub async fn redactions_between(
             let seq = row.key.first().and_then(Value::as_int);
             let by = row.columns.first().and_then(Option::as_ref).and_then(Value::as_text);
             let by = by.and_then(|by| OwnedEventId::try_from(by).ok());
-            let pair = seq.map(|seq| Seq::new(seq.cast_unsigned())).zip(by);
-            pair.ok_or_else(|| StoreError::corrupt(schema::REDACTIONS.name, "a redaction"))
+            let at = row.stamp.map(|stamp| Seq::new(Seq::MAX.get() - stamp.position().seq.get()));
+            let redacted = seq.map(|seq| Seq::new(seq.cast_unsigned())).zip(by).zip(at);
+            let redacted = redacted.map(|((seq, by), at)| Redacted { seq, by, at });
+            redacted.ok_or_else(|| StoreError::corrupt(schema::REDACTIONS.name, "a redaction"))
         })
         .collect()
 }

@@ -31,9 +31,9 @@ impl Engine {
             let (Some(first), Some(last)) = (bucket.first(), bucket.last()) else { continue };
             let redacted =
                 rooms::redactions_between(&*self.store, key, *first, *last).await.map_err(ReadError::from)?;
-            for (seq, by) in redacted {
-                if let Some(row) = self.rooms.event(key.tenant, &by).await? {
-                    out.insert(seq, row);
+            for redacted in redacted {
+                if let Some(row) = self.rooms.event(key.tenant, &redacted.by).await? {
+                    out.insert(redacted.seq, row);
                 }
             }
         }

@@ -166,14 +166,16 @@ impl RoomPass<'_> {
         Ok(unread)
     }
 
-    /// Which of some rows of one bucket are redacted. Without a read if nothing in the room is.
+    /// Which of some rows of one bucket were redacted by the head, which the count is told with: the index may know of later ones. Without
+    /// a read if nothing in the room is.
     async fn redacted_in(&self, first: Seq, last: Seq, late: &[Seq]) -> Result<BTreeSet<Seq>, SyncError> {
         if self.head.room.redactions == 0 {
             return Ok(BTreeSet::new());
         }
         let redacted = redactions_between(&*self.engine.store, self.key, first, last).await.map_err(ReadError::from)?;
         let late = late.iter().copied().filter(|target| (first..=last).contains(target));
-        Ok(redacted.into_iter().map(|(seq, _)| seq).chain(late).collect())
+        let by_now = redacted.into_iter().filter(|redacted| redacted.at <= self.head.seq);
+        Ok(by_now.map(|redacted| redacted.seq).chain(late).collect())
     }
 
     /// What the newest rows redact: the index of redactions is written after them.

@@ -1,0 +1,113 @@
+//! What must hold of a room's log at the end: its rows are dense, each event stands once, whatever is derived from them stands where it must
+//! be found, and the state is what a straightforward replay gives.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use polity_core::{LogKey, Seq};
+use polity_log::{LogRow, read};
+use polity_room_engine::{
+    record::{RoomHead, RoomRow, Roots, StateDelta},
+    state::{self, Node, NodeHash, Nodes, Part, Put},
+};
+use polity_store::{Consistency, Store, Value, Values, rooms, schema, values_of};
+use ruma_common::{EventId, UserId};
+
+use crate::load::Journal;
+
+/// No room has so many rows.
+const ROWS: usize = 100_000;
+
+/// A replay of a room: all that it is by its rows alone.
+#[derive(Default)]
+struct Replay {
+    roots: Roots,
+    nodes: HashMap<NodeHash, Arc<Node>>,
+    /// Each user's last membership, and on which row.
+    memberships: BTreeMap<String, (String, Seq)>,
+}
+
+impl Nodes for Replay {
+    fn node(&self, hash: &NodeHash) -> Option<Arc<Node>> {
+        self.nodes.get(hash).cloned()
+    }
+}
+
+impl Replay {
+    fn change(&mut self, delta: &StateDelta) {
+        let part = Part::of(&delta.event_type);
+        let (root, kind) = match part {
+            Part::Entries => (self.roots.entries, delta.event_type.as_str()),
+            Part::Members => (self.roots.members, ""),
+        };
+        let put =
+            Put { event_type: kind.into(), state_key: delta.state_key.as_str().into(), event: delta.after.clone() };
+        let updated = state::apply(&*self, &root, &[put]).expect("its nodes are at hand");
+        for (hash, bytes) in updated.nodes {
+            self.nodes.insert(hash, Arc::new(Node::decode(&hash, &bytes).expect("a node")));
+        }
+        match part {
+            Part::Entries => self.roots.entries = updated.root,
+            Part::Members => self.roots.members = updated.root,
+        }
+    }
+}
+
+/// Checks the log of a room.
+pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
+    let found = read::head(store, key, Seq::ZERO, Consistency::Serial).await.ok().flatten();
+    let Some(head) = found.map(|found| found.head) else { journal.fail(format!("{key} has no head"), &[]) };
+    let rows = read::after(store, key, Seq::ZERO, ROWS, Consistency::Serial).await.unwrap_or_default();
+    let last = rows.last().map_or(Seq::ZERO, |row| row.seq);
+    journal.check(head.seq == last, format!("the head of {key} is {:?}, its rows end at {last:?}", head.seq), &[]);
+    let (mut events, mut transactions, mut replay) = (BTreeSet::new(), BTreeSet::new(), Replay::default());
+    for row in &rows {
+        let seq = row.seq;
+        if let Some(event_id) = &row.event_id {
+            journal.check(events.insert(event_id), format!("{event_id} stands twice in {key}"), &[event_id]);
+            let found = place(store, key, event_id).await;
+            journal.check(found == Some(seq), format!("{event_id} is row {seq:?}, found at {found:?}"), &[event_id]);
+        }
+        if let (Some(device), Some(txn)) = (&row.device, &row.txn) {
+            journal.check(transactions.insert((device, txn)), format!("{txn} of {device} gave two rows"), &[txn]);
+            let found = transaction(store, key, row).await;
+            journal.check(found == Some(seq), format!("{txn} of {device} is row {seq:?}, found at {found:?}"), &[txn]);
+        }
+        let Ok(decoded) = RoomRow::decode(&row.body) else { journal.fail(format!("row {seq:?} can't be read"), &[]) };
+        if decoded.meta.group_first == seq {
+            let (is, was) = (decoded.meta.roots, replay.roots);
+            journal.check(is == was, format!("before row {seq:?} of {key} the state is {is:?}, replayed {was:?}"), &[]);
+        }
+        decoded.meta.deltas.iter().for_each(|delta| replay.change(delta));
+        if let Some(change) = decoded.meta.membership {
+            replay.memberships.insert(change.user_id.to_string(), (change.membership, seq));
+        }
+    }
+    let Ok(room) = RoomHead::decode(&head.state) else { journal.fail(format!("the head of {key} can't be read"), &[]) };
+    let (is, was) = (room.roots, replay.roots);
+    journal.check(is == was, format!("at the head of {key} the state is {is:?}, replayed {was:?}"), &[]);
+    for (root, part) in [(is.entries, "entries"), (is.members, "members")] {
+        let stands = root == state::EMPTY || rooms::state_node(store, key, room.generation, &root).await.is_ok();
+        journal.check(stands, format!("the {part} of the state of {key} aren't there"), &[]);
+    }
+    for (user, (membership, seq)) in &replay.memberships {
+        let Ok(user_id) = <&UserId>::try_from(user.as_str()) else { continue };
+        let found = rooms::membership(store, key.tenant, user_id, &room.room_id).await.ok().flatten();
+        let found = found.map(|found| (found.membership, found.position.seq));
+        let due = (membership.clone(), *seq);
+        journal.check(found == Some(due.clone()), format!("{user} is {due:?} in {key}, found as {found:?}"), &[user]);
+    }
+}
+
+async fn place(store: &dyn Store, key: LogKey, event_id: &str) -> Option<Seq> {
+    let event_id = <&EventId>::try_from(event_id).ok()?;
+    Some(rooms::place_of_event(store, key.tenant, event_id).await.ok()??.seq)
+}
+
+async fn transaction(store: &dyn Store, key: LogKey, row: &LogRow) -> Option<Seq> {
+    let partition = values_of![key.tenant, key.log, row.device.as_deref()?, row.txn.as_deref()?];
+    let row = store.get(&schema::TRANSACTIONS, partition, Values::new(), Consistency::Quorum).await.ok()??;
+    Some(Seq::new(row.columns.get(1)?.as_ref().and_then(Value::as_int)?.cast_unsigned()))
+}
