@@ -7,7 +7,6 @@
 
 use std::{
     future::Future,
-    pin::pin,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
@@ -50,8 +49,9 @@ where
     F::Output: Send + 'static,
 {
     let gate = Arc::clone(process);
+    // Large ones aren't moved again and again on their way.
+    let mut future = Box::pin(future);
     let steps = async move {
-        let mut future = pin!(future);
         std::future::poll_fn(|context| match gate.step(context) {
             Poll::Ready(()) => future.as_mut().poll(context),
             Poll::Pending => Poll::Pending,
