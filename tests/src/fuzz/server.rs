@@ -138,7 +138,7 @@ async fn serve() -> (axum::Router, Transport) {
     let (store, marks) = MarkedStore::telling(store, None);
     let this = Member::new(IncarnationId::new(random.bytes()), "polity", "a", "");
     let registry = Registry::join(Arc::clone(&store), &this).await.expect("a registry");
-    let heads = Arc::new(HeadMap::new(1000));
+    let heads = Arc::new(HeadMap::new(1000, true));
     let env = Env {
         store: Arc::clone(&store),
         registry,
