@@ -23,7 +23,7 @@ pub(super) fn public_key() -> [u8; 32] {
 pub(super) fn canonical(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
     let Some(signed) = SignedBytes::of(&value) else { return };
-    let mut object: CanonicalJsonObject = serde_json::from_value(value.clone()).expect("an object of canonical JSON");
+    let mut object: CanonicalJsonObject = serde_json::from_value(value).expect("an object of canonical JSON");
     let once = serde_json::to_string(&object).expect("into memory");
     let again: CanonicalJsonObject = serde_json::from_str(&once).expect("canonical JSON is JSON");
     assert_eq!(serde_json::to_string(&again).expect("into memory"), once, "it isn't canonical");

@@ -82,8 +82,8 @@ pub(super) fn rows(bytes: &[u8]) {
         rows.push(rest.row());
     }
     let given = || Arc::new(Given { rows: rows.clone(), more, left: AtomicUsize::new(OPERATIONS) });
-    aggregates(&*given()).now_or_never().expect("nothing waits");
-    logs(&*given()).now_or_never().expect("nothing waits");
+    aggregates(&given()).now_or_never().expect("nothing waits");
+    logs(&given()).now_or_never().expect("nothing waits");
     registry(given()).now_or_never().expect("nothing waits");
 }
 
