@@ -64,6 +64,20 @@ async fn two_processes_hear_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_late_is_found() {
+    let mut server = plain().await;
+    server.kill();
+    let bus = NatsBus::connect_later(&config(&server)).await.expect("a bus without a server");
+    let (subjects, mut receiver) = bus.receiver(64);
+    subjects.subscribe(suite::subject(1));
+    subjects.settled().await;
+    server.restart().await;
+    let lost = async { while receiver.next().await != Some(News::Lost) {} };
+    tokio::time::timeout(PATIENCE, lost).await.expect("who listened is told that he heard nothing");
+    until_heard(&bus, &mut receiver, "at last").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_was_lost_comes_back_and_says_that_news_may_be_missing() {
     let mut server = plain().await;
     let bus = connect(&server).await;

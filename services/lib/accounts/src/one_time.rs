@@ -271,18 +271,10 @@ impl Accounts {
 
     /// The keys from an index on, claimed ones too: twice as many as may be unclaimed, at most.
     async fn keys_from(&self, partition: &Values, oldest: i64) -> Result<Vec<Row>, Error> {
-        let mut bounds = Bounds { from: Bound::Included(values([Value::Int(oldest)])), ..Bounds::all() };
-        let limit = usize::try_from(2 * KEYS).unwrap_or(usize::MAX);
-        let mut rows: Vec<Row> = Vec::new();
-        loop {
-            let (store, at) = (&self.store, bounds.clone());
-            let page = store.scan(&schema::ONE_TIME_KEYS, partition.clone(), at, limit, Consistency::Serial).await?;
-            rows.extend(page.rows);
-            match rows.last() {
-                Some(last) if page.more => bounds.from = Bound::Excluded(last.key.clone()),
-                _ => return Ok(rows),
-            }
-        }
+        let bounds = Bounds { from: Bound::Included(values([Value::Int(oldest)])), ..Bounds::all() };
+        let (partition, most) = (partition.clone(), usize::MAX);
+        Ok(polity_store::rows(&*self.store, &schema::ONE_TIME_KEYS, partition, bounds, most, Consistency::Serial)
+            .await?)
     }
 
     /// A conditional write of keys. An unknown outcome counts as failed: a key that may have been given isn't given again.

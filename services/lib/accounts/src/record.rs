@@ -169,19 +169,10 @@ pub(crate) async fn entries(
         Some(scope) => values_of![kind, scope],
         None => values_of![kind],
     };
-    let mut bounds = Bounds::prefix(prefix);
-    let mut out = Vec::new();
-    loop {
-        let partition = values_of![tenant, user_id.as_str()];
-        let page = store.scan(&schema::USER_RECORD, partition, bounds.clone(), 1000, Consistency::Quorum).await?;
-        for row in &page.rows {
-            out.push(read_entry(row)?);
-        }
-        match page.rows.last() {
-            Some(last) if page.more => bounds.from = std::ops::Bound::Excluded(last.key.clone()),
-            _ => return Ok(out),
-        }
-    }
+    let (partition, bounds) = (values_of![tenant, user_id.as_str()], Bounds::prefix(prefix));
+    let rows =
+        polity_store::rows(store, &schema::USER_RECORD, partition, bounds, usize::MAX, Consistency::Quorum).await?;
+    rows.iter().map(read_entry).collect()
 }
 
 /// One entry, unless it was never set.

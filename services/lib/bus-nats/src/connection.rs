@@ -67,7 +67,7 @@ pub struct NatsBus {
 #[derive(Default)]
 pub(crate) struct Sinks {
     all: Mutex<Vec<Weak<Sink>>>,
-    /// The connection was lost and isn't back.
+    /// The connection was lost and isn't back, or was never there.
     away: AtomicBool,
 }
 
@@ -79,7 +79,19 @@ impl NatsBus {
     /// # Errors
     /// When no server can be reached now: the caller waits and tries again.
     pub async fn connect(config: &NatsConfig) -> Result<Self, ConnectError> {
-        let sinks = Arc::new(Sinks::default());
+        Self::begin(config, false).await
+    }
+
+    /// The same, without waiting for a server: until one can be reached what is published waits or is lost, and nobody hears anything.
+    ///
+    /// # Errors
+    /// When the configuration can't be used.
+    pub async fn connect_later(config: &NatsConfig) -> Result<Self, ConnectError> {
+        Self::begin(config, true).await
+    }
+
+    async fn begin(config: &NatsConfig, later: bool) -> Result<Self, ConnectError> {
+        let sinks = Arc::new(Sinks { away: AtomicBool::new(later), ..Sinks::default() });
         let told = Arc::clone(&sinks);
         let mut options = shown(&config.credentials)
             .await?
@@ -98,8 +110,11 @@ impl NatsBus {
         if let Some((certificate, key)) = &config.tls.client {
             options = options.add_client_certificate(certificate.clone(), key.clone());
         }
+        if later {
+            options = options.retry_on_initial_connect();
+        }
         let client = options.connect(config.urls.clone()).await?;
-        metrics::gauge!(metric::CONNECTED).set(1.0);
+        metrics::gauge!(metric::CONNECTED).set(if later { 0.0 } else { 1.0 });
         let prefix: Arc<str> = config.prefix.as_str().into();
         Ok(Self { publisher: Publisher::start(client.clone(), Arc::clone(&prefix)), client, prefix, sinks })
     }
@@ -111,7 +126,8 @@ impl Bus for NatsBus {
     }
 
     fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>) {
-        let (subscriptions, receiver, sink) = receiver::make(self.client.clone(), Arc::clone(&self.prefix), capacity);
+        let (subscriptions, receiver, sink) =
+            receiver::make(self.client.clone(), Arc::clone(&self.prefix), &self.sinks, capacity);
         self.sinks.add(&sink);
         (Box::new(subscriptions), Box::new(receiver))
     }
@@ -124,6 +140,11 @@ impl Sinks {
         let mut all = self.all.lock();
         all.retain(|sink| sink.strong_count() > 0);
         all.push(Arc::downgrade(sink));
+    }
+
+    /// Whether there is no connection, as far as is known.
+    pub(crate) fn are_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     /// Tells every receiver that it may have lost something.

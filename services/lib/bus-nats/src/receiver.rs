@@ -22,7 +22,7 @@ use polity_bus::{Message, SinkReceiver, Subject, Subscriptions};
 use polity_core::tasks;
 use tokio::sync::{Notify, watch};
 
-use crate::{metric, subject};
+use crate::{connection::Sinks, metric, subject};
 
 /// How long [`Subscriptions::settled`] waits for the echo: without it news is late, not lost.
 const ECHO: Duration = Duration::from_millis(500);
@@ -31,6 +31,7 @@ pub(crate) struct NatsSubscriptions {
     shared: Arc<Shared>,
     /// The newest change that took effect.
     settled: watch::Receiver<u64>,
+    sinks: Arc<Sinks>,
 }
 
 /// What subscriptions and the gathering task share.
@@ -66,7 +67,12 @@ struct Gatherer {
 }
 
 /// A receiver without subjects.
-pub(crate) fn make(client: Client, prefix: Arc<str>, capacity: usize) -> (NatsSubscriptions, SinkReceiver, Arc<Sink>) {
+pub(crate) fn make(
+    client: Client,
+    prefix: Arc<str>,
+    sinks: &Arc<Sinks>,
+    capacity: usize,
+) -> (NatsSubscriptions, SinkReceiver, Arc<Sink>) {
     let (sink, receiver) = Sink::new(capacity);
     let shared = Arc::new(Shared::default());
     let (settled_sender, settled) = watch::channel(0);
@@ -82,7 +88,7 @@ pub(crate) fn make(client: Client, prefix: Arc<str>, capacity: usize) -> (NatsSu
         settled: settled_sender,
     };
     tasks::spawn(gatherer.run());
-    (NatsSubscriptions { shared, settled }, receiver, sink)
+    (NatsSubscriptions { shared, settled, sinks: Arc::clone(sinks) }, receiver, sink)
 }
 
 // === impl NatsSubscriptions ===
@@ -111,6 +117,10 @@ impl Subscriptions for NatsSubscriptions {
     }
 
     async fn settled(&self) {
+        if self.sinks.are_away() {
+            // Nothing comes, and once it does everybody is told that something was lost.
+            return;
+        }
         let number = self.shared.wanted.lock().number;
         let mut settled = self.settled.clone();
         let echoed = settled.wait_for(|settled| *settled >= number);

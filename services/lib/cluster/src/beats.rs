@@ -1,6 +1,6 @@
 //! Signs of life in the store: a counter for each process.
 
-use std::{collections::HashMap, ops::Bound, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use polity_core::IncarnationId;
@@ -34,15 +34,9 @@ pub(crate) async fn beat(store: &dyn Store, incarnation: IncarnationId, count: u
 
 /// All counters.
 pub(crate) async fn all(store: &dyn Store) -> Result<HashMap<IncarnationId, u64>, StoreError> {
-    let (mut beats, mut bounds) = (HashMap::new(), Bounds::all());
-    loop {
-        let page = store.scan(&schema::BEATS, values_of![CLUSTER], bounds, 1000, Consistency::Quorum).await?;
-        beats.extend(page.rows.iter().filter_map(read));
-        match page.rows.last() {
-            Some(last) if page.more => bounds = Bounds { from: Bound::Excluded(last.key.clone()), ..Bounds::all() },
-            _ => return Ok(beats),
-        }
-    }
+    let (partition, most) = (values_of![CLUSTER], usize::MAX);
+    let all = polity_store::rows(store, &schema::BEATS, partition, Bounds::all(), most, Consistency::Quorum).await?;
+    Ok(all.iter().filter_map(read).collect())
 }
 
 fn read(row: &Row) -> Option<(IncarnationId, u64)> {

@@ -57,8 +57,15 @@ impl Envelope {
         call
     }
 
+    /// What comes of `answered`, unless the call's time is over before.
+    pub(crate) async fn in_time<T>(&self, answered: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let Some(left) = self.left() else { return answered.await };
+        let late = || Status::deadline_exceeded("the call's deadline has passed");
+        tokio::time::timeout(left, answered).await.unwrap_or_else(|_| Err(late()))
+    }
+
     /// How long there is; `None`: for ever.
-    pub(crate) fn left(&self) -> Option<Duration> {
+    fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 

@@ -94,10 +94,7 @@ where
         }
         let mut envelope = Envelope::open(call).await?;
         envelope.forward();
-        let answered = self.somewhere(&envelope);
-        let Some(left) = envelope.left() else { return answered.await };
-        let late = || Status::deadline_exceeded("the call's deadline has passed");
-        tokio::time::timeout(left, answered).await.unwrap_or_else(|_| Err(late()))
+        envelope.in_time(self.somewhere(&envelope)).await
     }
 
     async fn somewhere(&self, envelope: &Envelope) -> Result<Response<Body>, Status> {

@@ -4,7 +4,6 @@
 //! nobody. It refuses to know what the services do. `accounts`, `sync`, the services and `node` may import it.
 
 mod beats;
-mod budget;
 mod connect;
 pub mod digest;
 mod envelope;

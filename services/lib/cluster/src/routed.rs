@@ -3,30 +3,33 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
+use polity_core::RetryBudget;
 use polity_proto::{Status, Transport, route};
 use tonic::body::Body;
 use tower::service_fn;
 
-use crate::{Live, Member, Peers, budget::Budget, envelope::Envelope, metric, peers::Called};
+use crate::{Live, Member, Peers, envelope::Envelope, metric, peers::Called};
 
 /// A process that shows no sign of life for so long is left for the next one, by calls that may be carried out twice.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Processes that one call is taken to.
 const TRIES: usize = 4;
+/// Tenths of a retry for each call.
+const RETRIED: u32 = 1;
 
 /// See the module.
 pub struct Routed {
     live: Arc<Live>,
     peers: Arc<Peers>,
     kind: &'static str,
-    budget: Budget,
+    budget: RetryBudget,
 }
 
 impl Routed {
     /// The way to those processes that serve what `kind` serves. Calls say what they are about in [`route::ROUTE`].
     #[must_use]
     pub fn transport(live: Arc<Live>, peers: Arc<Peers>, kind: &'static str) -> Transport {
-        let routed = Arc::new(Self { live, peers, kind, budget: Budget::default() });
+        let routed = Arc::new(Self { live, peers, kind, budget: RetryBudget::earning(RETRIED) });
         Transport::new(service_fn(move |call| {
             let routed = Arc::clone(&routed);
             async move { Ok(routed.call(call).await.unwrap_or_else(Status::into_http)) }
@@ -35,10 +38,7 @@ impl Routed {
 
     async fn call(&self, call: Request<Body>) -> Result<Response<Body>, Status> {
         let envelope = Envelope::open(call).await?;
-        let answered = self.taken_to_one(&envelope);
-        let Some(left) = envelope.left() else { return answered.await };
-        let late = || Status::deadline_exceeded("the call's deadline has passed");
-        tokio::time::timeout(left, answered).await.unwrap_or_else(|_| Err(late()))
+        envelope.in_time(self.taken_to_one(&envelope)).await
     }
 
     /// Takes a call to one process after the other while it surely wasn't begun, or may be carried out twice.

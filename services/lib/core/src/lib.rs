@@ -2,6 +2,7 @@
 //!
 //! It refuses to know a store, a wire or a Matrix endpoint. Everybody may import it; it imports no crate of ours.
 
+mod budget;
 mod clock;
 pub mod cost;
 mod error;
@@ -12,6 +13,7 @@ mod random;
 pub mod sync_token;
 pub mod tasks;
 
+pub use budget::RetryBudget;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Classified, ErrorKind};
 pub use ids::{Epoch, IncarnationId, InvalidId, Life, LogId, LogKey, TenantId};

@@ -21,7 +21,6 @@ mod prune;
 pub mod read;
 mod recover;
 mod registry;
-mod retries;
 mod task;
 mod tasks;
 mod types;

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_core::{Clock, LogKey, Seq, tasks};
+use polity_core::{Clock, LogKey, RetryBudget, Seq, tasks};
 use polity_store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
@@ -18,7 +18,6 @@ use tracing::Span;
 use crate::{
     Asked, LogError, Machine, Registry, Writers, metric,
     recover::{Holds, Recover},
-    retries::Retries,
     task::Task,
     tasks::{Handle, Tasks, Usage},
 };
@@ -27,6 +26,10 @@ use crate::{
 const MAILBOX: usize = 512;
 /// A log that nobody asked for is unloaded after this long.
 const IDLE: Duration = Duration::from_secs(300);
+/// Tenths of a retry that an append earns where one process writes at a time,
+const OF_ONE: u32 = 1;
+/// and where several do, of whom all but one lose each time that they write at once.
+const OF_MANY: u32 = 40;
 
 /// Hears of every append before it is acknowledged: the head map of whoever reads.
 pub trait Moved: Send + Sync + 'static {
@@ -60,7 +63,7 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) usage: &'static str,
     pub(crate) make: Box<dyn Fn() -> M + Send + Sync>,
     pub(crate) tasks: Mutex<Tasks<M>>,
-    pub(crate) retries: Retries,
+    pub(crate) retries: RetryBudget,
     pub(crate) writers: Writers,
     /// Nothing more is opened.
     leaving: AtomicBool,
@@ -124,7 +127,7 @@ impl<M: Machine> Logs<M> {
         max_loaded: usize,
         make: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {
-        let retries = if writers == Writers::Any { Retries::many() } else { Retries::few() };
+        let retries = RetryBudget::earning(if writers == Writers::Any { OF_MANY } else { OF_ONE });
         let (tasks, leaving) = (Mutex::new(Tasks::new(usage)), AtomicBool::new(false));
         let inner = Inner { env, usage, make: Box::new(make), tasks, retries, writers, leaving, max_loaded };
         let inner = Arc::new(inner);

@@ -1,7 +1,5 @@
 //! Who was there: the rows of the table `members`.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use polity_core::IncarnationId;
 use polity_store::{Bounds, Consistency, Row, Store, Value, Values, schema, values_of};
@@ -168,13 +166,5 @@ pub(crate) async fn all(store: &dyn Store, consistency: Consistency) -> Result<L
 /// # Errors
 /// When the store can't be read.
 pub(crate) async fn rows(store: &dyn Store, consistency: Consistency) -> Result<Vec<Row>, LogError> {
-    let (mut rows, mut bounds) = (Vec::new(), Bounds::all());
-    loop {
-        let page = store.scan(&schema::MEMBERS, values_of![CLUSTER], bounds, 1000, consistency).await?;
-        rows.extend(page.rows);
-        match rows.last() {
-            Some(last) if page.more => bounds = Bounds { from: Bound::Excluded(last.key.clone()), ..Bounds::all() },
-            _ => return Ok(rows),
-        }
-    }
+    Ok(polity_store::rows(store, &schema::MEMBERS, values_of![CLUSTER], Bounds::all(), usize::MAX, consistency).await?)
 }

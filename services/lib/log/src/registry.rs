@@ -322,18 +322,10 @@ impl Registry {
     pub async fn left_open(&self, dead: Dead) -> Result<Vec<Left>, LogError> {
         let mut left = Vec::new();
         for slot in dead.slots.0..=dead.slots.1 {
-            let mut bounds = Bounds::all();
-            loop {
-                let partition = self.slot_of(dead.incarnation, slot);
-                let page = self.store.scan(&schema::ACTIVE, partition, bounds, 1000, Consistency::Serial).await?;
-                left.extend(page.rows.iter().filter_map(left_of));
-                match page.rows.last() {
-                    Some(last) if page.more => {
-                        bounds = Bounds { from: std::ops::Bound::Excluded(last.key.clone()), ..Bounds::all() };
-                    }
-                    _ => break,
-                }
-            }
+            let (partition, all, most) = (self.slot_of(dead.incarnation, slot), Bounds::all(), usize::MAX);
+            let rows =
+                polity_store::rows(&*self.store, &schema::ACTIVE, partition, all, most, Consistency::Serial).await?;
+            left.extend(rows.iter().filter_map(left_of));
         }
         Ok(left)
     }

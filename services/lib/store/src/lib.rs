@@ -32,6 +32,7 @@ pub use error::StoreError;
 pub use kept::Kept;
 pub use marks::{Mark, MarkMoved, MarkPlace, MarkedStore, Marks};
 pub use observe::{Observed, describe_metrics};
+pub use pages::rows;
 pub use store::{Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, Write, WriteKind};
 pub use table::{Column, ColumnType, Direction, Kind, Table};
 pub use value::{Value, Values, values};

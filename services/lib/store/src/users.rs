@@ -58,7 +58,9 @@ pub async fn own_receipts(
 ) -> Result<Vec<OwnReceipt>, StoreError> {
     let partition = values_of![tenant, user_id.as_str()];
     let bounds = Bounds::prefix(values_of![room_id.as_str()]);
-    let rows = async |bounds| pages::rows(store, &schema::OWN_RECEIPTS, partition.clone(), bounds, RECEIPTS).await;
+    let rows = async |bounds| {
+        pages::rows(store, &schema::OWN_RECEIPTS, partition.clone(), bounds, RECEIPTS, Consistency::Quorum).await
+    };
     let mut found = rows(bounds).await?;
     if found.len() == RECEIPTS {
         // Cut off in the order of threads, where everything (an empty name) comes first and the main timeline after the roots: that

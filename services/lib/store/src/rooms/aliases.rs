@@ -183,7 +183,8 @@ pub async fn aliases_of(
     room_id: &RoomId,
 ) -> Result<Vec<OwnedRoomAliasId>, StoreError> {
     let partition = values_of![tenant, room_id.as_str()];
-    let rows = pages::rows(store, &schema::ROOM_ALIASES, partition, Bounds::all(), ALIASES).await?;
+    let rows =
+        pages::rows(store, &schema::ROOM_ALIASES, partition, Bounds::all(), ALIASES, Consistency::Quorum).await?;
     let name = |row: &Row| row.key.first()?.as_text().and_then(|alias| RoomAliasId::parse(alias).ok());
     Ok(rows.iter().filter_map(name).collect())
 }

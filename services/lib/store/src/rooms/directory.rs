@@ -3,7 +3,7 @@
 use polity_core::{Position, Stamp, TenantId};
 use ruma_common::{OwnedRoomId, RoomId};
 
-use crate::{Bounds, Row, Store, StoreError, Value, Write, WriteKind, pages, schema, values_of};
+use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, pages, schema, values_of};
 
 /// How many shards there are.
 pub const DIRECTORY_SHARDS: i64 = 16;
@@ -37,7 +37,9 @@ pub async fn listed_rooms(store: &dyn Store, tenant: TenantId) -> Result<Vec<Own
     for shard in 0..DIRECTORY_SHARDS {
         let partition = values_of![tenant, shard];
         // With them stand those that were listed once.
-        let rows_of_shard = pages::rows(store, &schema::PUBLIC_ROOMS, partition, Bounds::all(), usize::MAX).await?;
+        let rows_of_shard =
+            pages::rows(store, &schema::PUBLIC_ROOMS, partition, Bounds::all(), usize::MAX, Consistency::Quorum)
+                .await?;
         let listed = rows_of_shard.iter().filter(|row| row.columns.first() == Some(&Some(Value::Int(1))));
         rooms.extend(listed.filter_map(|row| OwnedRoomId::try_from(row.key.first()?.as_text()?).ok()));
     }

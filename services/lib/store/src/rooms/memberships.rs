@@ -4,12 +4,10 @@ use polity_core::{Position, Seq, Stamp, TenantId};
 use ruma_common::{OwnedRoomId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, codec, schema, values_of};
+use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, codec, pages, schema, values_of};
 
 /// The version of this projection.
 const VERSION: u8 = 1;
-/// Rows read at once.
-const PAGE: usize = 1000;
 
 /// What a user is in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,22 +56,14 @@ pub async fn memberships(
     tenant: TenantId,
     user_id: &UserId,
 ) -> Result<Vec<(OwnedRoomId, Membership)>, StoreError> {
-    let mut out = Vec::new();
-    let mut bounds = Bounds::all();
-    loop {
-        let partition = values_of![tenant, user_id.as_str()];
-        let page = store.scan(&schema::MEMBERSHIPS, partition, bounds, PAGE, Consistency::Quorum).await?;
-        let last = page.rows.last().map(|row| row.key.clone());
-        for row in page.rows {
-            let room_id = row.key.first().and_then(Value::as_text).and_then(|text| OwnedRoomId::try_from(text).ok());
-            let room_id = room_id.ok_or_else(|| StoreError::corrupt(schema::MEMBERSHIPS.name, "a room id"))?;
-            out.push((room_id, read(&row)?));
-        }
-        match last {
-            Some(last) if page.more => bounds = Bounds { from: std::ops::Bound::Excluded(last), ..Bounds::all() },
-            _ => return Ok(out),
-        }
-    }
+    let partition = values_of![tenant, user_id.as_str()];
+    let rows =
+        pages::rows(store, &schema::MEMBERSHIPS, partition, Bounds::all(), usize::MAX, Consistency::Quorum).await?;
+    let room_of = |row: &Row| {
+        let room_id = row.key.first().and_then(Value::as_text).and_then(|text| OwnedRoomId::try_from(text).ok());
+        room_id.ok_or_else(|| StoreError::corrupt(schema::MEMBERSHIPS.name, "a room id"))
+    };
+    rows.iter().map(|row| Ok((room_of(row)?, read(row)?))).collect()
 }
 
 /// What a user is or was in one room.

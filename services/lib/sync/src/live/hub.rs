@@ -182,3 +182,74 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use polity_bus::LocalBus;
+    use polity_cluster::digest::Writers;
+    use polity_core::{LogId, SystemClock, SystemRandom, TenantId, tasks};
+    use polity_log::Names;
+    use polity_store::{Bounds, Consistency, Page, StoreError, Table, Values, Wrap};
+    use polity_store_local::LocalStore;
+
+    use super::*;
+    use crate::{
+        heads::HeadMap,
+        live::{Dirty, Session},
+    };
+
+    /// A store that never answers what is asked of more than one row.
+    struct Hangs(Arc<LocalStore>);
+
+    #[async_trait]
+    impl Wrap for Hangs {
+        fn inner(&self) -> &dyn Store {
+            &*self.0
+        }
+
+        async fn on_scan(
+            &self,
+            _: &'static Table,
+            _: Values,
+            _: Bounds,
+            _: usize,
+            _: Consistency,
+        ) -> Result<Page, StoreError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn whom_changed_devices_concern_is_looked_up_while_other_news_go_on() {
+        let (clock, random): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
+        let store: Arc<dyn Store> = Arc::new(Hangs(LocalStore::memory(Arc::clone(&clock), &*random).unwrap()));
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+        let (subscriptions, receiver) = bus.receiver(4 * CHANGED);
+        let interest = Interest::new(subscriptions);
+        let session = Session::new();
+        let mut watch = interest.watch(Arc::clone(&session));
+        let subject = |kind, n| Subject::new(kind, TenantId::new(1), LogId::new([n; 16]));
+        let (room, lists) = (subject(SubjectKind::Room, 1), subject(SubjectKind::DeviceLists, 2));
+        watch.add(room);
+        watch.add(lists);
+        let (names, heads) = (Names::new(Arc::clone(&store), random, "room"), Arc::new(HeadMap::new(100, true)));
+        let (names, none) = (Arc::new(names), Writers::none());
+        let rooms = Rooms::new(Arc::clone(&store), names, heads, Arc::clone(&interest), &none, 1 << 20);
+        let (ephemeral, rooms) = (Arc::new(Ephemeral::new(1)), Arc::new(rooms));
+        let hub = Hub { interest, ephemeral, rooms, store, clock, bus: Arc::clone(&bus), known: None };
+        tasks::spawn(hub.run(receiver));
+
+        let change = |seq| [&Wake::Log(Seq::new(seq)).encode()[..], &[1, 0], b"@u:t.test"].concat();
+        bus.publish(lists, change(1).into());
+        let typing = EphemeralEvent::Typing { user_id: "@u:t.test".try_into().unwrap(), timeout_ms: 9_000 };
+        bus.publish(subject(SubjectKind::RoomEphemeral, 1), typing.encode());
+        let woken = async || tokio::time::timeout(Duration::from_secs(5), session.woken(|| ())).await.unwrap().1;
+        assert_eq!(woken().await, Dirty { ephemeral: [room.id].into_iter().collect(), ..Dirty::default() });
+        // Too many for whom that isn't known yet: everybody looks.
+        for seq in 2..=(CHANGED + 2 * LOOKED_UP) as u64 {
+            bus.publish(lists, change(seq).into());
+        }
+        assert_eq!(woken().await, Dirty { device_lists: true, ..Dirty::default() });
+    }
+}
