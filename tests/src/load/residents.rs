@@ -46,6 +46,23 @@ impl Residents {
         Self { rooms, writers, others, neighbour: None }
     }
 
+    /// And so many rows in one of the rooms.
+    ///
+    /// # Panics
+    /// When the server doesn't let them write.
+    #[must_use]
+    pub async fn and_a_long_room(self, rows: usize) -> Self {
+        let (client, room) = (&self.writers[0], escape(&self.rooms[ROOMS - 1]));
+        let path = format!("/rooms/{room}/messages?dir=f&limit=500");
+        let page = client.call(Method::GET, &path, None).await.expect("the room's rows");
+        let there = page["chunk"].as_array().map_or(0, Vec::len);
+        for number in there..rows {
+            let path = format!("/rooms/{room}/send/org.polity.filler/{number}");
+            client.call(Method::PUT, &path, Some(json!({}))).await.expect("a row");
+        }
+        self
+    }
+
     /// And somebody of another tenant that is there.
     ///
     /// # Panics

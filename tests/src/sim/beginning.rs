@@ -1,5 +1,5 @@
-//! What every scenario begins with: a store in which users and rooms are already. A calm cluster makes them, once, and leaves in order;
-//! each scenario gets a copy.
+//! What scenarios begin with: a store in which users and rooms are already. A calm cluster makes them, once, and leaves in order; each
+//! scenario gets a copy. In one of the two stores that there are a room's bucket is nearly full.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +15,8 @@ use super::{
 };
 use crate::{Client, Way, load::Residents};
 
+/// Rows of the long room: the log's first bucket takes a few more.
+const ROWS: usize = 1_020;
 /// So long before all scenarios it was.
 const EARLIER_MS: i64 = 3_600_000;
 
@@ -39,13 +41,13 @@ impl Way for Nowhere {
 }
 
 impl Beginning {
-    /// The same for all scenarios.
-    pub(super) fn get() -> &'static Self {
-        static MADE: OnceLock<Beginning> = OnceLock::new();
-        MADE.get_or_init(|| simulated(Self::make()))
+    /// The same for all scenarios, or for all with a long room.
+    pub(super) fn get(long: bool) -> &'static Self {
+        static MADE: [OnceLock<Beginning>; 2] = [OnceLock::new(), OnceLock::new()];
+        MADE[usize::from(long)].get_or_init(|| simulated(Self::make(long)))
     }
 
-    async fn make() -> Self {
+    async fn make(long: bool) -> Self {
         let calm = Scenario::calm();
         // Nothing in it goes by the time but rows that are kept for hours.
         let clock = Arc::new(SystemClock::new());
@@ -55,6 +57,7 @@ impl Beginning {
         let client = Client::over(way, "");
         let residents = Residents::settle(&client.clone().for_host(SERVER)).await;
         let residents = residents.and_a_neighbour(&client.for_host(NEXT_DOOR)).await;
+        let residents = if long { residents.and_a_long_room(ROWS).await } else { residents };
         cluster.end().await;
         let nowhere: Arc<dyn Way> = Arc::new(Nowhere);
         Self { store, residents: residents.at(&nowhere) }

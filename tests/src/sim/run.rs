@@ -67,7 +67,7 @@ impl Outcome {
 #[must_use]
 pub fn play(scenario: &Scenario) -> Outcome {
     hear_panics();
-    let beginning = Beginning::get();
+    let beginning = Beginning::get(scenario.long);
     PANICS.take();
     let outcome = simulated(whole(scenario.clone(), beginning));
     // Whoever found a fault ended so: it is told with its place. Any other panic is a fault itself.

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub put_off: u64,
     /// Slots of the registry and journals have little room.
     pub tight: bool,
+    /// A room's bucket is nearly full when it begins.
+    pub long: bool,
 }
 
 /// Something that goes wrong at some time.
@@ -186,7 +188,7 @@ impl Scenario {
     /// Nobody does anything, and nothing goes wrong.
     pub(super) fn calm() -> Self {
         let mix = Mix { actors: Vec::new(), readers: Vec::new(), slower: 1 };
-        Self { seed: 0, mix, load_ms: 0, faults: Vec::new(), put_off: 0, tight: false }
+        Self { seed: 0, mix, load_ms: 0, faults: Vec::new(), put_off: 0, tight: false, long: false }
     }
 
     /// What this seed plays.
@@ -215,7 +217,8 @@ impl Scenario {
         faults.sort_by_key(|planned| planned.at_ms);
         let put_off = *chance.pick(&[0, 4, 16, 64]).unwrap_or(&0);
         let tight = chance.one_in(3);
-        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight }
+        let long = chance.one_in(8);
+        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight, long }
     }
 
     /// The same with something left away, simplest first.
@@ -242,6 +245,9 @@ impl Scenario {
         if self.tight {
             all.push(Self { tight: false, ..self.clone() });
         }
+        if self.long {
+            all.push(Self { long: false, ..self.clone() });
+        }
         if self.put_off > 0 {
             all.push(Self { put_off: 0, ..self.clone() });
         }
@@ -255,9 +261,10 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off, tight } = self;
+        let Self { seed, mix, load_ms, faults, put_off, tight, long } = self;
         let room = if *tight { "little" } else { "much" };
-        writeln!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), {room} room")?;
+        let long = if *long { ", a long room" } else { "" };
+        writeln!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), {room} room{long}")?;
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
             writeln!(f, "  {at_ms:>5} ms, for {for_ms} ms: {fault:?}")?;
