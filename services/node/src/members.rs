@@ -72,7 +72,7 @@ impl Members {
 
     /// What every process answers.
     pub(crate) fn services(&self) -> Services {
-        Services::default().with(ClusterService::new(Arc::clone(&self.journal)).server())
+        Services::default().with_always(ClusterService::new(Arc::clone(&self.journal)).server())
     }
 
     /// The ways to all others.

@@ -22,7 +22,8 @@ const COME_AGAIN: Duration = Duration::from_millis(500);
 
 /// Serves other members, with gRPC health and reflection.
 ///
-/// Calls end at their caller's deadline, belong to their caller's trace, and are refused when as many are under way as `limits.requests`.
+/// Calls end at their caller's deadline, belong to their caller's trace, and are refused when as many are under way as `limits.requests`
+/// (but for those of services that [always](Services::with_always) answer).
 pub struct Server {
     server: http::Server,
     requests: usize,
@@ -48,16 +49,17 @@ impl Server {
 
     /// Serves until `stop`; then calls under way may end, for at most `drain`. Its health is what `ready` says.
     pub async fn serve(self, services: Services, ready: Ready, stop: CancellationToken, drain: Duration) {
-        let Services { routes, names } = services;
-        let limited = routes.into_axum_router().layer(
+        let Services { limited, always, names } = services;
+        let limited = limited.into_axum_router().layer(
             ServiceBuilder::new()
                 .layer(HandleErrorLayer::new(async |_: BoxError| refused()))
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(self.requests)),
         );
-        // Who asks how it is, is told also when it has too much to do.
+        // Who asks how it is or what it has written is told also when it has too much to do.
         let (reporter, health) = tonic_health::server::health_reporter();
-        let routes = Routes::from(limited).add_service(health).add_service(reflection(&names));
+        let routes = limited.merge(always.into_axum_router());
+        let routes = Routes::from(routes).add_service(health).add_service(reflection(&names));
         let routes = routes.into_axum_router().layer(layer_fn(answering));
         let told = tasks::spawn(tell(reporter, names, ready, stop.clone()));
         self.server.serve(routes, stop, drain).await;

@@ -6,6 +6,7 @@ use ::http::{Request, Response};
 use polity_core::{ErrorKind, tasks};
 use polity_proto::{
     Transport,
+    cluster::{PingRequest, cluster_client::ClusterClient},
     room_state::{KickUserRequest, SendEventRequest, room_state_client::RoomStateClient},
     with_deadline,
 };
@@ -98,6 +99,28 @@ impl Service<Request<Body>> for Rooms {
     }
 }
 
+/// Refuses every call at once.
+#[derive(Clone)]
+struct Cluster;
+
+impl NamedService for Cluster {
+    const NAME: &'static str = "polity.cluster.v1.Cluster";
+}
+
+impl Service<Request<Body>> for Cluster {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Status::not_found("seen").into_http()))
+    }
+}
+
 /// A server that runs.
 struct Running {
     address: SocketAddr,
@@ -113,7 +136,7 @@ fn serve(identity: &Identity, address: &str, limits: &Limits) -> Running {
     let server = Server::new(listener, identity, limits);
     let address = server.local_addr().unwrap();
     let ended = tasks::spawn(server.serve(
-        Services::default().with(rooms.clone()),
+        Services::default().with(rooms.clone()).with_always(Cluster),
         ready.clone(),
         stop.clone(),
         Duration::from_secs(10),
@@ -204,6 +227,9 @@ async fn calls_end_in_time_and_too_many_are_refused() {
     let refused = send(&way).await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(polity_proto::Detail::from(&refused).retry_after.is_some());
+    let ping = with_deadline(PingRequest {}, Duration::from_secs(5));
+    let always = ClusterClient::new(way.clone()).ping(ping).await.unwrap_err();
+    assert_eq!(always.code(), Code::NotFound, "it was asked");
     server.rooms.gate.notify_waiters();
     assert_eq!(held.await.unwrap().code(), Code::NotFound);
     assert_eq!(send(&way).await.code(), Code::NotFound);
