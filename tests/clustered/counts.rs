@@ -23,6 +23,8 @@ const DISTURBED: [&str; 4] = [
 ];
 /// How often it is tried to count undisturbed.
 const ROUNDS: usize = 10;
+/// Syncs that are woken, at one instance and at the other.
+const WAKES: usize = 4;
 
 /// An instance's metrics as text.
 pub(crate) async fn metrics(instance: &Instance) -> String {
@@ -169,18 +171,20 @@ async fn a_request_costs_what_the_design_says() {
 
 async fn waiting_costs_nothing(cluster: &Cluster, client: &Client, room: &str) {
     let everything = json!({});
-    // At every instance more than once, so that each has read what it reads once.
-    let caught_up = async || {
+    // Twice from the beginning, so that each instance has read what it reads once. An odd number of them now and then: who waits is at
+    // another one then.
+    let caught_up = async |round: usize| {
+        client.sync(None, 0, &everything).await.expect("a sync");
         let mut since: Option<String> = None;
-        for _ in 0..6 {
+        for _ in 0..5 + round % 2 {
             let answer = client.sync(since.as_deref(), 0, &everything).await.expect("a sync");
             since = answer["next_batch"].as_str().map(str::to_owned);
         }
         since
     };
-    let mut counts = BTreeMap::new();
+    let mut undisturbed = 0;
     for round in 0..ROUNDS {
-        let since = caught_up().await;
+        let since = caught_up(round).await;
         let waiting = client.sync(since.as_deref(), 30_000, &everything);
         let news = async {
             // It has arrived, and waits.
@@ -197,12 +201,12 @@ async fn waiting_costs_nothing(cluster: &Cluster, client: &Client, room: &str) {
         assert_eq!(rooms, Some(1), "it was woken by the message");
         if !disturbed {
             assert_counts(&idle, &[]);
-            counts = woken;
-            break;
+            assert_counts(&woken, &["cas log", "get transactions", "put events", "bus room"].map(|name| (name, 1)));
+            undisturbed += 1;
+        }
+        if undisturbed == WAKES {
+            return;
         }
     }
-    // One more than the design allows: its rows, at an instance that didn't write them.
-    let read = counts.remove("scan log").unwrap_or_default();
-    assert!(read <= 1, "{counts:?}");
-    assert_counts(&counts, &["cas log", "get transactions", "put events", "bus room"].map(|name| (name, 1)));
+    panic!("a process was silent in all but {undisturbed} of {ROUNDS} rounds");
 }

@@ -2,6 +2,7 @@
 //! `tests/servers/install` brings what it stands on. One cluster at a time.
 
 mod chat;
+mod closed;
 mod counts;
 mod killed;
 mod names;
