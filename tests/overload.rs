@@ -91,7 +91,7 @@ async fn too_many_requests_are_refused_at_once_and_nothing_acknowledged_is_lost(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_first_syncs_share_a_budget_until_they_are_sent_and_small_ones_go_on() {
-    let sandbox = Sandbox::start(&[("LIMITS__SYNC_ANSWERS_BYTES", "8388608")]).await;
+    let sandbox = Sandbox::start(&[("LIMITS__ANSWERS_BYTES", "8388608")]).await;
     let (client, room) = account(&sandbox, "large").await;
     let (other, _) = account(&sandbox, "small").await;
     // More than the sockets between take.

@@ -184,7 +184,6 @@ async fn all_of(writes: Vec<tokio::task::JoinHandle<usize>>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "how much was answered")]
 async fn who_answers_clients_and_was_closed_tells_nothing_old_and_loses_nothing() {
     let mut on = own(Shape::for_tests()).await;
     let cluster = &mut on.cluster;

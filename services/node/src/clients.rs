@@ -141,7 +141,7 @@ fn engine(
         unread: UnreadCounts::new(UNREAD, TALLIES),
         settings: SettingsCache::new(SETTINGS),
         changed_users: ChangedUsers::new(CHANGED_USERS),
-        answers: AnswerBudget::new(config.limits.sync_answers_bytes),
+        answers: AnswerBudget::new(config.limits.answers_bytes),
         interest,
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(ground.random.bytes()))),
         writers,

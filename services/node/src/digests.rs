@@ -62,7 +62,7 @@ impl Digests {
 
     /// Nothing is written any more: with which entry the journal ends.
     pub(crate) fn end(&self) -> Option<u64> {
-        self.told().map(|journal| journal.end())
+        self.told().and_then(|journal| journal.end())
     }
 
     fn told(&self) -> Option<Arc<Journal>> {

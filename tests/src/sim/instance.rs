@@ -178,7 +178,7 @@ impl Instance {
         ground.journal.tell_last(&*ground.bus);
         if ended {
             // What isn't left in order others find closed.
-            let _ = ground.registry.leave_after(|| Some(ground.journal.end())).await;
+            let _ = ground.registry.leave_after(|| ground.journal.end()).await;
         }
     }
 }

@@ -24,6 +24,7 @@ mod store;
 pub mod suite;
 mod table;
 pub mod tenants;
+mod unsettled;
 pub mod users;
 mod value;
 mod wrap;

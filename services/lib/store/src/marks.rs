@@ -24,7 +24,10 @@ use polity_core::{TenantId, tasks};
 use ruma_common::UserId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::{Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write, schema};
+use crate::{
+    Cas, Change, Condition, Durability, Store, StoreError, Table, Value, Values, Wrap, Write, schema,
+    unsettled::Unsettled,
+};
 
 /// Counters. Several partitions share one: a write of another's costs a read that wasn't needed, nothing else.
 const COUNTERS: usize = 1 << 16;
@@ -47,6 +50,9 @@ pub type MarkPlace = u16;
 pub trait MarkMoved: Send + Sync + 'static {
     /// A partition was written whose mark stands there.
     fn marked(&self, place: MarkPlace);
+
+    /// So many writes have an unknown outcome now: their marks move once more, and are told then.
+    fn owed(&self, count: usize);
 }
 
 /// A mark at some moment. The sum of several is one, too: it moves when any of them does.
@@ -57,11 +63,12 @@ pub struct Mark(u64);
 pub struct MarkedStore {
     inner: Arc<dyn Store>,
     moves: Moves,
+    unsettled: Arc<Unsettled>,
 }
 
 /// What moves when something was written.
 #[derive(Clone)]
-struct Moves {
+pub(crate) struct Moves {
     marks: Arc<Marks>,
     told: Option<Arc<dyn MarkMoved>>,
 }
@@ -114,7 +121,7 @@ impl Marks {
     }
 
     /// Users' tables name tenant and user first.
-    fn place_of(table: &Table, partition: &Values) -> Option<MarkPlace> {
+    pub(crate) fn place_of(table: &Table, partition: &Values) -> Option<MarkPlace> {
         if table.number == schema::PUBLIC_ROOMS.number {
             let tenant = partition.first().and_then(Value::as_int)?;
             return Some(Self::place(table, TenantId::new(tenant.cast_unsigned()), ""));
@@ -136,10 +143,16 @@ impl Marks {
 }
 
 impl Moves {
-    fn moved_at(&self, place: MarkPlace) {
+    pub(crate) fn moved_at(&self, place: MarkPlace) {
         self.marks.moved_at(place);
         if let Some(told) = &self.told {
             told.marked(place);
+        }
+    }
+
+    pub(crate) fn owed(&self, count: usize) {
+        if let Some(told) = &self.told {
+            told.owed(count);
         }
     }
 }
@@ -165,7 +178,9 @@ impl MarkedStore {
     #[must_use]
     pub fn telling(inner: Arc<dyn Store>, told: Option<Arc<dyn MarkMoved>>) -> (Arc<dyn Store>, Arc<Marks>) {
         let marks = Arc::new(Marks::default());
-        (Arc::new(Self { inner, moves: Moves { marks: Arc::clone(&marks), told } }), marks)
+        let moves = Moves { marks: Arc::clone(&marks), told };
+        let unsettled = Unsettled::new(Arc::clone(&inner), moves.clone());
+        (Arc::new(Self { inner, moves, unsettled }), marks)
     }
 }
 
@@ -185,10 +200,13 @@ impl Wrap for MarkedStore {
         let Some(place) = Marks::place_of(table, &partition) else {
             return self.inner.cas(table, partition, condition, changes).await;
         };
-        let (inner, moves) = (Arc::clone(&self.inner), self.moves.clone());
+        let (inner, moves, unsettled) = (Arc::clone(&self.inner), self.moves.clone(), Arc::clone(&self.unsettled));
         // Refused, too: somebody else has written.
         to_the_end(async move {
             let outcome = inner.cas(table, partition, condition, changes).await;
+            if matches!(outcome, Err(StoreError::Unknown(_))) {
+                unsettled.conditional(place);
+            }
             moves.moved_at(place);
             outcome
         })
@@ -201,10 +219,15 @@ impl Wrap for MarkedStore {
         if places.is_empty() {
             return self.inner.put(writes, durability).await;
         }
-        let (inner, moves) = (Arc::clone(&self.inner), self.moves.clone());
+        let (inner, moves, unsettled) = (Arc::clone(&self.inner), self.moves.clone(), Arc::clone(&self.unsettled));
+        // What can be derived again is repeated by who derives it.
+        let unrepeated = if durability == Durability::Acknowledged { writes.clone() } else { Vec::new() };
         // Failed, too: some of it may be there.
         to_the_end(async move {
             let outcome = inner.put(writes, durability).await;
+            if matches!(outcome, Err(StoreError::Unknown(_))) {
+                unsettled.writes(unrepeated);
+            }
             places.into_iter().for_each(|place| moves.moved_at(place));
             outcome
         })

@@ -1,7 +1,7 @@
 //! What the caches of readers tell about themselves.
 
 const BYTES: &str = "polity_sync_cache_bytes";
-const ANSWERS: &str = "polity_sync_answers_bytes";
+const ANSWERS: &str = "polity_answers_bytes";
 const SHED: &str = "polity_sync_shed_answers_total";
 const ENTRIES: &str = "polity_sync_cache_entries";
 

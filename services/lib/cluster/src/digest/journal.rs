@@ -1,6 +1,13 @@
 //! What this process has written lately, numbered.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use polity_bus::{Bus, Subject};
@@ -31,6 +38,8 @@ pub struct Journal {
     /// How many entries are kept.
     kept: usize,
     written: Mutex<Written>,
+    /// Writes that may still land.
+    owed: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -67,6 +76,7 @@ impl Journal {
             incarnation,
             kept,
             written: Mutex::new(Written { first: 1, entries: VecDeque::new(), ended: false }),
+            owed: AtomicUsize::new(0),
         })
     }
 
@@ -92,12 +102,13 @@ impl Journal {
         written.entries.push_back(entry);
     }
 
-    /// Ends it: this process writes nothing any more. The number of the last entry.
+    /// Ends it: this process writes nothing any more. The number of the last entry; none if writes may still land of which nobody
+    /// will be told.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub fn end(&self) -> Option<u64> {
         let mut written = self.written.lock();
         written.ended = true;
-        written.last()
+        (self.owed.load(Ordering::Relaxed) == 0).then(|| written.last())
     }
 
     /// Tells others the newest entries once more, before this process can't be asked any more.
@@ -143,6 +154,10 @@ impl Moved for Journal {
 impl MarkMoved for Journal {
     fn marked(&self, place: MarkPlace) {
         self.note(Entry::Mark(place));
+    }
+
+    fn owed(&self, count: usize) {
+        self.owed.store(count, Ordering::Relaxed);
     }
 }
 

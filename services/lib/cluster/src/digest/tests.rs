@@ -455,7 +455,7 @@ async fn who_left_in_order_takes_nothing_along() {
     cluster.enter(&leaving, LogId::new([9; 16])).await;
     leaving.wrote(9, 1);
     for writer in [&leaving, &quiet] {
-        assert!(writer.registry.leave_after(|| Some(writer.journal.end())).await.unwrap());
+        assert!(writer.registry.leave_after(|| writer.journal.end()).await.unwrap());
     }
     flush.join(Asked::Everybody).await;
     leaving.hangs.store(true, Ordering::Relaxed);
@@ -469,7 +469,7 @@ async fn who_left_in_order_takes_nothing_along() {
     told.journal.tell_last(&*cluster.bus);
     told.hangs.store(true, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    told.registry.leave_after(|| Some(told.journal.end())).await.unwrap();
+    told.registry.leave_after(|| told.journal.end()).await.unwrap();
     flush.join(Asked::Everybody).await;
     assert_eq!((map.head(10), map.forgotten.lock().0), (Some(1), 0));
     // Who is gone before it could be asked: what it had open is forgotten, and nothing else.
@@ -478,7 +478,7 @@ async fn who_left_in_order_takes_nothing_along() {
     cluster.enter(&gone, log).await;
     gone.wrote(11, 1);
     gone.hangs.store(true, Ordering::Relaxed);
-    gone.registry.leave_after(|| Some(gone.journal.end())).await.unwrap();
+    gone.registry.leave_after(|| gone.journal.end()).await.unwrap();
     let before = map.forgotten.lock().1.len();
     flush.join(Asked::Everybody).await;
     flush.join(Asked::Everybody).await;
@@ -521,7 +521,7 @@ async fn who_is_missing_from_the_registry_was_seen_to_its_end_or_nothing_is_know
     let [staying, leaving] = [cluster.writer(2).await, cluster.writer(3).await];
     staying.wrote(7, 1);
     flush.join(Asked::Everybody).await;
-    leaving.registry.leave_after(|| Some(leaving.journal.end())).await.unwrap();
+    leaving.registry.leave_after(|| leaving.journal.end()).await.unwrap();
     flush.join(Asked::Everybody).await;
     let finished = [leaving.journal.incarnation(), staying.journal.incarnation()];
     assert_eq!(staying.registry.prune(&finished).await.unwrap(), 1, "of two one is finished");
@@ -529,7 +529,7 @@ async fn who_is_missing_from_the_registry_was_seen_to_its_end_or_nothing_is_know
     assert_eq!((map.head(7), map.forgotten.lock().0), (Some(1), 0));
     // Between two rounds.
     let unseen = cluster.writer(4).await;
-    unseen.registry.leave_after(|| Some(unseen.journal.end())).await.unwrap();
+    unseen.registry.leave_after(|| unseen.journal.end()).await.unwrap();
     assert_eq!(staying.registry.prune(&[unseen.journal.incarnation()]).await.unwrap(), 1);
     flush.join(Asked::Everybody).await;
     assert_eq!((map.head(7), map.forgotten.lock().0), (None, 1));

@@ -13,7 +13,7 @@ section! {
         requests: usize = 4_096;
         /// Memory of answers that are larger than 64 KiB (syncs, members and state of a room, pages of history), while they are made and
         /// sent. Whose answer doesn't fit is told to come again.
-        sync_answers_bytes: usize = 536_870_912;
+        answers_bytes: usize = 536_870_912;
         /// The largest body of a request.
         request_body_bytes: usize = 4_194_304;
         /// The largest head of a request: a sync token of a user in hundreds of rooms must fit.
@@ -66,7 +66,7 @@ impl Check for Limits {
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         at_least("connections", wide(self.connections), 1);
         at_least("requests", wide(self.requests), 1);
-        at_least("sync_answers_bytes", wide(self.sync_answers_bytes), 65_536);
+        at_least("answers_bytes", wide(self.answers_bytes), 65_536);
         // An event of the largest size must fit.
         at_least("request_body_bytes", wide(self.request_body_bytes), 65_536);
         at_least("request_head_bytes", wide(self.request_head_bytes), 8_192);

@@ -52,6 +52,7 @@ impl Hub {
             biased;
             () = self.hear(receiver, changes) => {}
             () = self.look_up(changed) => {}
+            () = self.interest.run() => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who waits for what.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeMap, HashMap, hash_map},
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use polity_cluster::digest::Entry;
 use polity_core::Seq;
 use polity_store::MarkPlace;
 use slab::Slab;
+use tokio::sync::Notify;
 
 use super::{Ring, Session};
 
@@ -23,12 +24,15 @@ const MOSTLY: usize = 7;
 /// Bytes of the newest rows of all rooms that are watched. While there are more, rooms with news keep none: they are read.
 const RINGS: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// What is woken when a log is said to have moved.
-const LOGS: [SubjectKind; 4] = [SubjectKind::Room, SubjectKind::User, SubjectKind::Device, SubjectKind::DeviceLists];
+const LOGS: [SubjectKind; 3] = [SubjectKind::User, SubjectKind::Device, SubjectKind::DeviceLists];
+/// How long a room's row is waited for whose number is known already: it is on its way, and who is woken before it reads the store.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// The subjects that syncs of this process wait for, and the rooms' newest rows. `R` is a row.
 pub struct Interest<R> {
     subscriptions: Box<dyn Subscriptions>,
     watched: Mutex<Watched<R>>,
+    owes: Notify,
 }
 
 struct Watched<R> {
@@ -36,6 +40,8 @@ struct Watched<R> {
     subjects: HashMap<Subject, Watchers<R>, RandomState>,
     /// What their rings take.
     bytes: usize,
+    /// Rooms that are said to have come so far, while that row hasn't come.
+    owed: BTreeMap<Subject, Seq>,
     /// By the partition that they look at and no log tells of.
     partitions: HashMap<MarkPlace, Sessions, RandomState>,
 }
@@ -68,8 +74,9 @@ impl<R> Interest<R> {
     /// Nobody waits for anything yet.
     #[must_use]
     pub fn new(subscriptions: Box<dyn Subscriptions>) -> Arc<Self> {
-        let watched = Watched { subjects: HashMap::default(), bytes: 0, partitions: HashMap::default() };
-        Arc::new(Self { subscriptions, watched: Mutex::new(watched) })
+        let (subjects, partitions) = (HashMap::default(), HashMap::default());
+        let watched = Watched { subjects, bytes: 0, owed: BTreeMap::new(), partitions };
+        Arc::new(Self { subscriptions, watched: Mutex::new(watched), owes: Notify::new() })
     }
 
     /// Begins to watch for `session`, nothing yet.
@@ -119,13 +126,20 @@ impl<R> Interest<R> {
         Some(before)
     }
 
-    /// Wakes whoever watches what was written, unless he was woken of it already.
+    /// Wakes whoever watches what was written, unless he was woken of it already. Who watches a room gets some time to hear of the row
+    /// itself ([`Interest::run`]).
     pub fn written(&self, entries: &[Entry]) {
         let mut watched = self.watched.lock();
-        let Watched { subjects, partitions, .. } = &mut *watched;
+        let Watched { subjects, partitions, owed, .. } = &mut *watched;
         for entry in entries {
             match *entry {
                 Entry::Head { tenant, log, seq } => {
+                    let room = Subject::new(SubjectKind::Room, tenant, log);
+                    if subjects.get(&room).is_some_and(|watchers| watchers.told < seq) {
+                        let owed = owed.entry(room).or_insert(seq);
+                        *owed = (*owed).max(seq);
+                        self.owes.notify_one();
+                    }
                     for subject in LOGS.map(|kind| Subject::new(kind, tenant, log)) {
                         if let Some(watchers) = subjects.get_mut(&subject).filter(|watchers| watchers.told < seq) {
                             watchers.told = seq;
@@ -137,6 +151,22 @@ impl<R> Interest<R> {
                     for (_, session) in partitions.get(&place).into_iter().flatten() {
                         session.wake(|dirty| dirty.user = true);
                     }
+                }
+            }
+        }
+    }
+
+    /// Wakes whoever watches a room of which a row was written that hasn't come for a while. Runs until it is dropped.
+    pub async fn run(&self) {
+        loop {
+            self.owes.notified().await;
+            let owed = std::mem::take(&mut self.watched.lock().owed);
+            tokio::time::sleep(GRACE).await;
+            let mut watched = self.watched.lock();
+            for (room, seq) in owed {
+                if let Some(watchers) = watched.subjects.get_mut(&room).filter(|watchers| watchers.told < seq) {
+                    watchers.told = seq;
+                    wake(room, watchers);
                 }
             }
         }
@@ -323,6 +353,40 @@ mod tests {
         interest.sweep(Duration::from_secs(1) + LINGER);
         assert!(interest.is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_is_told_of_is_waited_for_a_moment() {
+        let interest = Interest::<u64>::new(LocalBus::new().receiver(8).0);
+        let session = Session::new();
+        let mut watch = interest.watch(Arc::clone(&session));
+        watch.add(room(1));
+        let Subject { tenant, id: log, .. } = room(1);
+        let told = |seq| interest.written(&[Entry::Head { tenant, log, seq: Seq::new(seq) }]);
+        let woken =
+            async |within| tokio::time::timeout(within, session.woken(|| ())).await.map(|(_, dirty)| dirty.rooms);
+        let told_and_woken = async {
+            told(5);
+            assert!(woken(GRACE / 2).await.is_err(), "at once");
+            interest.row(room(1), Seq::new(5), Arc::new(5), 1);
+            assert_eq!(woken(Duration::ZERO).await.unwrap().as_slice(), [log]);
+            assert!(woken(3 * GRACE).await.is_err(), "twice for one row");
+            told(6);
+            assert_eq!(woken(2 * GRACE).await.unwrap().as_slice(), [log], "the row was lost");
+            told(6);
+            assert!(woken(3 * GRACE).await.is_err(), "twice for a lost row");
+            interest.row(room(1), Seq::new(7), Arc::new(7), 1);
+            told(7);
+            told(8);
+            assert_eq!(woken(Duration::ZERO).await.unwrap().as_slice(), [log]);
+            told(9);
+            assert_eq!(woken(2 * GRACE).await.unwrap().as_slice(), [log]);
+        };
+        tokio::select! {
+            () = interest.run() => {}
+            () = told_and_woken => {}
+        }
+    }
+
     #[tokio::test]
     async fn however_many_rooms_are_watched_their_rows_are_bounded() {
         let interest = Interest::<u64>::new(LocalBus::new().receiver(8).0);
