@@ -136,18 +136,22 @@ fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
 #[cfg(feature = "mutations")]
 #[expect(clippy::print_stdout, reason = "a program for people")]
 fn plant_all(plan: &Plan) -> Result<usize, String> {
-    use polity_core::mutation::ALL;
+    use polity_core::mutation::{ALL, Mutation};
+    use polity_tests::sim::{UNSEEN, catch};
     let name = plan.mutations.as_deref().unwrap_or_default();
-    let planted: Vec<_> = ALL.iter().filter(|(bug, _)| format!("{bug:?}").starts_with(name)).collect();
+    let asked_for =
+        |bug: &Mutation| if name.is_empty() { !UNSEEN.contains(bug) } else { format!("{bug:?}").starts_with(name) };
+    let planted: Vec<_> = ALL.iter().filter(|(bug, _)| asked_for(bug)).collect();
     let (next, survived, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..plan.threads {
             scope.spawn(|| {
                 while let Some((bug, what)) = planted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match polity_tests::sim::catch(*bug, plan.first, plan.seeds) {
+                    match catch(*bug, plan.first, plan.seeds) {
                         Some(caught) => {
-                            let fault = caught.fault.lines().next().unwrap_or_default();
-                            println!("{bug:?} ({what}): found by seed {}: {fault}", caught.seed);
+                            let fault: Vec<&str> = caught.fault.lines().take(2).collect();
+                            let (seed, how) = (caught.seed, if caught.known { "again" } else { "by a search" });
+                            println!("{bug:?} ({what}): found {how} by seed {seed}: {}", fault.join(" "));
                         }
                         None => {
                             survived.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +163,7 @@ fn plant_all(plan: &Plan) -> Result<usize, String> {
         }
     });
     let (survived, took) = (survived.into_inner(), began.elapsed().as_secs_f64());
-    println!("{} bugs planted, {survived} not found, in {took:.1} s", planted.len());
+    println!("{} bugs of {} planted, {survived} not found, in {took:.1} s", planted.len(), ALL.len());
     Ok(survived)
 }
 

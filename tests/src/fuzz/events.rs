@@ -47,7 +47,11 @@ fn versioned(bytes: &[u8]) -> Option<(RoomVersionRules, &[u8])> {
 /// An event is built: within the limits, signed so that ruma believes it, under the id that ruma gives it, and read as it is.
 pub(super) fn build_events(bytes: &[u8]) {
     let Some((rules, json)) = versioned(bytes) else { return };
-    let Ok(said) = serde_json::from_slice::<Value>(json) else { return };
+    let Ok(mut said) = serde_json::from_slice::<Value>(json) else { return };
+    // Only a server may say that it vouches for somebody.
+    if let Some(content) = said.get_mut("content").and_then(Value::as_object_mut) {
+        content.remove("join_authorised_via_users_server");
+    }
     let text = |field: &str| said[field].as_str().map(str::to_owned);
     let event_type = text("type").unwrap_or_default();
     // What a redaction names stands in its content or at its top.

@@ -21,6 +21,8 @@ pub enum Actor {
     Founder,
     /// Reads.
     Receipts,
+    /// Asks for something new and doesn't come back.
+    Fickle,
     /// Is of another tenant, where the residents have one.
     Neighbour,
 }
@@ -50,6 +52,7 @@ impl Mix {
             Actor::Newcomers,
             Actor::Founder,
             Actor::Receipts,
+            Actor::Fickle,
         ];
         Self { actors: writers.chain(others).collect(), readers: (0..MANNERS.len()).collect(), slower: 1 }
     }

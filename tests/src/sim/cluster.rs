@@ -140,7 +140,7 @@ impl Cluster {
         let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), self.put_off);
         let store = SimStore::new(
             Arc::clone(&self.store),
-            Arc::clone(&self.weather),
+            (Arc::clone(&self.weather), Arc::clone(&process)),
             Chance::of(self.seed, &format!("store of {name}")),
         );
         let place = Place {

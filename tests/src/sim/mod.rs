@@ -16,6 +16,7 @@ mod clock;
 mod cluster;
 mod ground;
 mod instance;
+mod logs;
 #[cfg(feature = "mutations")]
 mod mutations;
 mod net;
@@ -37,7 +38,7 @@ use polity_core::TenantId;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "mutations")]
-pub use mutations::{Caught, catch};
+pub use mutations::{Caught, UNSEEN, catch};
 pub use run::{Outcome, play};
 pub use scenario::{Fault, Planned, Scenario};
 pub use shrink::shrink;

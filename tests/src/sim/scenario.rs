@@ -64,6 +64,8 @@ pub enum Fault {
     StoreUnanswered(u64),
     /// Writes aren't answered, and made much later, or never.
     StoreLate(u64),
+    /// The same of conditional writes, and whoever waits for one dies.
+    DiesWaiting(u64),
     /// Conditional writes aren't answered, and a part of them is seen before the whole.
     StoreTorn(u64),
     /// Nobody hears what a process says in its first milliseconds.
@@ -101,6 +103,10 @@ impl Fault {
             Self::StoreRefuses(often) => now.store_refuses = now.store_refuses.max(often),
             Self::StoreUnanswered(often) => now.store_unanswered = now.store_unanswered.max(often),
             Self::StoreLate(often) => now.store_late = now.store_late.max(often),
+            Self::DiesWaiting(often) => {
+                now.store_late = now.store_late.max(often);
+                now.dies_waiting = true;
+            }
             Self::StoreTorn(often) => now.store_torn = now.store_torn.max(often),
             Self::Unheard(ms) => now.unheard_ms = now.unheard_ms.max(ms),
             Self::Deaf(node) => drop(now.deaf.insert(node)),
@@ -119,7 +125,9 @@ impl Fault {
             Self::BusLoses(_) | Self::BusLate(_) | Self::BusRepeats(_) | Self::Unheard(_) => "times the bus was bad",
             Self::Deaf(_) | Self::Mute(_) => "nodes off the bus",
             Self::StoreSlow(_) | Self::StoreRefuses(_) => "times the store was slow or refused",
-            Self::StoreUnanswered(_) | Self::StoreLate(_) | Self::StoreTorn(_) => "times the store didn't answer",
+            Self::StoreUnanswered(_) | Self::StoreLate(_) | Self::DiesWaiting(_) | Self::StoreTorn(_) => {
+                "times the store didn't answer"
+            }
             Self::AnswersLost(_) | Self::CallsSlow(_) | Self::Apart(..) => "times the network was bad",
             Self::Killed(..) => "kills",
             Self::AllKilled(_) => "kills of all",
@@ -136,7 +144,7 @@ impl Fault {
 
     /// Whether a process begins because of it.
     fn begins(&self) -> bool {
-        self.kills() || matches!(self, Self::Leaves(_))
+        self.kills() || matches!(self, Self::Leaves(_) | Self::DiesWaiting(_))
     }
 
     /// One of all that there are.
@@ -144,7 +152,7 @@ impl Fault {
         let node = || usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
         let often = || *chance.pick(&[20, 100, 300, 1000]).unwrap_or(&100);
         let rarely = || *chance.pick(&[5, 20, 60, 200]).unwrap_or(&20);
-        match chance.below(24) {
+        match chance.below(26) {
             0 => Self::BusLoses(often()),
             1 => Self::BusLate(*chance.pick(&[20, 200, 2_000]).unwrap_or(&20)),
             2 => Self::BusRepeats(often()),
@@ -162,6 +170,7 @@ impl Fault {
             20 => Self::Leaves(node()),
             21 => Self::ClockJumps(node(), i64::try_from(chance.below(20_000)).unwrap_or_default() - 10_000),
             22 => Self::Deaf(node()),
+            23 | 24 => Self::DiesWaiting(*chance.pick(&[20, 60, 200]).unwrap_or(&20)),
             _ => Self::Mute(node()),
         }
     }
@@ -203,6 +212,11 @@ impl Scenario {
         }
         let readers = chance.some(chance.some(whole.readers, 2), 1);
         let mut faults: Vec<Planned> = (0..chance.below(5)).map(|_| Planned::any(&chance, begins_ms)).collect();
+        if chance.one_in(4) {
+            // At once: one hides what would mend the other.
+            let (at_ms, for_ms) = (chance.below(begins_ms), 3_000);
+            faults.iter_mut().for_each(|planned| (planned.at_ms, planned.for_ms) = (at_ms, planned.for_ms.max(for_ms)));
+        }
         if chance.one_in(40) {
             faults.push(Planned { at_ms: 0, for_ms: BUS_OFF_MS, fault: Fault::BusLoses(1000) });
         }

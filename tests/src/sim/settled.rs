@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use polity_core::Seq;
-use polity_log::{Member, MemberState, Registry, read};
-use polity_store::Consistency;
+use polity_log::{Member, MemberState, Registry};
 use tokio::time::Instant;
 
-use super::{NEIGHBOUR, TENANT, cluster::Cluster, rows};
+use super::{NEIGHBOUR, TENANT, cluster::Cluster, logs, rows};
 use crate::load::{Journal, Load};
 
 /// So long is waited for what the dead left: they are closed only when they have been watched for a while, and one after the other.
@@ -28,23 +26,18 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
         journal.check(waited < SEEN_TO, format!("nobody finished in {waited:?} what is left of {left:?}"), &[]);
         tokio::time::sleep(LOOKS).await;
     }
-    let mut keys = Vec::new();
     let rooms = load.rooms().iter().map(|room| (TENANT, &**room));
     for (tenant, room) in rooms.chain(load.room_elsewhere().map(|room| (NEIGHBOUR, room))) {
         let key = cluster.names().find(tenant, room).await.ok().flatten();
         let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
         rows::check(&*cluster.store, key, journal).await;
-        keys.push(key);
     }
     cluster.end().await;
     let left = left_by_the_dead(cluster, &registry).await;
     journal.check(left.is_empty(), format!("all have left in order, and something is left of {left:?}"), &[]);
-    for key in keys {
-        let store = &*cluster.store;
-        let head = read::head(store, key, Seq::ZERO, Consistency::Serial).await.ok().flatten();
-        let (head, projected) = (head.map(|found| found.head.seq), read::projected_seq(store, key).await.ok());
-        journal.check(head == projected, format!("{key} is projected up to {projected:?}, its head is {head:?}"), &[]);
-    }
+    // What comes now must find that it can't be any more.
+    cluster.weather.all_have_come().await;
+    logs::check(&cluster.store, journal).await;
 }
 
 /// The dead of whom nobody has seen yet that nothing is left.

@@ -11,10 +11,12 @@ use polity_store::{
 };
 use tokio::sync::oneshot;
 
-use super::{chance::Chance, detached, nap, torn::TornStore, weather::Weather};
+use super::{chance::Chance, detached, nap, process::Process, torn::TornStore, weather::Weather};
 
 /// Whoever isn't answered gives up after so long.
 const GIVES_UP_MS: (u64, u64) = (50, 1_000);
+/// Who is to die while it waits lives so long, at most.
+const DIES_MS: u64 = 50;
 /// What lands late lands so much later.
 const LATE_MS: (u64, u64) = (1, 15_000);
 
@@ -22,6 +24,8 @@ const LATE_MS: (u64, u64) = (1, 15_000);
 pub(super) struct SimStore {
     store: Arc<TornStore>,
     weather: Arc<Weather>,
+    /// Whose store it is.
+    process: Arc<Process>,
     chance: Chance,
 }
 
@@ -38,8 +42,8 @@ enum Fate {
 }
 
 impl SimStore {
-    pub(super) fn new(store: Arc<TornStore>, weather: Arc<Weather>, chance: Chance) -> Self {
-        Self { store, weather, chance }
+    pub(super) fn new(store: Arc<TornStore>, (weather, process): (Arc<Weather>, Arc<Process>), chance: Chance) -> Self {
+        Self { store, weather, process, chance }
     }
 
     fn trip_ms(&self) -> u64 {
@@ -93,9 +97,11 @@ impl SimStore {
         }
         let (reply, answer) = oneshot::channel();
         if let Some(lands_in) = lands_in {
+            let coming = self.weather.coming();
             detached(async move {
                 nap(lands_in).await;
                 let outcome = land(store).await;
+                drop(coming);
                 if answered {
                     nap(back).await;
                     // Whoever asked may be gone.
@@ -155,6 +161,15 @@ impl Wrap for SimStore {
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
         let fate = self.fate(true, true);
+        if let Fate::Late(_) = fate
+            && self.weather.now(|now| now.dies_waiting)
+        {
+            let (process, lives_ms) = (Arc::clone(&self.process), self.chance.between(0, DIES_MS));
+            detached(async move {
+                nap(lives_ms).await;
+                process.kill();
+            });
+        }
         if let Fate::Torn(settled_in) = fate {
             nap(self.trip_ms()).await;
             self.store.tear(table, partition.clone(), condition, changes)?;

@@ -2,13 +2,17 @@
 //! the rows that it reads to the others, and no others (the head without the rows, most often); what settles conditional
 //! writes, a serial read or the next one, makes the rest.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Expect, Page, Row, Store, StoreError, Table, Values, Wrap,
+    Bounds, Cas, Change, Condition, Consistency, Expect, Page, Row, Store, StoreError, Table, Values, Wrap, schema,
 };
 
 use super::chance::Chance;
@@ -22,6 +26,8 @@ pub(super) struct TornStore {
     chance: Chance,
     /// At most one of a partition: the next one settles it.
     torn: Mutex<BTreeMap<Place, Torn>>,
+    /// The logs that anybody tried to write to.
+    logs: Mutex<BTreeSet<Values>>,
 }
 
 /// What isn't seen yet of a write.
@@ -34,7 +40,18 @@ struct Torn {
 
 impl TornStore {
     pub(super) fn new(inner: Arc<dyn Store>, chance: Chance) -> Arc<Self> {
-        Arc::new(Self { inner, chance, torn: Mutex::default() })
+        Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default() })
+    }
+
+    /// The logs that anybody tried to write to, by tenant and log.
+    pub(super) fn logs(&self) -> BTreeSet<Values> {
+        self.logs.lock().clone()
+    }
+
+    fn note(&self, table: &'static Table, partition: &Values) {
+        if table.number == schema::LOG.number {
+            self.logs.lock().insert(partition.iter().take(2).cloned().collect());
+        }
     }
 
     /// Decides a conditional write and makes none of it yet.
@@ -45,6 +62,7 @@ impl TornStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<(), StoreError> {
+        self.note(table, &partition);
         self.settle(table, &partition)?;
         let row = now(self.inner.get(table, partition.clone(), condition.row.clone(), Consistency::Serial))?;
         let holds = match condition.expect {
@@ -143,6 +161,7 @@ impl Wrap for TornStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
+        self.note(table, &partition);
         self.settle(table, &partition)?;
         now(self.inner.cas(table, partition, condition, changes))
     }

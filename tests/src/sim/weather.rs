@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::scenario::Fault;
 
@@ -19,6 +20,8 @@ pub(super) struct Conditions {
     pub(super) store_late: u64,
     /// Conditional writes that aren't answered, and of which a part is seen before the whole.
     pub(super) store_torn: u64,
+    /// Whoever waits for a conditional write that is late dies.
+    pub(super) dies_waiting: bool,
     /// Messages of the bus take up to so long.
     pub(super) bus_ms: u64,
     pub(super) bus_loses: u64,
@@ -41,7 +44,12 @@ pub(super) struct Conditions {
 pub(super) struct Weather {
     now: Mutex<(Vec<Fault>, Conditions)>,
     counts: Mutex<Counts>,
+    /// Writes that are late and not there yet.
+    coming: watch::Sender<usize>,
 }
+
+/// A write that is late, until it is there.
+pub(super) struct Coming(watch::Sender<usize>);
 
 /// How often each thing happened.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -57,7 +65,11 @@ impl Conditions {
 impl Weather {
     /// Good weather.
     pub(super) fn new() -> Self {
-        Self { now: Mutex::new((Vec::new(), Conditions::under(&[]))), counts: Mutex::default() }
+        Self {
+            now: Mutex::new((Vec::new(), Conditions::under(&[]))),
+            counts: Mutex::default(),
+            coming: watch::Sender::new(0),
+        }
     }
 
     /// It happened once more.
@@ -68,6 +80,18 @@ impl Weather {
     /// How often what happened so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts.lock().clone()
+    }
+
+    /// A write is late.
+    pub(super) fn coming(&self) -> Coming {
+        self.coming.send_modify(|coming| *coming += 1);
+        Coming(self.coming.clone())
+    }
+
+    /// Waits until all are there that were late.
+    pub(super) async fn all_have_come(&self) {
+        // The sender is this one.
+        let _ = self.coming.subscribe().wait_for(|coming| *coming == 0).await;
     }
 
     /// Looks at the conditions.
@@ -89,5 +113,11 @@ impl Weather {
             now.0.remove(at);
         }
         now.1 = Conditions::under(&now.0);
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.send_modify(|coming| *coming -= 1);
     }
 }

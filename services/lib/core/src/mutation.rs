@@ -15,6 +15,7 @@ pub enum Mutation {
     NoOldTransactions,
     RefuseByMemory,
     AnswerBeforeProjection,
+    GroupAcrossBuckets,
     NoActivation,
     SlotsLeftOpen,
     DrainedUnseen,
@@ -37,6 +38,7 @@ pub enum Mutation {
     TokenBehind,
     TokenAhead,
     LeaveIsOver,
+    RedactionSubtracted,
     LastWriteStays,
 }
 
@@ -48,10 +50,11 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::FenceByRead, "a fence replaced by a read"),
     (Mutation::FenceKeepsEpoch, "a fence that doesn't raise the epoch"),
     (Mutation::StealWithoutFence, "a room taken from a silent or closed writer without a fence"),
-    (Mutation::LoadForgetsRows, "an owner that doesn't know the unprojected rows before its first command"),
+    (Mutation::LoadForgetsRows, "an owner that doesn't read the unprojected rows before its first command"),
     (Mutation::NoOldTransactions, "transactions that are looked for in memory only"),
     (Mutation::RefuseByMemory, "an answer for which nothing is appended, given without a look at the head"),
     (Mutation::AnswerBeforeProjection, "an answer before the projections that it promises"),
+    (Mutation::GroupAcrossBuckets, "a group that goes beyond a bucket's end"),
     (Mutation::NoActivation, "a log that is opened without an entry in the registry"),
     (Mutation::SlotsLeftOpen, "a dead process whose slots stay open"),
     (Mutation::DrainedUnseen, "a dead process that is drained without a look at its logs"),
@@ -74,6 +77,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::TokenBehind, "a place in a room before the rows that were told"),
     (Mutation::TokenAhead, "a place in a room beyond the rows that were told"),
     (Mutation::LeaveIsOver, "a room that goes from the token without its leave"),
+    (Mutation::RedactionSubtracted, "a redaction that is subtracted also from what was read"),
     (Mutation::LastWriteStays, "a projection by the time at which it is written"),
 ];
 

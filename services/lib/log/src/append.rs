@@ -73,6 +73,9 @@ impl Known {
     /// How many rows the next append may have: it never crosses a bucket's end.
     pub(crate) fn room(&self) -> usize {
         let next = self.seq().next();
+        if planted(Mutation::GroupAcrossBuckets) {
+            return GROUP_ROWS;
+        }
         usize::try_from(next.bucket().last_seq().get() - next.get() + 1).unwrap_or(GROUP_ROWS).min(GROUP_ROWS)
     }
 

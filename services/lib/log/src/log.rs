@@ -97,13 +97,12 @@ impl<M: Machine> Log<M> {
         // What was trimmed since `projected` was read is projected.
         let projected = projected.max(Seq::new(known.head.first.get() - 1));
         let done = before.map_or(projected, |before| before.known.seq().max(projected));
-        let tail = self.rows_after(done, known.seq()).await?;
+        let reads = if planted(Mutation::LoadForgetsRows) { known.seq() } else { done };
+        let tail = self.rows_after(reads, known.seq()).await?;
         let mut machine = (self.inner.make)();
         machine.load(self.key, known.of_rows(), &tail).await?;
         let mut held = Held::new(machine, known, projected);
-        if !planted(Mutation::LoadForgetsRows) {
-            held.remember(&tail);
-        }
+        held.remember(&tail);
         if !planted(Mutation::LeftUnprojected) {
             self.project(&mut held, &tail).await?;
         }

@@ -2,6 +2,7 @@
 //! what it was promised has an order.
 
 mod account_data;
+mod fickle;
 mod found;
 mod guest;
 mod keys;
@@ -33,6 +34,7 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::AccountData => tasks::spawn(account_data::set(world)),
         Actor::Newcomers => tasks::spawn(register::register(world)),
         Actor::Founder => tasks::spawn(found::found(world)),
+        Actor::Fickle => tasks::spawn(fickle::ask_once(world)),
         Actor::Neighbour => tasks::spawn(neighbour::live_apart(world)),
         Actor::Receipts => tasks::spawn(receipts::read(world)),
     }

@@ -12,7 +12,10 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use polity_core::{BUCKET_LEN, Bucket, Seq};
+use polity_core::{
+    BUCKET_LEN, Bucket, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::{rooms::redactions_between, users::OwnReceipt};
 
 use self::{
@@ -98,7 +101,8 @@ impl RoomPass<'_> {
     async fn added(&self, kept: &Counted) -> Result<Option<ByThread>, SyncError> {
         let rows = self.rows(kept.up_to, self.head.seq).await?;
         let redacted: BTreeSet<Seq> = rows.iter().filter_map(|(row, _)| row.meta.redacts.as_ref()?.1).collect();
-        if redacted.iter().any(|target| *target > kept.read.floor && *target <= kept.up_to) {
+        let subtracted = planted(Mutation::RedactionSubtracted);
+        if redacted.iter().any(|target| *target > kept.read.floor && *target <= kept.up_to) && !subtracted {
             return Ok(None);
         }
         for (row, _) in &rows {
@@ -107,6 +111,9 @@ impl RoomPass<'_> {
             }
         }
         let mut unread = kept.unread.clone();
+        if subtracted && let Some(main) = unread.get_mut(&None) {
+            main.notifications = main.notifications.saturating_sub(redacted.len() as u64);
+        }
         let new = rows.iter().filter(|(row, _)| !redacted.contains(&row.seq));
         self.count(new.map(|(row, rings)| (&**row, *rings)), &kept.read, &mut unread);
         Ok(Some(unread))
