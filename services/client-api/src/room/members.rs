@@ -67,7 +67,9 @@ async fn joined_members(call: Call) -> Result<Answer, ApiError> {
     out.open(b'{');
     out.key("joined").open(b'{');
     for ids in reader.ids_of(&state, Part::Members).await?.chunks(BATCH) {
-        for row in reader.rows(ids).await? {
+        let rows = reader.rows(ids).await?;
+        let _turn = reader.share().turn().await;
+        for row in rows {
             let Some(event) = &row.event else { continue };
             let Ok(shown) = serde_json::from_str::<Shown>(event.content.get()) else { continue };
             let joined = shown.membership.as_deref() == Some("join");

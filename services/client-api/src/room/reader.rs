@@ -21,7 +21,7 @@ use crate::{Api, ApiError, call::Answer, endpoint::Context};
 const CHANGES: usize = 100;
 
 /// State events that are held at once: of the others only their ids, and what is written of them.
-pub(crate) const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 250;
 /// Bytes that an entry of a state takes while all of them are listed, about.
 const ENTRY: usize = 256;
 
@@ -186,6 +186,11 @@ impl Reader {
         Ok(self.share.grow(bytes)?)
     }
 
+    /// What the answer takes of the memory of answers.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
+
     /// The answer, which takes its share of memory until it is sent.
     pub(crate) fn answer(self, written: Writer) -> Answer {
         Answer::Bytes(self.share.written(written.finish()))
@@ -221,6 +226,7 @@ impl Reader {
         for ids in self.ids_of(state, part).await?.chunks(BATCH) {
             let mut rows = self.api.engine.rooms.events_of_state(self.key, ids).await?;
             rows.retain(|row| wanted(row));
+            let _turn = self.share.turn().await;
             for event in self.render_state(&rows).await? {
                 self.hold(event.len())?;
                 out.raw(&event);

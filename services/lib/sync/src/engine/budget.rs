@@ -1,9 +1,11 @@
 //! The memory of answers. A first sync of somebody in large rooms, or all members of one, takes tens of megabytes until its client has
 //! read it: as many of them as clients ask for at once would take all there is. So large answers share a budget while they are
-//! made and sent; one that doesn't fit is refused at once, and comes again.
+//! made and sent; one that doesn't fit is refused at once, and comes again. They are made part by part, in turns, and not by all
+//! threads at once: whoever asks for something small doesn't wait for them.
 
 use std::{
     collections::HashMap,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use polity_core::TenantId;
 use ruma_common::OwnedUserId;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::SyncError;
 use crate::metric;
@@ -30,6 +33,8 @@ type User = (TenantId, OwnedUserId);
 #[derive(Debug)]
 pub struct AnswerBudget {
     limit: u64,
+    /// As many parts of large answers are made at once; who waits longest is next.
+    turns: Semaphore,
     taken: Mutex<Taken>,
 }
 
@@ -61,7 +66,9 @@ impl AnswerBudget {
     /// One of so many bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit: u64::try_from(limit).unwrap_or(u64::MAX), taken: Mutex::default() })
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let turns = Semaphore::new((threads / 2).max(1));
+        Arc::new(Self { limit: u64::try_from(limit).unwrap_or(u64::MAX), turns, taken: Mutex::default() })
     }
 
     /// The share of an answer to a user: nothing yet.
@@ -93,6 +100,17 @@ impl Share {
             self.taken.store(own + more, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// A turn to make the next part of the answer, to be given back after it; none is needed while the answer is small.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.size.load(Ordering::Relaxed) <= FREE {
+            return None;
+        }
+        // Others first, also where nobody waits for a turn.
+        tokio::task::yield_now().await;
+        // It is never closed.
+        self.budget.turns.acquire().await.ok()
     }
 
     fn take(&self, own: u64, more: u64) -> Result<(), SyncError> {

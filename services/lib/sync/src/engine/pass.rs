@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// State events that are held at once while a section is written.
-const BATCH: usize = 1000;
+const BATCH: usize = 250;
 
 /// A room as one request sees it.
 pub(crate) struct RoomPass<'a> {
@@ -163,6 +163,7 @@ impl RoomPass<'_> {
                     filter::passes(events, filter::Facets { event_type: &event.event_type, sender, has_url: None })
                 })
             });
+            let _turn = self.share.turn().await;
             let rendered = self.engine.render_state(&self.request.viewer, self.key, (&self.head, None), &rows).await?;
             self.share.grow(rendered.iter().map(Bytes::len).sum())?;
             out.extend(rendered);
