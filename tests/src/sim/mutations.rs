@@ -11,8 +11,30 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::AnswerBeforeAppend, 2),
     (Mutation::UnknownIsLost, 221),
     (Mutation::FenceByRead, 218),
+    (Mutation::LoadForgetsRows, 411),
     (Mutation::NoOldTransactions, 68),
+    (Mutation::AnswerBeforeProjection, 2),
+    (Mutation::NoActivation, 4),
+    (Mutation::SlotsLeftOpen, 1),
+    (Mutation::DrainedUnseen, 4),
+    (Mutation::LeftUnprojected, 43),
+    (Mutation::GapIgnored, 396),
+    (Mutation::FlushUnderWay, 14),
+    (Mutation::SilentTrusted, 220),
+    (Mutation::NotTold, 14),
+    (Mutation::MapByLast, 300),
+    (Mutation::AbsentIsUnmoved, 2),
+    (Mutation::AppendUntold, 14),
+    (Mutation::InboxKnowsNothing, 205),
+    (Mutation::InboxPageFromHead, 290),
+    (Mutation::InboxTrimmedWhole, 8),
+    (Mutation::KeyByRead, 2),
+    (Mutation::KeyGivenUnknown, 2),
+    (Mutation::TokenBehind, 1),
+    (Mutation::TokenAhead, 1),
+    (Mutation::LeaveIsOver, 5),
     (Mutation::RedactionSubtracted, 7),
+    (Mutation::LastWriteStays, 3),
 ];
 
 /// Those that no seed has found yet: what they break isn't proved. Looked for only by name.
@@ -23,6 +45,7 @@ pub const UNSEEN: &[Mutation] = &[
     Mutation::GroupAcrossBuckets,
     Mutation::OvertakenReadKept,
     Mutation::ReadUnderWayShared,
+    Mutation::MarkUnmoved,
 ];
 
 /// A bug that was found.
