@@ -302,10 +302,13 @@ impl Registry {
         Ok(Dead { incarnation, slots })
     }
 
+    /// Closes a slot, whether it is open, not made yet, or closed. Its process may make or drop it meanwhile, each once: then it is
+    /// found in none of these states on the first way through.
     async fn close_slot(&self, incarnation: IncarnationId, slot: i64) -> Result<(), LogError> {
+        const STATES: [Expect; 3] = [Expect::Guards(1, 0), Expect::Absent, Expect::Guards(0, 0)];
         let closed = Row::new(values_of![SENTINEL], Bytes::new()).guarded(0, 0);
         let partition = self.slot_of(incarnation, slot);
-        for expect in [Expect::Guards(1, 0), Expect::Absent, Expect::Guards(0, 0)] {
+        for expect in STATES.into_iter().cycle().take(STATES.len() * 3) {
             let condition = condition(closed.key.clone(), expect);
             match self.cas(&schema::ACTIVE, partition.clone(), condition, closed.clone()).await {
                 Err(LogError::Closed) => {}

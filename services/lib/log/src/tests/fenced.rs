@@ -217,3 +217,48 @@ async fn slots_roll_over_and_keep_what_is_in_use() {
     let missing: Vec<u8> = (0..200).filter(|n| !left.iter().any(|left| left.key == log(*n))).collect();
     assert!(missing.is_empty(), "all moved in the last minute: {missing:?}");
 }
+
+/// A store in which a slot is made between two tries to close it.
+struct Between {
+    inner: Arc<Faulty>,
+    /// The first one is that of who closes, for a slot of its own.
+    tries: AtomicU64,
+}
+
+#[async_trait]
+impl Wrap for Between {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
+    async fn on_cas(
+        &self,
+        table: &'static Table,
+        partition: Values,
+        condition: Condition,
+        changes: Vec<Change>,
+    ) -> Result<Cas, StoreError> {
+        if table.number == schema::ACTIVE.number && self.tries.fetch_add(1, Ordering::Relaxed) == 2 {
+            let open = Row::new(values_of![""], Bytes::new()).guarded(1, 0);
+            let absent = Condition { row: open.key.clone(), expect: Expect::Absent };
+            let made = self.inner.cas(table, partition.clone(), absent, vec![Change::Put(open)]).await;
+            assert_eq!(made.unwrap(), Cas::Applied);
+        }
+        self.inner.cas(table, partition, condition, changes).await
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_is_made_while_it_is_closed_is_closed() {
+    let store = Faulty::new();
+    let (registry, _, _) = process(&store, 1, "a").await;
+    // The number was raised, the slot isn't made yet.
+    let slot = values_of![Bytes::copy_from_slice(&[1; 16]), 1_i64];
+    store.drop_partition(&schema::ACTIVE, slot.clone()).await.unwrap();
+    let between: Arc<dyn Store> = Arc::new(Between { inner: Arc::clone(&store), tries: AtomicU64::new(0) });
+    let closer = Member::new(IncarnationId::new([3; 16]), "test", "c", "");
+    let closer = Registry::join(between, &closer).await.unwrap();
+    closer.close(registry.incarnation()).await.unwrap();
+    let sentinel = store.get(&schema::ACTIVE, slot, values_of![""], Consistency::Serial).await.unwrap();
+    assert_eq!(sentinel.and_then(|row| row.guards), Some((0, 0)));
+}
