@@ -13,65 +13,32 @@ use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use polity_accounts::Accounts;
 use polity_bus::Bus;
-use polity_client_api::{Api, Limits, Parts, Tenants};
+use polity_client_api::{Api, Parts};
 use polity_cluster::{
     ClusterService, Member,
-    digest::{Flush, Follow, Journal, Writers, publish},
+    digest::{Flush, Journal, Writers, publish},
     kind,
 };
-use polity_core::{
-    Clock, IncarnationId, LogKey, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
-};
-use polity_log::{Env, Moved, Names, Registry};
-use polity_platform::config::RateLimits;
+use polity_core::{Clock, IncarnationId, SystemClock, SystemRandom, TenantId, tasks};
+use polity_log::{Env, Names, Registry};
 use polity_proto::Transport;
-use polity_room_engine::build::SigningIdentity;
 use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::{MarkedStore, Marks, Store};
 use polity_store_local::LocalStore;
 use polity_sync::{
-    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
-    ephemeral::Ephemeral,
-    follow::Known,
+    follow::{Heard, Known},
     heads::HeadMap,
-    live::{Hub, Interest},
-    read::Rooms,
+    live::Interest,
 };
-use ruma_common::{OwnedServerName, RoomVersionId};
+use polity_tests::parts::{self, Reading};
+use ruma_common::RoomVersionId;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::{bus::LossyBus, counted::CountedStore, unheard::HeldStore};
 
-const TENANT: TenantId = TenantId::new(1);
-const SERVER: &str = "t.test";
-
-struct OneTenant(SigningIdentity);
-
-impl polity_room_state::Tenant for OneTenant {
-    fn identity(&self) -> &SigningIdentity {
-        &self.0
-    }
-}
-
-struct TheTenant(Arc<OneTenant>);
-
-impl polity_room_state::Tenants for TheTenant {
-    fn tenant(&self, id: TenantId) -> Option<Arc<dyn polity_room_state::Tenant>> {
-        (id == TENANT).then(|| Arc::clone(&self.0) as _)
-    }
-}
-
-/// Hears of appends: the own map, and whoever follows.
-struct Both(Arc<HeadMap>, Arc<Journal>);
-
-impl Moved for Both {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.0.moved(key.tenant, key.log, seq);
-        self.1.moved(key, seq);
-    }
-}
+const TENANTS: [parts::Name; 1] = [(TenantId::new(1), "t.test")];
 
 /// See the module.
 pub(crate) struct World {
@@ -139,12 +106,17 @@ impl World {
         let moved = Arc::clone(&journal) as _;
         let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&self.clock), shared: true };
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::new(SystemRandom), ROOM_LOG));
-        let server = OwnedServerName::try_from(SERVER).unwrap();
-        let identity = SigningIdentity::from_seed(server, "1", &[3; 32]).unwrap();
-        let tenants = Arc::new(TheTenant(Arc::new(OneTenant(identity))));
         let bus = Arc::clone(&self.bus) as Arc<dyn Bus>;
         tasks::spawn(publish(journal, Arc::clone(&bus), None));
-        let deps = Deps::new(store, bus, Arc::clone(&self.clock), Arc::new(SystemRandom), tenants, names, 1 << 20);
+        let deps = Deps::new(
+            store,
+            bus,
+            Arc::clone(&self.clock),
+            Arc::new(SystemRandom),
+            parts::signers(&TENANTS),
+            names,
+            parts::READ,
+        );
         Service::new(deps, env, 1000).transport()
     }
 
@@ -164,61 +136,21 @@ impl World {
         let connect = Arc::new(move |address: &str| processes.lock()[address].clone());
         let flush = Flush::new(Arc::clone(&registry), connect, Arc::clone(&known) as _);
         let writers = Writers::asked_by(Arc::clone(&flush));
-        let moved = Arc::new(Both(Arc::clone(&heads), Arc::clone(&journal)));
+        let moved = Arc::new(Heard { heads: Arc::clone(&heads), journal: Some(Arc::clone(&journal)) });
         let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock), shared: true };
         let random = Arc::new(SystemRandom);
         let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
         let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
-        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, 1 << 22);
-        let engine = Arc::new(Engine {
-            store: Arc::clone(&store),
-            accounts: Arc::clone(&accounts),
-            rooms: Arc::new(rooms),
-            heads,
-            own: Own::new(marks, 1 << 20),
-            sent_members: SentMembers::new(1 << 20),
-            unread: UnreadCounts::new(1000, 1 << 20),
-            settings: SettingsCache::new(1000),
-            changed_users: ChangedUsers::new(1 << 20),
-            answers: AnswerBudget::new(1 << 30),
-            interest: Arc::clone(&interest),
-            ephemeral: Arc::new(Ephemeral::new(rand::random())),
-            writers,
-            clock: Arc::clone(&clock),
-            random,
-            stop: CancellationToken::new(),
-        });
-        let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
-        let own: Arc<dyn Follow> = Arc::clone(&known) as _;
-        let hub = Hub { interest, ephemeral, rooms, store, clock, bus: Arc::clone(&bus), known: Some(known) };
-        tasks::spawn(hub.run(receiver));
+        let stop = CancellationToken::new();
+        let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+        let (engine, own) = (reading.engine(), Arc::clone(&known) as _);
+        parts::hear(&engine, &bus, receiver, Some(known));
         tasks::spawn(publish(journal, Arc::clone(&bus), Some(own)));
         let following = Arc::clone(&bus);
         tasks::spawn(async move { flush.run(&*following).await });
-        let api = Api::new(self.parts(accounts, engine, bus));
+        let parts = parts::api(&TENANTS, engine, self.rooms.clone(), bus);
+        let api = Api::new(Parts { default_room_version: RoomVersionId::V11, ..parts });
         self.instances.push(Instance { router: polity_client_api::router(api), reads });
-    }
-
-    fn parts(&self, accounts: Arc<Accounts>, engine: Arc<Engine>, bus: Arc<dyn Bus>) -> Parts {
-        let tenant = polity_client_api::Tenant {
-            id: TENANT,
-            server_name: OwnedServerName::try_from(SERVER).unwrap(),
-            public_baseurl: format!("https://{SERVER}"),
-            token_key: Arc::new(TokenKey::derive(&[7; 32], TENANT)),
-        };
-        Parts {
-            tenants: Tenants::new([Arc::new(tenant)]),
-            accounts,
-            engine,
-            rooms: self.rooms.clone(),
-            bus,
-            max_body_bytes: 1 << 20,
-            default_room_version: RoomVersionId::V11,
-            open_registration: true,
-            shared_secret: None,
-            public_list_without_auth: true,
-            limits: Limits::new(&RateLimits { enabled: false, ..RateLimits::default() }),
-        }
     }
 
     /// A request to one of the instances.

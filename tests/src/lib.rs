@@ -1,5 +1,5 @@
 //! Tests of the whole; nothing here is part of the product. This library is what they share: a homeserver process that can be
-//! killed, the servers that a cluster needs, and a client that speaks plain HTTP.
+//! killed, the servers that a cluster needs, the parts put together by hand (`parts`), and a client that speaks plain HTTP.
 
 mod client;
 pub mod cluster;
@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod fuzz;
 pub mod kill;
 pub mod load;
+pub mod parts;
 mod ports;
 mod raw;
 mod sandbox;

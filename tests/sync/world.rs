@@ -6,9 +6,9 @@ use polity_accounts::{Accounts, NewAccount, NewDevice};
 use polity_bus::{Bus, LocalBus};
 use polity_cluster::digest::Writers;
 use polity_core::{
-    Clock, IncarnationId, Life, LogKey, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
+    Clock, IncarnationId, Life, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey,
 };
-use polity_log::{Env, Member, Moved, Names, Registry, read};
+use polity_log::{Env, Member, Names, Registry, read};
 use polity_proto::{
     Transport,
     room_state::{
@@ -17,48 +17,24 @@ use polity_proto::{
         UnbanUserRequest, room_state_client::RoomStateClient,
     },
 };
-use polity_room_engine::{build::SigningIdentity, record::RoomRow};
-use polity_room_state::{Deps, ROOM_LOG, Service, Tenant, Tenants};
+use polity_room_engine::record::RoomRow;
+use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::{Consistency, MarkedStore, Marks, Store, users::put_own_receipt};
 use polity_store_local::LocalStore;
 use polity_sync::{
-    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, SyncRequest, UnreadCounts, Viewer},
-    ephemeral::Ephemeral,
+    engine::{Engine, SyncRequest, Viewer},
+    follow::Heard,
     heads::HeadMap,
-    live::{Hub, Interest},
-    read::Rooms,
+    live::Interest,
 };
-use ruma_common::{OwnedServerName, OwnedUserId};
+use polity_tests::parts::{self, Reading};
+use ruma_common::OwnedUserId;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{counted::CountedStore, late::LateStore};
 
 pub(crate) const TENANT: TenantId = TenantId::new(1);
-
-struct OneTenant(SigningIdentity);
-
-impl Tenant for OneTenant {
-    fn identity(&self) -> &SigningIdentity {
-        &self.0
-    }
-}
-
-struct TheTenant(Arc<OneTenant>);
-
-impl Tenants for TheTenant {
-    fn tenant(&self, id: TenantId) -> Option<Arc<dyn Tenant>> {
-        (id == TENANT).then(|| Arc::clone(&self.0) as _)
-    }
-}
-
-struct ToHeads(Arc<HeadMap>);
-
-impl Moved for ToHeads {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.0.moved(key.tenant, key.log, seq);
-    }
-}
 
 pub(crate) struct World {
     pub(crate) store: Arc<LateStore>,
@@ -96,18 +72,17 @@ pub(crate) async fn world() -> World {
     let this = Member::new(IncarnationId::new([1; 16]), "test", "1", "");
     let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
     let heads = Arc::new(HeadMap::new(10_000, true));
-    let moved = Arc::new(ToHeads(Arc::clone(&heads)));
+    let moved = Arc::new(Heard { heads: Arc::clone(&heads), journal: None });
     let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock), shared: false };
     let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
-    let server = OwnedServerName::try_from("t.test").unwrap();
-    let tenants = Arc::new(TheTenant(Arc::new(OneTenant(SigningIdentity::from_seed(server, "1", &[3; 32]).unwrap()))));
+    let tenants = parts::signers(&[(TENANT, "t.test")]);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let (store2, bus2) = (Arc::clone(&store), Arc::clone(&bus));
-    let deps = Deps::new(store2, bus2, Arc::clone(&clock), random.clone(), tenants, Arc::clone(&names), 1 << 20);
+    let deps = Deps::new(store2, bus2, Arc::clone(&clock), random.clone(), tenants, Arc::clone(&names), parts::READ);
     let client = RoomStateClient::new(Service::new(deps, env.clone(), 1000).transport());
     let parts = Parts { env, bus, marks };
     let (engine, reads) = parts.engine(heads);
-    let key = Arc::new(TokenKey::derive(&[7; 32], TENANT));
+    let key = parts::token_key(TENANT);
     World { store: late, reads, engine, names, client, key, parts }
 }
 
@@ -123,28 +98,10 @@ impl Parts {
         let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
         let (subscriptions, receiver) = bus.receiver(10_000);
         let interest = Interest::new(subscriptions);
-        let writers = Writers::none();
-        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, 1 << 22);
-        let engine = Arc::new(Engine {
-            store: Arc::clone(&store),
-            accounts,
-            rooms: Arc::new(rooms),
-            heads,
-            own: Own::new(marks, 1 << 20),
-            sent_members: SentMembers::new(1 << 20),
-            unread: UnreadCounts::new(1000, 1 << 20),
-            settings: SettingsCache::new(1000),
-            changed_users: ChangedUsers::new(1 << 20),
-            answers: AnswerBudget::new(1 << 30),
-            interest: Arc::clone(&interest),
-            ephemeral: Arc::new(Ephemeral::new(1)),
-            writers,
-            clock: Arc::clone(&clock),
-            random,
-            stop: CancellationToken::new(),
-        });
-        let (ephemeral, rooms) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
-        tasks::spawn(Hub { interest, ephemeral, rooms, store, clock, bus, known: None }.run(receiver));
+        let (writers, stop) = (Writers::none(), CancellationToken::new());
+        let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+        let engine = reading.engine();
+        parts::hear(&engine, &bus, receiver, None);
         (engine, reads)
     }
 }

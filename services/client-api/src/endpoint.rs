@@ -71,6 +71,8 @@ pub(crate) struct Context {
     pub requester: Option<Requester>,
     /// Where the request came from.
     pub client: ClientAddress,
+    /// What the endpoint asked for, and so how much is known of what other processes have written.
+    pub token: Token,
     /// The request, for its log line and its place among those under way.
     pub scope: Option<Scope>,
 }
@@ -179,7 +181,7 @@ pub(crate) async fn take_apart(api: Arc<Api>, request: Request, need: Token) -> 
     }
     let client = parts.extensions.get::<ClientAddress>().copied().unwrap_or_default();
     let body = read(body, api.max_body_bytes).await?;
-    let context = Context { api, tenant, requester, client, scope };
+    let context = Context { api, tenant, requester, client, token: need, scope };
     Ok((context, Whole { parts, body, params }))
 }
 

@@ -7,11 +7,11 @@ use polity_cluster::{
     Connect,
     digest::{Flush, Follow, Journal, Writers, publish},
 };
-use polity_core::{IncarnationId, LogKey, Seq};
+use polity_core::IncarnationId;
 use polity_log::{Moved, Registry};
 use polity_platform::lifecycle::Lifecycle;
 use polity_store::{MarkedStore, Marks, Store};
-use polity_sync::heads::HeadMap;
+use polity_sync::{follow::Heard, heads::HeadMap};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// See the module.
@@ -22,21 +22,6 @@ pub(crate) struct Digests {
     /// Goes on until the last request is answered, which is later than the end begins.
     end: CancellationToken,
     _ends: DropGuard,
-}
-
-/// The head map hears of appends before they are acknowledged, and so do others.
-struct Heard {
-    heads: Arc<HeadMap>,
-    journal: Option<Arc<Journal>>,
-}
-
-impl Moved for Heard {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.heads.moved(key.tenant, key.log, seq);
-        if let Some(journal) = &self.journal {
-            journal.moved(key, seq);
-        }
-    }
 }
 
 // === impl Digests ===

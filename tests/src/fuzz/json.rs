@@ -11,7 +11,7 @@ use super::text;
 pub(super) const SERVER: &str = "polity.test";
 
 pub(super) fn identity() -> SigningIdentity {
-    SigningIdentity::from_seed(SERVER.try_into().expect("a name"), "1", &[3; 32]).expect("a key")
+    crate::parts::identity(SERVER)
 }
 
 /// Our public key.

@@ -7,60 +7,27 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
-use polity_client_api::{Api, Limits, Parts, Tenants};
+use polity_client_api::{Api, Parts};
 use polity_cluster::digest::Writers;
-use polity_core::{
-    Clock, IncarnationId, LogKey, Random, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey, tasks,
-};
-use polity_log::{Env, Member, Moved, Names, Registry};
-use polity_platform::config::RateLimits;
+use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom, TenantId};
+use polity_log::{Env, Member, Names, Registry};
 use polity_proto::Transport;
-use polity_room_engine::build::SigningIdentity;
 use polity_room_state::{Deps, ROOM_LOG, Service};
 use polity_store::MarkedStore;
 use polity_store_local::LocalStore;
-use polity_sync::{
-    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
-    ephemeral::Ephemeral,
-    heads::HeadMap,
-    live::{Hub, Interest},
-    read::Rooms,
-};
-use ruma_common::RoomVersionId;
+use polity_sync::{follow::Heard, heads::HeadMap, live::Interest};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::json::{SERVER, identity};
+use super::json::SERVER;
+use crate::parts::{self, Reading};
 
 pub(super) const TENANT: TenantId = TenantId::new(1);
+const TENANTS: [parts::Name; 1] = [(TENANT, SERVER)];
 /// After so many questions there is a new one: what a question finds depends on few others, and memory is bounded.
 const QUESTIONS: usize = 500;
-
-struct OneTenant(SigningIdentity);
-
-impl polity_room_state::Tenant for OneTenant {
-    fn identity(&self) -> &SigningIdentity {
-        &self.0
-    }
-}
-
-struct TheTenant(Arc<OneTenant>);
-
-impl polity_room_state::Tenants for TheTenant {
-    fn tenant(&self, id: TenantId) -> Option<Arc<dyn polity_room_state::Tenant>> {
-        (id == TENANT).then(|| Arc::clone(&self.0) as _)
-    }
-}
-
-struct Heads(Arc<HeadMap>);
-
-impl Moved for Heads {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.0.moved(key.tenant, key.log, seq);
-    }
-}
 
 /// See the module.
 pub(super) struct Server {
@@ -142,71 +109,31 @@ async fn serve() -> (axum::Router, Transport) {
     let env = Env {
         store: Arc::clone(&store),
         registry,
-        moved: Arc::new(Heads(Arc::clone(&heads))),
+        moved: Arc::new(Heard { heads: Arc::clone(&heads), journal: None }),
         clock: Arc::clone(&clock),
         shared: false,
     };
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
-    let tenants = Arc::new(TheTenant(Arc::new(OneTenant(identity()))));
     let deps = Deps::new(
         Arc::clone(&store),
         Arc::clone(&bus),
         Arc::clone(&clock),
         Arc::clone(&random),
-        tenants,
+        parts::signers(&TENANTS),
         Arc::clone(&names),
-        1 << 20,
+        parts::READ,
     );
     let rooms = Service::new(deps, env.clone(), 100).transport();
     let accounts = Accounts::new(&env, Arc::clone(&marks), &bus, Arc::clone(&random), true, 100).expect("passwords");
     let accounts = Arc::new(accounts);
     let (subscriptions, receiver) = bus.receiver(1000);
     let interest = Interest::new(subscriptions);
-    let read =
-        Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &Writers::none(), 1 << 20);
-    let engine = Arc::new(Engine {
-        store: Arc::clone(&store),
-        accounts: Arc::clone(&accounts),
-        rooms: Arc::new(read),
-        heads,
-        own: Own::new(marks, 1 << 20),
-        sent_members: SentMembers::new(1 << 20),
-        unread: UnreadCounts::new(1000, 1 << 20),
-        settings: SettingsCache::new(1000),
-        changed_users: ChangedUsers::new(1 << 20),
-        answers: AnswerBudget::new(1 << 30),
-        interest: Arc::clone(&interest),
-        ephemeral: Arc::new(Ephemeral::new(1)),
-        writers: Writers::none(),
-        clock: Arc::clone(&clock),
-        random,
-        stop: CancellationToken::new(),
-    });
-    let (ephemeral, rows) = (Arc::clone(&engine.ephemeral), Arc::clone(&engine.rooms));
-    let hub = Hub { interest, ephemeral, rooms: rows, store, clock, bus: Arc::clone(&bus), known: None };
-    tasks::spawn(hub.run(receiver));
-    (polity_client_api::router(Api::new(parts(accounts, engine, rooms.clone(), bus))), rooms)
-}
-
-fn parts(accounts: Arc<Accounts>, engine: Arc<Engine>, rooms: Transport, bus: Arc<dyn Bus>) -> Parts {
-    let tenant = polity_client_api::Tenant {
-        id: TENANT,
-        server_name: SERVER.try_into().expect("a name"),
-        public_baseurl: format!("https://{SERVER}"),
-        token_key: Arc::new(TokenKey::derive(&[7; 32], TENANT)),
-    };
-    Parts {
-        tenants: Tenants::new([Arc::new(tenant)]),
-        accounts,
-        engine,
-        rooms,
-        bus,
-        max_body_bytes: 1 << 20,
-        default_room_version: RoomVersionId::V12,
-        open_registration: true,
-        shared_secret: Some("secret".to_owned()),
-        public_list_without_auth: true,
-        limits: Limits::new(&RateLimits { enabled: false, ..RateLimits::default() }),
-    }
+    let (writers, stop) = (Writers::none(), CancellationToken::new());
+    let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+    let engine = reading.engine();
+    parts::hear(&engine, &bus, receiver, None);
+    let parts = parts::api(&TENANTS, engine, rooms.clone(), bus);
+    let api = Api::new(Parts { shared_secret: Some("secret".to_owned()), ..parts });
+    (polity_client_api::router(api), rooms)
 }

@@ -3,17 +3,18 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response};
+use polity_accounts::Accounts;
 use polity_bus::Bus;
 use polity_cluster::{
     ClusterService, Connect, Live, Member, Presence, Watch,
-    digest::{Follow, Journal, publish},
+    digest::{Follow, Journal, Writers, publish},
 };
-use polity_core::{Clock, IncarnationId, LogKey, Random, Seq, tasks};
+use polity_core::{Clock, IncarnationId, Random, tasks};
 use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
 use polity_proto::local;
 use polity_room_state::ROOM_LOG;
 use polity_store::{MarkedStore, Marks, Store};
-use polity_sync::heads::HeadMap;
+use polity_sync::{heads::HeadMap, live::Interest, read::StoredRow};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _, service_fn};
@@ -22,6 +23,7 @@ use super::{
     net::{Door, Net},
     process::Process,
 };
+use crate::parts::Reading;
 
 /// Between two tries to begin, while the store doesn't answer.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -49,16 +51,6 @@ pub(super) struct Ground {
     pub(super) presence: Arc<Presence>,
     /// The process is told to end: it watches nobody any more, and recovers nothing.
     pub(super) stop: CancellationToken,
-}
-
-/// Hears of appends: the own map, and whoever follows.
-pub(super) struct Heard(pub(super) Arc<HeadMap>, pub(super) Arc<Journal>);
-
-impl Moved for Heard {
-    fn moved(&self, key: LogKey, seq: Seq) {
-        self.0.moved(key.tenant, key.log, seq);
-        self.1.moved(key, seq);
-    }
 }
 
 /// Where a process of a kind is, and what it stands on.
@@ -127,6 +119,26 @@ impl Ground {
     pub(super) fn env(&self, moved: Arc<dyn Moved>) -> Env {
         let (store, registry, clock) = (Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.clock));
         Env { store, registry, moved, clock, shared: true }
+    }
+
+    /// Of what an engine is made here.
+    pub(super) fn reading(
+        &self,
+        accounts: &Arc<Accounts>,
+        (interest, writers): (Arc<Interest<StoredRow>>, Writers),
+    ) -> Reading {
+        Reading {
+            store: Arc::clone(&self.store),
+            marks: Arc::clone(&self.marks),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            names: Arc::clone(&self.names),
+            heads: Arc::clone(&self.heads),
+            interest,
+            writers,
+            accounts: Arc::clone(accounts),
+            stop: self.stop.clone(),
+        }
     }
 
     /// The ways to others.

@@ -15,7 +15,11 @@ use polity_sync::{
 };
 use ruma_common::{OwnedEventId, RoomId, UserId};
 
-use crate::{Api, ApiError, call::Answer, endpoint::Context};
+use crate::{
+    Api, ApiError,
+    call::Answer,
+    endpoint::{Context, Token},
+};
 
 /// Changes of one's own membership that are looked back over for the last time that one was joined.
 const CHANGES: usize = 100;
@@ -122,6 +126,11 @@ impl Reader {
     }
 
     async fn open(context: &Context, room_id: &RoomId) -> Result<Self, ApiError> {
+        debug_assert_ne!(
+            context.token,
+            Token::RequiredAlone,
+            "an endpoint that hasn't asked who writes rooms reads one"
+        );
         let (api, requester) = (Arc::clone(&context.api), context.requester()?);
         let rooms = &api.engine.rooms;
         // A room that isn't here and one that the user isn't in answer alike.
@@ -178,7 +187,7 @@ impl Reader {
 
     /// State events, rendered with the room's id.
     pub(crate) async fn render_state(&self, rows: &[Arc<StoredRow>]) -> Result<Vec<Bytes>, ApiError> {
-        Ok(self.api.engine.render_state_rows(&self.viewer, self.key, &self.head, rows).await?)
+        Ok(self.api.engine.render_state_rows(&self.viewer, self.key, &self.head, rows, &self.share).await?)
     }
 
     /// Notes that the answer holds so many bytes more: refused when there are too many large ones.
@@ -226,7 +235,6 @@ impl Reader {
         for ids in self.ids_of(state, part).await?.chunks(BATCH) {
             let mut rows = self.api.engine.rooms.events_of_state(self.key, ids).await?;
             rows.retain(|row| wanted(row));
-            let _turn = self.share.turn().await;
             for event in self.render_state(&rows).await? {
                 self.hold(event.len())?;
                 out.raw(&event);

@@ -174,15 +174,18 @@ impl Shared {
 
     /// For how long a process must be silent before this is taken from it.
     fn patience(&self, what: &str) -> Duration {
-        let taken = self.taken.get(what).filter(|(_, at)| at.elapsed() < PEACE).map_or(0, |(count, _)| count);
-        PATIENCE * 2_u32.pow(taken.min(DOUBLED))
+        PATIENCE * 2_u32.pow(self.taken(what).min(DOUBLED))
+    }
+
+    /// How often this was taken from somebody silent lately.
+    fn taken(&self, what: &str) -> u32 {
+        self.taken.get(what).filter(|(_, at)| at.elapsed() < PEACE).map_or(0, |(count, _)| count)
     }
 
     fn take(&self, what: &str) -> HandedOn {
         metrics::counter!(metric::STEALS).increment(1);
-        let before = self.taken.get(what).filter(|(_, at)| at.elapsed() < PEACE).map_or(0, |(count, _)| count);
         if !what.is_empty() {
-            self.taken.insert(what.into(), (before + 1, Instant::now()));
+            self.taken.insert(what.into(), (self.taken(what) + 1, Instant::now()));
         }
         self.owners.remove(what);
         HandedOn::Claim(Why::Silent)

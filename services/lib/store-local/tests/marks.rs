@@ -176,6 +176,23 @@ async fn a_projection_of_unknown_outcome_is_repeated_until_it_stands_and_others_
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_more_writes_than_are_remembered_others_are_told_when_they_can_begin_no_more() {
+    const MANY: usize = 5_000;
+    let (_, store, told) = uncertain(MANY);
+    for n in 0..MANY {
+        let partition = values_of![TENANT, format!("@user{n}:t.test").as_str()];
+        let failed = store.put(vec![Write { partition, ..receipt(7) }], Durability::Acknowledged).await;
+        assert!(matches!(failed, Err(StoreError::Unknown(_))));
+    }
+    let (marks, owed) = told.so_far();
+    assert_eq!(marks, MANY);
+    // Two of them may share a mark.
+    assert!((MANY - 50..=MANY).contains(&owed), "{owed}");
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(told.so_far(), (MANY + owed, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_its_writer_repeats_is_not_repeated_for_him() {
     let (inner, store, told) = uncertain(1);
     let failed = store.put(vec![receipt(7)], Durability::Rebuildable).await;

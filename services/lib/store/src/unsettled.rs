@@ -21,7 +21,8 @@ use crate::{Durability, MarkPlace, Marks, Store, StoreError, Values, Write, Writ
 const EVERY: Duration = Duration::from_secs(1);
 /// Writes that are repeated at once.
 const AT_ONCE: usize = 64;
-/// Rows that are remembered; of further ones (the store has been away for long) nothing is, and one that lands is seen with the user's next.
+/// Rows that are remembered. Further ones (the store has been away for long) aren't repeated: their marks move once more when no server
+/// can begin them any more, as those of conditional writes.
 const MOST: usize = 4096;
 /// No server begins a write that was sent so long ago.
 const BEGINS: Duration = Duration::from_secs(30);
@@ -75,8 +76,8 @@ impl Unsettled {
                 }
                 if open.writes.len() < MOST || open.writes.contains_key(&at) {
                     open.writes.insert(at, write);
-                } else {
-                    tracing::debug!("too many writes of unknown outcome: one isn't repeated");
+                } else if let Some(place) = Marks::place_of(write.table, &write.partition) {
+                    open.marks.insert(place, Instant::now() + BEGINS);
                 }
             }
         });

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use polity_cluster::digest::{Entry, Follow};
+use polity_cluster::digest::{Entry, Follow, Journal};
 use polity_core::{
-    LogId, TenantId,
+    LogId, LogKey, Seq, TenantId,
     mutation::{Mutation, planted},
 };
+use polity_log::Moved;
 use polity_store::Marks;
 
 use crate::{heads::HeadMap, live::Interest, read::StoredRow};
@@ -19,6 +20,23 @@ pub struct Known {
     pub marks: Arc<Marks>,
     /// Who waits.
     pub interest: Arc<Interest<StoredRow>>,
+}
+
+/// Hears of this process's appends before they are acknowledged: its own head map does, and so do others.
+pub struct Heard {
+    /// How far logs have come.
+    pub heads: Arc<HeadMap>,
+    /// What others are told, if there may be any.
+    pub journal: Option<Arc<Journal>>,
+}
+
+impl Moved for Heard {
+    fn moved(&self, key: LogKey, seq: Seq) {
+        self.heads.moved(key.tenant, key.log, seq);
+        if let Some(journal) = &self.journal {
+            journal.moved(key, seq);
+        }
+    }
 }
 
 impl Follow for Known {

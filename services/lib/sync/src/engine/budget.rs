@@ -102,7 +102,8 @@ impl Share {
         Ok(())
     }
 
-    /// A turn to make the next part of the answer, to be given back after it; none is needed while the answer is small.
+    /// A turn to make the next part of the answer, to be given back after it; none is needed while the answer is small. Nothing is read
+    /// from the store in it: others wait.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         if self.size.load(Ordering::Relaxed) <= FREE {
             return None;

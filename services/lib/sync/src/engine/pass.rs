@@ -163,8 +163,8 @@ impl RoomPass<'_> {
                     filter::passes(events, filter::Facets { event_type: &event.event_type, sender, has_url: None })
                 })
             });
-            let _turn = self.share.turn().await;
-            let rendered = self.engine.render_state(&self.request.viewer, self.key, (&self.head, None), &rows).await?;
+            let (viewer, at) = (&self.request.viewer, (&*self.head, None));
+            let rendered = self.engine.render_state(viewer, self.key, at, &rows, &self.share).await?;
             self.share.grow(rendered.iter().map(Bytes::len).sum())?;
             out.extend(rendered);
         }

@@ -7,7 +7,7 @@ use polity_core::{LogKey, Seq};
 use polity_store::{rooms, users};
 use ruma_common::{RoomId, UserId};
 
-use super::{Engine, SyncError, pass::Redactions};
+use super::{Engine, Share, SyncError, pass::Redactions};
 use crate::{
     ephemeral::Receipt,
     read::{ReadError, RoomState, StateView, StoredRow, Unsigned, render},
@@ -181,7 +181,7 @@ impl Engine {
         })
     }
 
-    /// State events for a client, each with the room's id; redacted ones as redaction left them.
+    /// State events for a client, each with the room's id; redacted ones as redaction left them. In a turn of the answer's `share`.
     ///
     /// # Errors
     /// When something can't be read.
@@ -191,19 +191,22 @@ impl Engine {
         key: LogKey,
         head: &RoomState,
         rows: &[Arc<StoredRow>],
+        share: &Share,
     ) -> Result<Vec<Bytes>, SyncError> {
-        self.render_state(viewer, key, (head, Some(&head.room.room_id)), rows).await
+        self.render_state(viewer, key, (head, Some(&head.room.room_id)), rows, share).await
     }
 
-    /// State events for a client; redacted ones as redaction left them. `room_id` where it doesn't follow from their place.
+    /// The same. `room_id` where it doesn't follow from their place.
     pub(crate) async fn render_state(
         &self,
         viewer: &super::Viewer,
         key: LogKey,
         (head, room_id): (&RoomState, Option<&RoomId>),
         rows: &[Arc<StoredRow>],
+        share: &Share,
     ) -> Result<Vec<Bytes>, SyncError> {
         let redactions = self.redactions(key, head, rows).await?;
+        let _turn = share.turn().await;
         let render_one = |row: &Arc<StoredRow>| {
             let event = row.event.as_ref()?;
             let age_ms = Some(self.clock.now_ms().saturating_sub(event.origin_server_ts));

@@ -1,0 +1,162 @@
+//! The real parts put together, as the composition root (`services/node`) does, by whoever brings store, bus and clock of his own:
+//! all that needs no configuration, with caches as small as a test's.
+
+use std::sync::Arc;
+
+use polity_accounts::Accounts;
+use polity_bus::{Bus, Receiver};
+use polity_client_api::{Limits, Parts, Tenants};
+use polity_cluster::digest::Writers;
+use polity_core::{Clock, Random, TenantId, sync_token::TokenKey, tasks};
+use polity_log::Names;
+use polity_platform::config::RateLimits;
+use polity_proto::Transport;
+use polity_room_engine::build::SigningIdentity;
+use polity_store::{Marks, Store};
+use polity_sync::{
+    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
+    ephemeral::Ephemeral,
+    follow::Known,
+    heads::HeadMap,
+    live::{Hub, Interest},
+    read::{Rooms, StoredRow},
+};
+use ruma_common::{OwnedServerName, RoomVersionId};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of rows and nodes that are kept: all. Which ones a full cache lets go isn't the same each time.
+pub const READ: u64 = 1 << 23;
+/// Bytes of any other cache.
+const KEPT: u64 = 1 << 20;
+
+/// A tenant: its id and its server name.
+pub type Name = (TenantId, &'static str);
+
+/// Tenants, as who writes rooms knows them.
+struct Signers(Vec<(TenantId, Arc<Signer>)>);
+
+struct Signer(SigningIdentity);
+
+impl polity_room_state::Tenant for Signer {
+    fn identity(&self) -> &SigningIdentity {
+        &self.0
+    }
+}
+
+impl polity_room_state::Tenants for Signers {
+    fn tenant(&self, id: TenantId) -> Option<Arc<dyn polity_room_state::Tenant>> {
+        let (_, signer) = self.0.iter().find(|(tenant, _)| *tenant == id)?;
+        Some(Arc::clone(signer) as _)
+    }
+}
+
+/// Tenants for who writes rooms.
+///
+/// # Panics
+/// When a name is none.
+#[must_use]
+pub fn signers(names: &[Name]) -> Arc<dyn polity_room_state::Tenants> {
+    Arc::new(Signers(names.iter().map(|(id, name)| (*id, Arc::new(Signer(identity(name))))).collect()))
+}
+
+/// With what the tenant of this name signs.
+///
+/// # Panics
+/// When the name is none.
+#[must_use]
+pub fn identity(name: &str) -> SigningIdentity {
+    SigningIdentity::from_seed(server_name(name), "1", &[3; 32]).expect("a key")
+}
+
+fn server_name(name: &str) -> OwnedServerName {
+    OwnedServerName::try_from(name).expect("a server name")
+}
+
+/// How sync tokens of a tenant are sealed.
+#[must_use]
+pub fn token_key(tenant: TenantId) -> Arc<TokenKey> {
+    Arc::new(TokenKey::derive(&[7; 32], tenant))
+}
+
+/// Of what who answers clients makes its engine.
+#[expect(missing_docs, reason = "the fields of Engine")]
+pub struct Reading {
+    pub store: Arc<dyn Store>,
+    pub marks: Arc<Marks>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub names: Arc<Names>,
+    pub heads: Arc<HeadMap>,
+    pub interest: Arc<Interest<StoredRow>>,
+    pub writers: Writers,
+    pub accounts: Arc<Accounts>,
+    pub stop: CancellationToken,
+}
+
+impl Reading {
+    /// The engine.
+    #[must_use]
+    pub fn engine(self) -> Arc<Engine> {
+        let Self { store, marks, clock, random, names, heads, interest, writers, accounts, stop } = self;
+        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, READ);
+        Arc::new(Engine {
+            store,
+            accounts,
+            rooms: Arc::new(rooms),
+            heads,
+            own: Own::new(marks, KEPT),
+            sent_members: SentMembers::new(KEPT),
+            unread: UnreadCounts::new(1000, KEPT),
+            settings: SettingsCache::new(1000),
+            changed_users: ChangedUsers::new(KEPT),
+            answers: AnswerBudget::new(1 << 30),
+            interest,
+            ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),
+            writers,
+            clock,
+            random,
+            stop,
+        })
+    }
+}
+
+/// Gives news to who listens, until the process ends.
+pub fn hear(engine: &Engine, bus: &Arc<dyn Bus>, receiver: Box<dyn Receiver>, known: Option<Arc<Known>>) {
+    let hub = Hub {
+        interest: Arc::clone(&engine.interest),
+        ephemeral: Arc::clone(&engine.ephemeral),
+        rooms: Arc::clone(&engine.rooms),
+        store: Arc::clone(&engine.store),
+        clock: Arc::clone(&engine.clock),
+        bus: Arc::clone(bus),
+        known,
+    };
+    tasks::spawn(hub.run(receiver));
+}
+
+/// Of what the client API is made: anybody may register, as often as he likes.
+///
+/// # Panics
+/// When a name is none.
+#[must_use]
+pub fn api(names: &[Name], engine: Arc<Engine>, rooms: Transport, bus: Arc<dyn Bus>) -> Parts {
+    let tenant = |(id, name): &Name| polity_client_api::Tenant {
+        id: *id,
+        server_name: server_name(name),
+        public_baseurl: format!("https://{name}"),
+        token_key: token_key(*id),
+    };
+    Parts {
+        tenants: Tenants::new(names.iter().map(|one| Arc::new(tenant(one)))),
+        accounts: Arc::clone(&engine.accounts),
+        engine,
+        rooms,
+        bus,
+        max_body_bytes: 1 << 20,
+        default_room_version: RoomVersionId::V12,
+        open_registration: true,
+        shared_secret: None,
+        public_list_without_auth: true,
+        limits: Limits::new(&RateLimits { enabled: false, ..RateLimits::default() }),
+    }
+}
