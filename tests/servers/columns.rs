@@ -92,13 +92,17 @@ impl Program {
         assert_eq!(appended.expect("an append"), Cas::Applied, "{n}");
     }
 
+    /// The partition of a user who writes in this program's log alone.
+    fn user(&self) -> Values {
+        [self.log[0].clone(), Value::from(format!("{:?}", self.log[1]))].into_iter().collect()
+    }
+
     /// A projection, and a plain row.
     async fn put(&self, n: i64) {
         let write = |table: &'static Table, kind| {
             let row = Row::new(values_of![n.to_string()], Bytes::from(n.to_string()));
             let row = row.with_columns(self.columns(table, n));
-            let partition = [self.log[0].clone(), Value::from("@a:polity.test")].into_iter().collect();
-            Write { table: self.table(table), partition, row, kind }
+            Write { table: self.table(table), partition: self.user(), row, kind }
         };
         let stamp = Stamp::new(Position::new(Life::FIRST, Seq::new(n.cast_unsigned())), 0);
         let writes = vec![
@@ -110,7 +114,7 @@ impl Program {
 
     /// Row `n` of the log, the projection and the plain row, as this program sees them: their columns.
     async fn row(&self, n: i64) -> [Vec<Option<Value>>; 3] {
-        let user: Values = [self.log[0].clone(), Value::from("@a:polity.test")].into_iter().collect();
+        let user = self.user();
         let name = values_of![n.to_string()];
         let read = async |table: &Table, partition: Values, key: Values| {
             let row = self.store.get(self.table(table), partition, key, Consistency::Quorum).await;

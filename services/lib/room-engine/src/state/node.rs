@@ -20,7 +20,7 @@ pub const EMPTY: NodeHash = [0; 32];
 /// Bytes that are no node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("damaged state node: {0}")]
-pub struct DamagedNode(String);
+pub struct DamagedNode(pub(super) String);
 
 /// A node.
 #[expect(
@@ -40,8 +40,8 @@ pub enum Node {
 pub struct Child {
     /// Its name.
     pub hash: NodeHash,
-    /// How many entries it has.
-    pub count: u64,
+    /// How many entries it has: four bytes, so that no node's sum is out of bounds, whatever a damaged one says.
+    pub count: u32,
 }
 
 /// One entry of the state.
@@ -92,7 +92,7 @@ impl Node {
     pub fn count(&self) -> u64 {
         match self {
             Self::Leaf(entries) => entries.len() as u64,
-            Self::Branch(children) => children.iter().map(|child| child.count).sum(),
+            Self::Branch(children) => children.iter().map(|child| u64::from(child.count)).sum(),
         }
     }
 

@@ -5,7 +5,7 @@ use ruma_common::OwnedEventId;
 
 use super::{
     Entry, EventRef, Node, NodeHash, Nodes, StateError, entries, load, nibble,
-    node::{Child, EMPTY, FAN_OUT, LEAF_ENTRIES},
+    node::{Child, DamagedNode, EMPTY, FAN_OUT, LEAF_ENTRIES},
     place,
 };
 
@@ -65,7 +65,7 @@ impl Update<'_> {
         }
         let node = load(self.nodes, &root)?;
         match &*node {
-            _ if changes.is_empty() => Ok(Child { hash: root, count: node.count() }),
+            _ if changes.is_empty() => child(root, node.count()),
             Node::Leaf(entries) => self.build(entries.clone(), depth, changes),
             Node::Branch(children) => self.branch(*children, depth, changes),
         }
@@ -85,7 +85,7 @@ impl Update<'_> {
         for (child, group) in children.iter_mut().zip(groups).filter(|(_, group)| !group.is_empty()) {
             *child = self.subtree(child.hash, depth + 1, group)?;
         }
-        let count: u64 = children.iter().map(|child| child.count).sum();
+        let count: u64 = children.iter().map(|child| u64::from(child.count)).sum();
         if count > LEAF_ENTRIES as u64 {
             return self.add(&Node::Branch(children), count);
         }
@@ -126,8 +126,13 @@ impl Update<'_> {
     fn add(&mut self, node: &Node, count: u64) -> Result<Child, StateError> {
         let (hash, bytes) = node.encode()?;
         self.new.push((hash, bytes));
-        Ok(Child { hash, count })
+        child(hash, count)
     }
+}
+
+fn child(hash: NodeHash, count: u64) -> Result<Child, StateError> {
+    let count = u32::try_from(count).map_err(|_| DamagedNode(format!("{count} entries")))?;
+    Ok(Child { hash, count })
 }
 
 /// The nodes at hand and those just made.
