@@ -18,8 +18,9 @@ const BOB: &str = "@bob:t.test";
 const USERS: usize = 20;
 /// Rooms in which all of them are.
 const ROOMS: usize = 5;
-/// Reads of one user who comes back to a process that knows nothing: memberships, receipts of each room, record, settings, inbox, keys.
-const PER_USER: u64 = 8 + 2 * ROOMS as u64;
+/// Reads of one user who comes back to a process that knows nothing: memberships, record, settings, inbox, keys, and for each room with
+/// news the own receipts, those that are shown, and the place of an event.
+const PER_USER: u64 = 8 + 3 * ROOMS as u64;
 
 fn token(answer: &Value) -> String {
     answer["next_batch"].as_str().unwrap().to_owned()

@@ -44,6 +44,8 @@ pub(super) struct Cluster {
     exchange: Arc<Exchange>,
     net: Arc<Net>,
     nodes: Vec<Node>,
+    /// What processes kept that left in order.
+    leaks: Arc<Mutex<Vec<String>>>,
 }
 
 /// A place where one process at a time runs.
@@ -102,6 +104,7 @@ impl Cluster {
             net: Net::new(Arc::clone(&weather), Chance::of(seed, "net")),
             weather,
             nodes: (0..NODES).map(|_| Node::new(off_ms)).collect(),
+            leaks: Arc::default(),
         });
         for at in 0..NODES {
             detached(Arc::clone(&cluster).keep_running(at));
@@ -162,6 +165,7 @@ impl Cluster {
             if let Some(running) = node.running.lock().as_mut() {
                 running.instance = Some(Arc::new(instance));
             }
+            begun.is_ready();
             node.ready.send_replace(true);
         });
         process
@@ -250,17 +254,20 @@ impl Cluster {
         };
         self.nodes[at].wanted.send_replace(false);
         tasks::spawn_in(&process.owner(), {
-            let process = Arc::clone(&process);
+            let (process, leaks) = (Arc::clone(&process), Arc::clone(&self.leaks));
             async move {
-                instance.leave().await;
+                if let Some(mut kept) = instance.leave().await {
+                    kept.extend(process.unfinished().iter().map(|by| format!("the task of {by}")));
+                    leaks.lock().extend(kept.iter().map(|kept| format!("{} keeps {kept}", process.name)));
+                }
                 process.kill();
             }
         });
         vec![at]
     }
 
-    /// All leave in order, those first who answer clients; waits until they have.
-    pub(super) async fn end(&self) {
+    /// All leave in order, those first who answer clients; waits until they have. What those kept that left in order, then and before.
+    pub(super) async fn end(&self) -> Vec<String> {
         for at in (0..NODES).rev() {
             let process = self.nodes[at].process();
             self.leave(at);
@@ -268,6 +275,7 @@ impl Cluster {
                 process.ended().await;
             }
         }
+        std::mem::take(&mut self.leaks.lock())
     }
 
     /// Nothing goes wrong any more: waits until all that was left is finished.

@@ -12,6 +12,7 @@ use polity_cluster::{
 use polity_core::tasks;
 use polity_room_state::{Deps, Service};
 use polity_sync::{
+    engine::Engine,
     follow::{Heard, Known},
     live::Interest,
 };
@@ -47,6 +48,7 @@ pub(super) struct Clients {
     requests: Requests,
     accounts: Arc<Accounts>,
     api: Arc<Api>,
+    engine: Arc<Engine>,
 }
 
 // === impl Instance ===
@@ -101,7 +103,7 @@ impl Instance {
         tasks::spawn(async move { flush.run(&*following).await });
         let peers = Peers::new(ground.connect());
         let rooms = Routed::transport(Arc::clone(&ground.live), peers, kind::ROOM_STATE);
-        let api = Api::new(parts::api(&TENANTS, engine, rooms, Arc::clone(&ground.bus)));
+        let api = Api::new(parts::api(&TENANTS, Arc::clone(&engine), rooms, Arc::clone(&ground.bus)));
         let (works, done_for) = (Arc::clone(&accounts), Arc::clone(&api));
         tasks::spawn(async move { works.work(done_for).await });
         let sweeps = Arc::clone(&accounts);
@@ -112,7 +114,7 @@ impl Instance {
             }
         });
         let router = polity_client_api::router(Arc::clone(&api));
-        Self::Clients(ground, Clients { router, requests: Requests::default(), accounts, api })
+        Self::Clients(ground, Clients { router, requests: Requests::default(), accounts, api, engine })
     }
 
     /// What it stands on.
@@ -130,22 +132,35 @@ impl Instance {
         }
     }
 
-    /// Finishes what is under way, as a process does that is told to end.
-    pub(super) async fn leave(&self) {
+    /// Finishes what is under way, as a process does that is told to end; what it keeps that it should have let go, once
+    /// nothing is under way.
+    pub(super) async fn leave(&self) -> Option<Vec<String>> {
         let ground = self.ground();
         ground.presence.leave();
         ground.stop.cancel();
+        let mut answered = true;
         let ended = match self {
             Self::Rooms(_, service) => service.drain(LEAVES).await,
             Self::Clients(_, Clients { accounts, api, requests, .. }) => {
-                requests.end(LEAVES).await;
+                answered = requests.end(LEAVES).await;
                 accounts.drain(&**api, LEAVES).await
             }
         };
         ground.journal.tell_last(&*ground.bus);
-        if ended {
-            // What isn't left in order others find closed.
-            let _ = ground.registry.leave_after(|| ground.journal.end()).await;
+        if !ended {
+            return None;
         }
+        // What isn't left in order others find closed.
+        let last = ground.journal.end();
+        let owes = !ground.registry.leave_after(|| last).await.unwrap_or(false);
+        (last.is_some() && !owes && answered).then(|| self.kept())
+    }
+
+    /// What no request and no log holds any more, and is still there.
+    fn kept(&self) -> Vec<String> {
+        let Self::Clients(_, clients) = self else { return Vec::new() };
+        let Engine { answers, interest, .. } = &*clients.engine;
+        let kept = [(answers.taken(), "bytes of answers"), (interest.sessions() as u64, "who waits")];
+        kept.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {n}")).collect()
     }
 }

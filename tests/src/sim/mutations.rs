@@ -33,6 +33,7 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::TokenBehind, 1),
     (Mutation::TokenAhead, 1),
     (Mutation::LeaveIsOver, 5),
+    (Mutation::WatchStays, 1),
     (Mutation::RedactionSubtracted, 7),
     (Mutation::LastWriteStays, 3),
 ];

@@ -1,6 +1,7 @@
 //! A process as far as its tasks can tell: they go on with it, stop with it, and end with it between any two of their steps.
 
 use std::{
+    panic::Location,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -34,8 +35,18 @@ struct State {
     last_steps: Option<u64>,
     /// Who goes on when it does.
     waiting: Vec<Waker>,
-    tasks: Vec<AbortHandle>,
+    tasks: Vec<Task>,
     prune_at: usize,
+    /// Tasks that it began before it was ready: they last as long as it does.
+    lasting: u64,
+    /// Tasks that it ever began.
+    begun: u64,
+}
+
+struct Task {
+    handle: AbortHandle,
+    number: u64,
+    by: &'static Location<'static>,
 }
 
 impl Process {
@@ -58,8 +69,21 @@ impl Process {
             state.waiting.clear();
             std::mem::take(&mut state.tasks)
         };
-        tasks.iter().for_each(AbortHandle::abort);
+        tasks.iter().for_each(|task| task.handle.abort());
         self.ended.send_replace(true);
+    }
+
+    /// It is ready: what it begins from now on is to end.
+    pub(super) fn is_ready(&self) {
+        let mut state = self.state.lock();
+        state.lasting = state.begun;
+    }
+
+    /// What the product began in it since it was ready, and hasn't ended: where it was begun.
+    pub(super) fn unfinished(&self) -> Vec<&'static Location<'static>> {
+        let state = self.state.lock();
+        let unfinished = state.tasks.iter().filter(|task| task.number > state.lasting && !task.handle.is_finished());
+        unfinished.map(|task| task.by).filter(|by| by.file().contains("services/")).collect()
     }
 
     /// `SIGKILL` after so many further steps of its tasks.
@@ -119,15 +143,17 @@ impl tasks::Process for Process {
         Poll::Ready(())
     }
 
-    fn began(&self, task: AbortHandle) {
+    fn began(&self, handle: AbortHandle, by: &'static Location<'static>) {
         let mut state = self.state.lock();
         if state.ended {
-            return task.abort();
+            return handle.abort();
         }
         if state.tasks.len() >= state.prune_at {
-            state.tasks.retain(|task| !task.is_finished());
+            state.tasks.retain(|task| !task.handle.is_finished());
             state.prune_at = state.tasks.len() + PRUNE;
         }
-        state.tasks.push(task);
+        state.begun += 1;
+        let number = state.begun;
+        state.tasks.push(Task { handle, number, by });
     }
 }

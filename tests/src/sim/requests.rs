@@ -28,12 +28,12 @@ impl Requests {
         begins.then(|| UnderWay(Arc::clone(&self.0)))
     }
 
-    /// None are taken any more; waits until those under way are answered, but no longer than that.
-    pub(super) async fn end(&self, limit: Duration) {
+    /// None are taken any more; waits until those under way are answered, but no longer than that. Whether all are.
+    pub(super) async fn end(&self, limit: Duration) -> bool {
         self.0.send_modify(|state| state.ended = true);
         let mut state = self.0.subscribe();
         // Whoever isn't answered by then is cut off.
-        let _ = tokio::time::timeout(limit, state.wait_for(|state| state.under_way == 0)).await;
+        tokio::time::timeout(limit, state.wait_for(|state| state.under_way == 0)).await.is_ok()
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
         let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
         rows::check(&*cluster.store, key, journal).await;
     }
-    cluster.end().await;
+    let kept = cluster.end().await;
+    journal.check(kept.is_empty(), format!("who has left let not go of what it had: {kept:?}"), &[]);
     let left = left_by_the_dead(cluster, &registry).await;
     journal.check(left.is_empty(), format!("all have left in order, and something is left of {left:?}"), &[]);
     // What comes now must find that it can't be any more.

@@ -38,6 +38,7 @@ pub enum Mutation {
     TokenBehind,
     TokenAhead,
     LeaveIsOver,
+    WatchStays,
     RedactionSubtracted,
     LastWriteStays,
 }
@@ -77,6 +78,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::TokenBehind, "a place in a room before the rows that were told"),
     (Mutation::TokenAhead, "a place in a room beyond the rows that were told"),
     (Mutation::LeaveIsOver, "a room that goes from the token without its leave"),
+    (Mutation::WatchStays, "a sync that has ended and is still woken"),
     (Mutation::RedactionSubtracted, "a redaction that is subtracted also from what was read"),
     (Mutation::LastWriteStays, "a projection by the time at which it is written"),
 ];

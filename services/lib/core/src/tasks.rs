@@ -7,6 +7,7 @@
 
 use std::{
     future::Future,
+    panic::Location,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
@@ -26,11 +27,12 @@ tokio::task_local! {
 pub trait Process: Send + Sync + 'static {
     /// Whether a task may take its next step; else it is woken when it may.
     fn step(&self, context: &mut Context<'_>) -> Poll<()>;
-    /// Takes the handle of a new task.
-    fn began(&self, task: AbortHandle);
+    /// Takes the handle of a new task, and who spawned it.
+    fn began(&self, task: AbortHandle, by: &'static Location<'static>);
 }
 
 /// Runs `future` on the current runtime, for the process whose task this is, and lets shutdown wait for it.
+#[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -43,6 +45,7 @@ where
 }
 
 /// Runs `future` on the current runtime for `process`.
+#[track_caller]
 pub fn spawn_in<F>(process: &Arc<dyn Process>, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -59,7 +62,7 @@ where
         .await
     };
     let task = TRACKER.spawn(PROCESS.scope(Arc::clone(process), steps));
-    process.began(task.abort_handle());
+    process.began(task.abort_handle(), Location::caller());
     task
 }
 

@@ -77,9 +77,15 @@ impl AnswerBudget {
         Arc::new(Share { budget: Arc::clone(self), user, size: AtomicU64::new(0), taken: AtomicU64::new(0) })
     }
 
+    /// How many bytes are taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.lock().all
+    }
+
     /// Tells how much is taken.
     pub(crate) fn tell_size(&self) {
-        metric::answers(self.taken.lock().all);
+        metric::answers(self.taken());
     }
 }
 

@@ -10,7 +10,10 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use polity_bus::{Subject, SubjectKind, Subscriptions};
 use polity_cluster::digest::Entry;
-use polity_core::Seq;
+use polity_core::{
+    Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::MarkPlace;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -234,6 +237,14 @@ impl<R> Interest<R> {
         self.watched.lock().subjects.len()
     }
 
+    /// How many places are taken by who waits: one for each subject and partition of a watch.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        let watched = self.watched.lock();
+        let of_subjects: usize = watched.subjects.values().map(|watchers| watchers.sessions.len()).sum();
+        of_subjects + watched.partitions.values().map(Slab::len).sum::<usize>()
+    }
+
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -299,6 +310,9 @@ impl<R> Watch<R> {
 
 impl<R> Drop for Watch<R> {
     fn drop(&mut self) {
+        if planted(Mutation::WatchStays) {
+            return;
+        }
         let mut watched = self.interest.watched.lock();
         for (subject, place) in &self.subjects {
             if let Some(watchers) = watched.subjects.get_mut(subject) {
