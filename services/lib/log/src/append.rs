@@ -17,7 +17,7 @@ pub const GROUP_ROWS: usize = 64;
 /// Bytes in one append.
 pub const GROUP_BYTES: usize = 256 * 1024;
 /// A fence is tried this often before the store counts as unavailable.
-const FENCE_TRIES: usize = 16;
+pub(crate) const FENCE_TRIES: usize = 16;
 
 /// What a writer knows of the head that it extends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,16 @@ impl Known {
         self.head.seq
     }
 
+    /// Whether the log was sealed: nobody appends to it or fences it any more.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.head.epoch.is_sealed() && !planted(Mutation::SealIsEpoch)
+    }
+
+    /// Where the head stands; of a log that was never written, where it would.
+    pub(crate) fn bucket(&self) -> Bucket {
+        self.bucket.unwrap_or(Bucket::FIRST)
+    }
+
     /// The head, unless the log has no row yet: a fence may have come first.
     pub(crate) fn of_rows(&self) -> Option<&Head> {
         (self.head.seq > Seq::ZERO).then_some(&self.head)
@@ -90,7 +100,7 @@ impl Known {
     }
 
     /// The partition where the next row goes, and what must hold of its head.
-    fn condition(&self) -> (Bucket, Condition) {
+    pub(crate) fn condition(&self) -> (Bucket, Condition) {
         let bucket = self.seq().next().bucket();
         let expect = if self.bucket == Some(bucket) {
             Expect::Guards(self.seq().to_i64(), self.head.epoch.get())
@@ -190,7 +200,7 @@ pub(crate) async fn fence(
         }
         at = Known::from_read(read::newest(store, key, at.seq(), Consistency::Serial).await?);
         match at.head.epoch {
-            epoch if epoch.is_sealed() => return Err(LogError::Sealed),
+            epoch if epoch.is_sealed() && !planted(Mutation::SealIsEpoch) => return Err(LogError::Sealed),
             epoch if epoch == old => {}
             epoch if epoch == new && at.head.writer == writer => return Ok(at),
             _ => return Err(LogError::Contended),

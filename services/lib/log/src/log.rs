@@ -37,6 +37,14 @@ pub(crate) struct Before {
     projected: Seq,
 }
 
+/// A log, as it was found.
+pub(crate) enum Loaded<M> {
+    /// It goes on.
+    Held(Box<Held<M>>),
+    /// It was sealed; its purge may not be finished.
+    Sealed(Known),
+}
+
 /// What became of a group.
 pub(crate) enum Appended {
     /// It stands in the log.
@@ -69,7 +77,7 @@ impl<M: Machine> Log<M> {
         fence: bool,
         claim: Option<Claim>,
         before: Option<Before>,
-    ) -> Result<Held<M>, LogError> {
+    ) -> Result<Loaded<M>, LogError> {
         let env = &self.inner.env;
         let store = &*env.store;
         let (hint, projected) = match &before {
@@ -80,7 +88,7 @@ impl<M: Machine> Log<M> {
             }
         };
         let mut known = Known::from_read(read::newest(store, self.key, hint, Consistency::Serial).await?);
-        let sealed = known.head.epoch.is_sealed();
+        let sealed = known.is_sealed();
         let fence = fence || (!sealed && self.must_fence(&known, claim).await?);
         // Who closed this process fences all that it had entered: no write under an epoch that was read before that lands any more.
         if before.as_ref().is_none_or(|before| before.known.head.epoch != known.head.epoch)
@@ -88,11 +96,16 @@ impl<M: Machine> Log<M> {
         {
             env.registry.activate(self.inner.usage, self.key).await?;
         }
-        if sealed {
-            return Err(LogError::Sealed);
+        if !sealed && fence {
+            known = match self.fence(&known).await {
+                Err(LogError::Sealed) => {
+                    Known::from_read(read::newest(store, self.key, known.seq(), Consistency::Serial).await?)
+                }
+                fenced => fenced?,
+            };
         }
-        if fence {
-            known = self.fence(&known).await?;
+        if known.is_sealed() {
+            return Ok(Loaded::Sealed(known));
         }
         // What was trimmed since `projected` was read is projected.
         let projected = projected.max(Seq::new(known.head.first.get() - 1));
@@ -113,7 +126,7 @@ impl<M: Machine> Log<M> {
         if !tail.is_empty() {
             held.machine.announce(self.key, &tail);
         }
-        Ok(held)
+        Ok(Loaded::Held(Box::new(held)))
     }
 
     /// Whether the log stands where it is known to stand.
@@ -206,6 +219,8 @@ impl<M: Machine> Log<M> {
                     }
                     return if landed { Appended::Durable { current } } else { Appended::Lost };
                 }
+                // It was purged meanwhile, and what may have landed went with the rest.
+                Err(LogError::Sealed) => break,
                 Err(error) => {
                     tracing::warn!(%error, log = %self.key, "the outcome of an append can't be settled yet");
                     if error.is_permanent() {
@@ -236,8 +251,11 @@ impl<M: Machine> Log<M> {
             // Whatever stood there was read and trimmed: only its transaction tells whether it was this.
             return Ok((false, own));
         }
-        let landed = self.rows_after(before.seq(), head.seq).await?;
-        Ok((landed == rows, own))
+        match self.rows_after(before.seq(), head.seq).await {
+            Ok(landed) => Ok((landed == rows, own)),
+            Err(LogError::Corrupt(_)) if now.is_sealed() => Err(LogError::Sealed),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits before another try.

@@ -75,6 +75,8 @@ pub(crate) enum Order<M: Machine> {
     Command(Box<Waiting<M>>),
     /// Fence and project, then say so.
     Recover(oneshot::Sender<Result<(), LogError>>),
+    /// Seal and delete it.
+    Purge(Asked, oneshot::Sender<Result<bool, LogError>>),
     /// End if nothing waits.
     Unload,
 }
@@ -157,15 +159,28 @@ impl<M: Machine> Logs<M> {
         answer.await.map_err(|_| LogError::Ended)
     }
 
+    /// Ends a log for ever: nobody appends to it any more once this has returned, and nothing of it is left but the heads of its buckets,
+    /// sealed and empty. They stay: whoever was stopped while he opened one of those buckets would else find that it isn't there yet. What
+    /// else of it goes is the machine's to say ([`Machine::purge`]). Whatever fails or dies in between, the same may be asked for again;
+    /// from the seal on whoever loads the log goes on with it. A log that has no row yet is left as it is, and `false` says so.
+    ///
+    /// # Errors
+    /// As for [`Logs::submit_as`], and those of a log that can't be loaded. It may have been begun.
+    pub async fn purge(&self, key: LogKey, asked: Asked) -> Result<bool, LogError> {
+        let (done, answer) = oneshot::channel();
+        self.order(key, Order::Purge(asked, done))?;
+        answer.await.map_err(|_| LogError::Ended)?
+    }
+
     fn order(&self, key: LogKey, order: Order<M>) -> Result<(), LogError> {
         let now_ms = self.inner.now_ms();
         // Sent under the lock: a task that unloads looks into its mailbox under it, too.
         let mut tasks = self.inner.tasks.lock();
-        if let Order::Command(waiting) = &order
+        if let Some(asked) = order.asked()
             && self.inner.writers == Writers::One
             && !tasks.is_running(key)
         {
-            if waiting.asked.forwarded {
+            if asked.forwarded {
                 return Err(LogError::NotHeld);
             }
             if self.inner.leaving.load(Ordering::Acquire) {
@@ -244,6 +259,19 @@ impl<M: Machine> Recover for Logs<M> {
         let (done, answer) = oneshot::channel();
         self.order(key, Order::Recover(done))?;
         answer.await.map_err(|_| LogError::Ended)?
+    }
+}
+
+// === impl Order ===
+
+impl<M: Machine> Order<M> {
+    /// How it came here, if somebody else may be meant.
+    fn asked(&self) -> Option<Asked> {
+        match self {
+            Self::Command(waiting) => Some(waiting.asked),
+            Self::Purge(asked, _) => Some(*asked),
+            Self::Recover(_) | Self::Unload => None,
+        }
     }
 }
 

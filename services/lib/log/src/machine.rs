@@ -99,6 +99,24 @@ pub trait Machine: Send + 'static {
     /// `projected`.
     fn project(&self, key: LogKey, rows: &[LogRow]) -> Vec<Write>;
 
+    /// Ends what a log that was sealed stands for elsewhere, before any of its rows go: a machine that is loaded for nothing else. What it
+    /// writes as projections bears the position after `head`. Called again from the beginning if it failed or its process died.
+    ///
+    /// # Errors
+    /// It is called again, unless the error [is permanent](LogError::is_permanent).
+    async fn purge(&mut self, _key: LogKey, _head: &Head) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Drops what only these rows name, which are about to go: all of the log, some at a time, and in the end once with none. May be called
+    /// again for the same rows.
+    ///
+    /// # Errors
+    /// As for [`Machine::purge`].
+    async fn purge_rows(&mut self, _key: LogKey, _rows: &[LogRow]) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// About how many bytes it holds beside the few KiB that each takes: those that hold more are fewer.
     fn weight(&self) -> usize {
         0

@@ -40,7 +40,7 @@ pub async fn projected_seq(store: &dyn Store, key: LogKey) -> Result<Seq, LogErr
 /// The log's head; `None` if it has no row yet.
 ///
 /// # Errors
-/// When the store can't be read or the head isn't understood.
+/// When the store can't be read or the head isn't understood; [`LogError::Sealed`].
 pub async fn head(
     store: &dyn Store,
     key: LogKey,
@@ -48,6 +48,9 @@ pub async fn head(
     consistency: Consistency,
 ) -> Result<Option<Found>, LogError> {
     let found = newest(store, key, hint, consistency).await?;
+    if found.as_ref().is_some_and(|found| found.head.epoch.is_sealed()) {
+        return Err(LogError::Sealed);
+    }
     Ok(found.filter(|found| found.head.seq > Seq::ZERO))
 }
 
@@ -127,6 +130,28 @@ pub async fn after(
         next = first;
     }
     Ok(rows)
+}
+
+/// Some of the rows of one bucket from a number on, with holes or without, and where to go on, if there may be more.
+pub(crate) async fn some_of(
+    store: &dyn Store,
+    key: LogKey,
+    from: Seq,
+    limit: usize,
+) -> Result<(Vec<LogRow>, Option<Seq>), LogError> {
+    let bounds = Bounds {
+        from: Bound::Included(values([Value::Int(from.to_i64())])),
+        to: Bound::Excluded(head_key()),
+        reverse: false,
+    };
+    let page = store.scan(&schema::LOG, partition(key, from.bucket()), bounds, limit, Consistency::Serial).await?;
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for row in page.rows {
+        rows.extend(LogRow::from_row(row)?);
+    }
+    let next = rows.last().filter(|_| page.more).map(|row| row.seq.next());
+    // A full bucket's last row is followed by none of its own.
+    Ok((rows, next.filter(|next| next.bucket() == from.bucket())))
 }
 
 /// Some rows of one bucket, and its head unless there are more.

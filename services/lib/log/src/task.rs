@@ -1,5 +1,7 @@
 //! The task of one log: takes what waits as a group, lets it be decided and appended, answers, projects, announces.
 
+mod purge;
+
 use std::sync::{Arc, atomic::Ordering};
 
 use polity_core::{
@@ -14,7 +16,7 @@ use crate::{
     Claim, Dedup, LogError, Machine, Writers,
     append::GROUP_ROWS,
     held::{Group, Held},
-    log::{Appended, Before, Log},
+    log::{Appended, Before, Loaded, Log},
     logs::{Inner, Order, Waiting},
     tasks::Usage,
 };
@@ -119,6 +121,10 @@ impl<M: Machine> Task<M> {
                 waiting.push(*command);
             }
             Order::Unload => return true,
+            Order::Purge(asked, done) => {
+                drop(done.send(Box::pin(self.purge(asked)).await));
+                return true;
+            }
             Order::Recover(done) => {
                 let idle = self.held.is_none();
                 let outcome = Box::pin(self.recover()).await;
@@ -172,21 +178,30 @@ impl<M: Machine> Task<M> {
         if self.held.is_none() {
             self.owes = true;
             match self.log.load(fence || self.doubt, claim, self.before.take().map(|before| *before)).await {
-                Ok(held) => {
-                    self.held = Some(held);
-                    self.doubt = false;
-                    self.loaded = true;
-                    self.entry.inner.tasks.lock().loaded(self.entry.key);
+                Ok(Loaded::Held(held)) => {
+                    self.held = Some(*held);
+                    self.note_loaded();
+                }
+                Ok(Loaded::Sealed(sealed)) => {
+                    Box::pin(self.finish_purge(&sealed)).await?;
+                    return Err(LogError::Sealed);
                 }
                 Err(error) => {
-                    // A sealed log is nobody's; those of a closed process are finished by who closed it; and what another process
-                    // has is that one's to finish: own rows are projected before anything else is done.
-                    self.owes = !matches!(error, LogError::Sealed | LogError::Closed | LogError::Elsewhere(_));
+                    // Those of a closed process are finished by who closed it; and what another process has is that one's to finish: own
+                    // rows are projected before anything else is done.
+                    self.owes = !matches!(error, LogError::Closed | LogError::Elsewhere(_));
                     return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Notes that nothing that an earlier task or a write of unknown outcome left is unfinished.
+    fn note_loaded(&mut self) {
+        self.doubt = false;
+        self.loaded = true;
+        self.entry.inner.tasks.lock().loaded(self.entry.key);
     }
 
     /// Ends, unless somebody has asked in the meantime or something is left to do that can be done.

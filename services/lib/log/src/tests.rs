@@ -22,9 +22,11 @@ use super::*;
 
 mod faulty;
 mod fenced;
+mod lives;
 mod loaded;
 mod ordered;
 mod pruned;
+mod purged;
 mod race;
 mod refused;
 mod shared;
@@ -47,6 +49,8 @@ struct Faulty {
     inner: Arc<LocalStore>,
     next: Mutex<Option<Fault>>,
     held: Mutex<Option<Held>>,
+    /// What happens to the next write of a head alone.
+    alone: Mutex<Option<Fault>>,
     /// Fences of the first process find the store unavailable.
     no_fences: AtomicBool,
     /// So many scans from now on find the store unavailable.
@@ -60,6 +64,7 @@ impl Faulty {
             inner,
             next: Mutex::default(),
             held: Mutex::default(),
+            alone: Mutex::default(),
             no_fences: AtomicBool::new(false),
             no_scans: AtomicU64::new(0),
         })
@@ -67,6 +72,11 @@ impl Faulty {
 
     fn fault(&self, fault: Fault) {
         *self.next.lock() = Some(fault);
+    }
+
+    /// The same for the next write of a head alone: a fence, a seal.
+    fn fault_alone(&self, fault: Fault) {
+        *self.alone.lock() = Some(fault);
     }
 
     /// From now on the first process can't fence: as if it were stopped.
@@ -107,7 +117,12 @@ impl Wrap for Faulty {
         {
             return Err(StoreError::Unavailable("a test's".into()));
         }
-        let fault = if is_append { self.next.lock().take() } else { None };
+        let is_alone = table.number == schema::LOG.number && changes.len() == 1;
+        let fault = match (is_append, is_alone) {
+            (true, _) => self.next.lock().take(),
+            (_, true) => self.alone.lock().take(),
+            _ => None,
+        };
         let unknown = || StoreError::Unknown("a test's".into());
         match fault {
             None => self.inner.cas(table, partition, condition, changes).await,
@@ -146,6 +161,8 @@ struct Counter {
     /// What "holds n" said last.
     holds: usize,
     announced: Arc<AtomicU64>,
+    /// Its logs have names, "log" all of them.
+    names: Option<Arc<Names>>,
 }
 
 struct Say {
@@ -199,6 +216,14 @@ impl Machine for Counter {
     fn seal(&mut self, last: Seq) -> Result<Sealed, LogError> {
         assert_eq!(last.get(), self.count);
         Ok(Sealed { head: Bytes::copy_from_slice(&self.count.to_be_bytes()), before: Vec::new() })
+    }
+
+    async fn purge(&mut self, key: LogKey, head: &Head) -> Result<(), LogError> {
+        assert_eq!(u64::from_be_bytes((&*head.state).try_into().unwrap()), head.seq.get(), "it says what is to go");
+        if let Some(names) = &self.names {
+            names.next_life("log", key).await?;
+        }
+        Ok(())
     }
 
     fn weight(&self) -> usize {

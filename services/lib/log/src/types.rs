@@ -200,6 +200,16 @@ impl Head {
         Row::new(head_key(), value.freeze()).guarded(self.seq.to_i64(), self.epoch.get())
     }
 
+    /// What stays of a bucket's head when its rows went with their log.
+    pub(crate) fn purged(&self) -> Self {
+        Self { epoch: Epoch::SEALED, state: Bytes::new(), ..self.clone() }
+    }
+
+    /// Whether it is one of those that stay ([`Head::purged`]).
+    pub(crate) fn is_purged(&self) -> bool {
+        self.epoch.is_sealed() && self.state.is_empty()
+    }
+
     /// Reads a stored head.
     pub(crate) fn from_row(row: &Row) -> Result<Self, LogError> {
         let corrupt = || LogError::Corrupt("a head that this version can't read".to_owned());

@@ -81,8 +81,10 @@ pub fn write(write: &Write) -> Result<(), StoreError> {
 /// # Errors
 /// As for [`cas`].
 pub fn drop_partition(table: &'static Table, partition: &Values) -> Result<(), StoreError> {
-    // A deletion bears the clock's time, which is above every stamp: no projection would ever be seen there again.
-    require(table, table.kind != Kind::Projection, "a projection isn't deleted: absence is a value")?;
+    // A deletion bears the clock's time, which is above every stamp: no projection would ever be seen there again. In what belongs to
+    // one log that is what its purge means; anything else outlives it.
+    let over = table.kind != Kind::Projection || table.is_of_one_log();
+    require(table, over, "a projection isn't deleted: absence is a value")?;
     self::partition(table, partition)
 }
 

@@ -30,8 +30,8 @@ pub static LOG_NAMES: Table = Table {
     clustering: &[],
     direction: Ascending,
     guards: Some(["life", "state"]),
-    columns: &[blob("log")],
-    doc: "The log of a room by its id, of an inbox by its device; its life.",
+    columns: &[blob("log"), blob("before")],
+    doc: "The log of a room by its id, of an inbox by its device; its life, and the log of the life before.",
 };
 
 /// Who was there: one partition. Guards: state (0 open, 1 closed, 2 drained, 3 about to go), number of slots. The row of the incarnation

@@ -244,8 +244,8 @@ pub trait Store: Send + Sync + 'static {
         consistency: Consistency,
     ) -> Result<Page, StoreError>;
 
-    /// Drops a whole partition of a log or plain table: for purges, of what nobody ever writes again. (Not of a projection: the
-    /// deletion would bear the clock's time, above every stamp.)
+    /// Drops a whole partition of a log or plain table, or of a projection of one log ([`Table::is_of_one_log`]): for purges, of what
+    /// nobody ever writes again. (Not of other projections: the deletion would bear the clock's time, above every stamp.)
     ///
     /// # Errors
     /// It may or may not be gone: may be repeated.

@@ -83,3 +83,11 @@ pub struct Table {
     /// What it holds, for `DESCRIBE` and for the reader of this code.
     pub doc: &'static str,
 }
+
+impl Table {
+    /// Whether each partition belongs to one log, by its id, which no other log ever has: then nothing in it outlives that log's purge.
+    #[must_use]
+    pub fn is_of_one_log(&self) -> bool {
+        self.partition.iter().any(|column| column.name == "log")
+    }
+}

@@ -31,6 +31,22 @@ impl Dice {
     }
 }
 
+/// Randomness of a process, from a seed.
+pub(super) struct Seeded(Mutex<Dice>);
+
+impl Seeded {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Dice::new(seed)))
+    }
+}
+
+impl polity_core::Random for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut dice = self.0.lock();
+        bytes.fill_with(|| u8::try_from(dice.below(256)).unwrap());
+    }
+}
+
 /// A conditional write that hasn't started.
 type Unstarted = (&'static Table, Values, Condition, Vec<Change>);
 

@@ -11,28 +11,38 @@ use super::*;
 const OPEN: i64 = 0;
 const DRAINED: i64 = 2;
 const SEEDS: u64 = 600;
-const WRITERS: [Writers; 3] = [Writers::Alone, Writers::Any, Writers::One];
-const PROCESSES: u8 = 3;
+pub(super) const WRITERS: [Writers; 3] = [Writers::Alone, Writers::Any, Writers::One];
+pub(super) const PROCESSES: u8 = 3;
 /// At most so many clients and commands of each: with few of them what goes wrong last is not mended by what follows.
 const CLIENTS: u64 = 4;
 const COMMANDS: u64 = 3;
 /// Steps after which a seed counts as hanging.
 const PATIENCE: u64 = 300_000;
+/// The use of the logs' names.
+const NAME: &str = "counter";
 /// Turns that chaos takes.
 const TURNS: u64 = 10;
 
-struct Process {
-    registry: Arc<Registry>,
-    logs: Logs<Counter>,
-    view: Arc<View>,
-    incarnation: IncarnationId,
+pub(super) struct Process {
+    pub(super) registry: Arc<Registry>,
+    pub(super) logs: Logs<Counter>,
+    pub(super) names: Arc<Names>,
+    pub(super) view: Arc<View>,
+    pub(super) incarnation: IncarnationId,
+}
+
+/// What a process is asked for.
+#[derive(Clone)]
+pub(super) enum What {
+    Say(String),
+    Purge,
 }
 
 /// What clients were told, by text.
 type Told = Arc<Mutex<BTreeMap<String, Seq>>>;
 
 impl Process {
-    async fn start(world: &Arc<World>, writers: Writers, number: u8, mortal: bool) -> Self {
+    pub(super) async fn start(world: &Arc<World>, writers: Writers, number: u8, mortal: bool) -> Self {
         let incarnation = IncarnationId::new([number; 16]);
         let view = world.view(mortal);
         let store: Arc<dyn Store> = Arc::clone(&view) as _;
@@ -43,15 +53,26 @@ impl Process {
         };
         let clock = Arc::new(ManualClock::new(0));
         let shared = writers != Writers::Alone;
+        let random = Arc::new(faulty::Seeded::new(number.into()));
+        let names = Arc::new(Names::new(Arc::clone(&store), random, NAME));
         let env = Env { store, registry: Arc::clone(&registry), moved: Arc::new(Deaf), clock, shared };
+        let lives = Arc::clone(&names);
+        let make = move || Counter { names: Some(Arc::clone(&lives)), ..Counter::default() };
         let logs = match writers {
-            Writers::One => Logs::owned(env, "counter", 100, Counter::default),
-            _ => Logs::new(env, "counter", 100, Counter::default),
+            Writers::One => Logs::owned(env, "counter", 100, make),
+            _ => Logs::new(env, "counter", 100, make),
         };
-        Self { logs, registry, view, incarnation }
+        Self { logs, registry, names, view, incarnation }
     }
 
-    fn is_killed(&self) -> bool {
+    async fn give(&self, key: LogKey, what: &What, asked: Asked) -> Result<Seq, LogError> {
+        match what {
+            What::Say(text) => self.logs.submit_as(key, say(text), asked).await?,
+            What::Purge => self.logs.purge(key, asked).await.map(|any| Seq::new(any.into())),
+        }
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
         self.view.killed.load(Ordering::Relaxed)
     }
 
@@ -61,7 +82,7 @@ impl Process {
 }
 
 /// A log that is about to fill its bucket, or an empty one.
-fn begin(world: &World) -> u64 {
+pub(super) fn begin(world: &World) -> u64 {
     let start = match world.below(3) {
         0 => 0,
         1 => 1023,
@@ -85,32 +106,29 @@ fn begin(world: &World) -> u64 {
 }
 
 /// Gives a command to a process, which hands it on to the one that has the log, or takes the log from it.
-async fn command(world: &World, processes: &[Arc<Process>], at: usize, text: &str) -> Option<Seq> {
+pub(super) async fn command(
+    world: &World,
+    processes: &[Arc<Process>],
+    at: usize,
+    key: LogKey,
+    what: &What,
+) -> Result<Seq, LogError> {
     let mut claim = None;
+    let mut outcome = Err(LogError::Ended);
     for _ in 0..4 {
-        let asked = Asked { forwarded: false, claim };
-        match processes[at].logs.submit_as(key(), say(text), asked).await.ok()? {
-            Ok(seq) => return Some(seq),
-            Err(LogError::Elsewhere(from)) => {
-                let writer = processes.iter().find(|process| process.incarnation == from);
-                let writer = writer.filter(|writer| !writer.is_killed() && world.below(4) > 0);
-                let Some(writer) = writer else {
-                    claim = Some(Claim { from, why: Why::Silent });
-                    continue;
-                };
-                let asked = Asked { forwarded: true, claim: None };
-                match writer.logs.submit_as(key(), say(text), asked).await {
-                    Ok(Ok(seq)) => return Some(seq),
-                    Err(LogError::NotHeld) | Ok(Err(LogError::NotHeld)) => {
-                        claim = Some(Claim { from, why: Why::NotHeld })
-                    }
-                    _ => return None,
-                }
-            }
-            Err(_) => return None,
-        }
+        outcome = processes[at].give(key, what, Asked { forwarded: false, claim }).await;
+        let Err(LogError::Elsewhere(from)) = outcome else { break };
+        let writer = processes.iter().find(|process| process.incarnation == from);
+        let writer = writer.filter(|writer| !writer.is_killed() && world.below(4) > 0);
+        let Some(writer) = writer else {
+            claim = Some(Claim { from, why: Why::Silent });
+            continue;
+        };
+        outcome = writer.give(key, what, Asked { forwarded: true, claim: None }).await;
+        let Err(LogError::NotHeld) = outcome else { break };
+        claim = Some(Claim { from, why: Why::NotHeld });
     }
-    None
+    outcome
 }
 
 /// Asks one process after the other until one has done it.
@@ -121,7 +139,7 @@ async fn ask(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, text: 
         let submitted = polity_core::tasks::spawn({
             let (live, world, text) =
                 (live.into_iter().cloned().collect::<Vec<_>>(), Arc::clone(world), text.to_owned());
-            async move { command(&world, &live, at, &text).await }
+            async move { command(&world, &live, at, key(), &What::Say(text)).await }
         });
         // A client gives up, and tries elsewhere while its first request is still being worked on.
         let mut patience = 30 + world.below(300);
@@ -130,7 +148,7 @@ async fn ask(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, text: 
             tokio::task::yield_now().await;
         }
         if submitted.is_finished()
-            && let Ok(Some(seq)) = submitted.await
+            && let Ok(Ok(seq)) = submitted.await
         {
             let before = told.lock().insert(text.to_owned(), seq);
             assert!(before.is_none_or(|before| before == seq), "{text} was told {before:?} and {seq}");
@@ -178,7 +196,7 @@ async fn chaos(world: &Arc<World>, processes: &[Arc<Process>], told: &Told, trim
 }
 
 /// Everything goes on until nothing is left to do, although no command comes any more. A new process finishes the dead.
-async fn settle(world: &Arc<World>, writers: Writers, processes: &mut Vec<Arc<Process>>) {
+pub(super) async fn settle(world: &Arc<World>, writers: Writers, processes: &mut Vec<Arc<Process>>) {
     world.faults.store(false, Ordering::Relaxed);
     let new = Arc::new(Process::start(world, writers, PROCESSES + 1, false).await);
     for process in &*processes {
@@ -282,7 +300,7 @@ async fn run(seed: u64, writers: Writers) {
 }
 
 /// Panics in the end.
-async fn hanging(seed: u64) {
+pub(super) async fn hanging(seed: u64) {
     for _ in 0..PATIENCE {
         tokio::task::yield_now().await;
     }

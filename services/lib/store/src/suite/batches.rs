@@ -147,6 +147,7 @@ pub async fn kinds_are_kept_apart(on: Subject) {
         assert!(scan(store, table, &user, Bounds::all(), 10).await.rows.is_empty());
     }
     is_misuse(store.drop_partition(&schema::MEMBERSHIPS, user.clone()).await);
+    is_misuse(store.drop_partition(&schema::EVENTS, user.clone()).await);
     assert_eq!(get(store, &schema::LOG, &log, values_of![1_i64]).await.map(|row| row.value), Some("kept".into()));
 }
 

@@ -106,6 +106,16 @@ pub async fn a_dropped_partition_is_empty(on: Subject) {
         let left = scan(store, &schema::LOG, &bucket(1), Bounds::all(), 10).await.rows;
         assert_eq!(left, Vec::<Row>::new());
     }
+    // Nor of a projection that belongs to one log.
+    let receipts = [8, 9].map(|log| values_of![on.tenant, on.log(log)]);
+    for partition in &receipts {
+        let row = plain(values_of!["@a:x", "m.read", ""], "x");
+        put(store, vec![write(&schema::RECEIPTS, partition, row, stamp(7))]).await;
+    }
+    store.drop_partition(&schema::RECEIPTS, receipts[0].clone()).await.expect("a drop");
+    for (partition, left) in receipts.iter().zip([0, 1]) {
+        assert_eq!(scan(store, &schema::RECEIPTS, partition, Bounds::all(), 10).await.rows.len(), left);
+    }
     for number in [0, 2] {
         assert_eq!(scan_all(store, &schema::LOG, &bucket(number), Bounds::all(), 50).await.len(), 60);
     }
