@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use polity_bus::{Bus, LocalBus, Receiver, Subject, Subscriptions};
 use tokio::time::Instant;
 
-use super::{chance::Chance, detached, nap, weather::Weather};
+use super::{chance::Chance, detached, later, nap, weather::Weather};
 
 /// What all processes are on.
 pub(super) struct Exchange {
@@ -21,6 +21,8 @@ pub(super) struct Exchange {
 pub(super) struct SimBus {
     exchange: Arc<Exchange>,
     node: usize,
+    /// Its process is of the next version.
+    next: bool,
     began: Instant,
     own: Arc<LocalBus>,
 }
@@ -31,10 +33,10 @@ impl Exchange {
     }
 
     /// The bus of a process of that name, which begins now.
-    pub(super) fn join(self: &Arc<Self>, name: &str, node: usize) -> SimBus {
+    pub(super) fn join(self: &Arc<Self>, name: &str, node: usize, next: bool) -> SimBus {
         let own = Arc::new(LocalBus::new());
         self.heard_by.lock().insert(name.to_owned(), (node, Arc::clone(&own)));
-        SimBus { exchange: Arc::clone(self), node, began: Instant::now(), own }
+        SimBus { exchange: Arc::clone(self), node, next, began: Instant::now(), own }
     }
 
     pub(super) fn leave(&self, name: &str) {
@@ -64,8 +66,8 @@ impl Exchange {
     }
 }
 
-impl Bus for SimBus {
-    fn publish(&self, subject: Subject, payload: Bytes) {
+impl SimBus {
+    fn send(&self, subject: Subject, payload: &Bytes) {
         let exchange = &self.exchange;
         let (deaf, heard) = exchange.weather.now(|now| {
             let unheard = Duration::from_millis(now.unheard_ms);
@@ -74,11 +76,22 @@ impl Bus for SimBus {
         let heard_by: Vec<(usize, Arc<LocalBus>)> = exchange.heard_by.lock().values().cloned().collect();
         for (node, to) in &heard_by {
             if heard && !deaf.contains(node) {
-                exchange.carry(to, subject, &payload);
+                exchange.carry(to, subject, payload);
             } else {
                 exchange.weather.count("bus messages unheard");
             }
         }
+    }
+}
+
+impl Bus for SimBus {
+    fn publish(&self, subject: Subject, payload: Bytes) {
+        if !self.next {
+            return self.send(subject, &payload);
+        }
+        self.exchange.weather.count("bus messages of the next version");
+        self.send(subject, &later::unknown_message());
+        self.send(subject, &later::message(subject.kind, &payload));
     }
 
     fn receiver(&self, capacity: usize) -> (Box<dyn Subscriptions>, Box<dyn Receiver>) {

@@ -8,6 +8,8 @@ use std::{
 use polity_core::Clock;
 use tokio::time::Instant;
 
+use super::chance::Chance;
+
 /// When simulations begin (milliseconds since 1970).
 const BEGINNING_MS: i64 = 1_800_000_000_000;
 
@@ -30,6 +32,12 @@ impl SimClock {
     pub(super) fn jump(&self, by_ms: i64) {
         self.off_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
+}
+
+/// How far some clock is off, at most so far.
+pub(super) fn off(most_ms: u64, chance: &Chance) -> i64 {
+    let most = i64::try_from(most_ms).unwrap_or_default();
+    i64::try_from(chance.below(2 * most_ms + 1)).unwrap_or_default() - most
 }
 
 impl Clock for SimClock {

@@ -1,6 +1,12 @@
 //! The nodes of a cluster: each has a process, or none for a while, and what goes wrong is done to them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use polity_cluster::kind;
@@ -13,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     bus::Exchange,
     chance::Chance,
-    clock::SimClock,
+    clock::{self, SimClock},
     detached,
     ground::{Ground, Place},
     instance::Instance,
@@ -22,6 +28,7 @@ use super::{
     process::Process,
     requests::UnderWay,
     scenario::{Fault, NODES, OF_A_TIER, Planned, Scenario},
+    stamped::StampedStore,
     store::SimStore,
     torn::TornStore,
     weather::Weather,
@@ -38,6 +45,7 @@ pub(super) struct Cluster {
     seed: u64,
     put_off: u64,
     tight: bool,
+    clocks_ms: u64,
     began: Instant,
     pub(super) store: Arc<TornStore>,
     pub(super) weather: Arc<Weather>,
@@ -57,6 +65,8 @@ struct Node {
     ready: watch::Sender<bool>,
     /// How far its wall time is off.
     off_ms: Mutex<i64>,
+    /// Its next process is of the next version.
+    next: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -67,12 +77,13 @@ struct Running {
 }
 
 impl Node {
-    fn new(off_ms: i64) -> Self {
+    fn new(off_ms: i64, next: bool) -> Self {
         Self {
             running: Mutex::new(None),
             wanted: watch::Sender::new(true),
             ready: watch::Sender::new(false),
             off_ms: Mutex::new(off_ms),
+            next: AtomicBool::new(next),
         }
     }
 
@@ -93,17 +104,23 @@ impl Cluster {
         (store, weather): (Arc<dyn Store>, Arc<Weather>),
         off_ms: i64,
     ) -> Arc<Self> {
-        let seed = scenario.seed;
+        let (seed, began, clocks_ms) = (scenario.seed, Instant::now(), scenario.clocks_ms);
+        let clock = |chance: &Chance| SimClock::new(began, off_ms + clock::off(clocks_ms, chance));
+        let store = StampedStore::new((store, Arc::clone(&weather)), clock, Chance::of(seed, "coordinators"));
+        let clocks = Chance::of(seed, "clocks of nodes");
+        let nodes = (0..NODES)
+            .map(|at| Node::new(off_ms + clock::off(clocks_ms, &clocks), scenario.upgrade && at % OF_A_TIER == 0));
         let cluster = Arc::new(Self {
             seed,
             put_off: scenario.put_off,
             tight: scenario.tight,
-            began: Instant::now(),
+            clocks_ms,
+            began,
             store: TornStore::new(store, Chance::of(seed, "torn")),
             exchange: Exchange::new(Arc::clone(&weather), Chance::of(seed, "bus")),
             net: Net::new(Arc::clone(&weather), Chance::of(seed, "net")),
             weather,
-            nodes: (0..NODES).map(|_| Node::new(off_ms)).collect(),
+            nodes: nodes.collect(),
             leaks: Arc::default(),
         });
         for at in 0..NODES {
@@ -140,19 +157,22 @@ impl Cluster {
     fn begin(self: &Arc<Self>, at: usize, run: u64) -> Arc<Process> {
         let name = format!("{} run {run}", name(at));
         let clock = SimClock::new(self.began, *self.nodes[at].off_ms.lock());
+        let next = self.nodes[at].next.load(Ordering::Relaxed);
         let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), self.put_off);
         let store = SimStore::new(
             Arc::clone(&self.store),
             (Arc::clone(&self.weather), Arc::clone(&process)),
             Chance::of(self.seed, &format!("store of {name}")),
+            (self.clocks_ms > 0, next),
         );
         let place = Place {
             node: at,
+            next,
             kind: if at < OF_A_TIER { kind::ROOM_STATE } else { kind::CLIENT_API },
             address: address(at),
             net: Arc::clone(&self.net),
             store: Arc::new(store),
-            bus: Arc::new(self.exchange.join(&name, at)),
+            bus: Arc::new(self.exchange.join(&name, at, next)),
             tight: self.tight,
         };
         let running = Running { process: Arc::clone(&process), instance: None };
@@ -220,6 +240,10 @@ impl Cluster {
                 vec![at]
             }
             Fault::Leaves(at) => self.leave(at),
+            Fault::Replaced(at) => {
+                self.nodes[at].next.fetch_xor(true, Ordering::Relaxed);
+                self.leave(at)
+            }
             Fault::ClockJumps(at, by_ms) => {
                 *self.nodes[at].off_ms.lock() += by_ms;
                 if let Some(process) = self.nodes[at].process() {

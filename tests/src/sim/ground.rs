@@ -13,13 +13,14 @@ use polity_core::{Clock, IncarnationId, Random, tasks};
 use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
 use polity_proto::local;
 use polity_room_state::ROOM_LOG;
-use polity_store::{MarkedStore, Marks, Store};
+use polity_store::{MarkMoved, MarkedStore, Marks, Store};
 use polity_sync::{heads::HeadMap, live::Interest, read::StoredRow};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _, service_fn};
 
 use super::{
+    later,
     net::{Door, Net},
     process::Process,
 };
@@ -35,6 +36,7 @@ const TIGHT: (u64, usize) = (3, 24);
 #[derive(Clone)]
 pub(super) struct Ground {
     node: usize,
+    next: bool,
     process: Arc<Process>,
     net: Arc<Net>,
     this: Member,
@@ -56,6 +58,8 @@ pub(super) struct Ground {
 /// Where a process of a kind is, and what it stands on.
 pub(super) struct Place {
     pub(super) node: usize,
+    /// The process is of the next version.
+    pub(super) next: bool,
     pub(super) kind: &'static str,
     pub(super) address: String,
     pub(super) net: Arc<Net>,
@@ -71,7 +75,8 @@ impl Ground {
         let random: Arc<dyn Random> = Arc::clone(&process.chance) as _;
         let node = format!("node-{}", place.node);
         let (this, registry) = loop {
-            let this = Member::new(IncarnationId::new(random.bytes()), place.kind, &node, &place.address);
+            let mut this = Member::new(IncarnationId::new(random.bytes()), place.kind, &node, &place.address);
+            this.version += i64::from(place.next);
             let store = Arc::clone(&place.store);
             let joined = match place.tight {
                 true => Registry::join_with(store, &this, TIGHT.0).await,
@@ -86,12 +91,17 @@ impl Ground {
             true => Journal::keeping(this.incarnation, TIGHT.1),
             false => Journal::new(this.incarnation),
         };
-        let (store, marks) = MarkedStore::telling(place.store, Some(Arc::clone(&journal) as _));
+        let tells: Arc<dyn MarkMoved> = match place.next {
+            true => Arc::new(later::Tells(Arc::clone(&journal))),
+            false => Arc::clone(&journal) as _,
+        };
+        let (store, marks) = MarkedStore::telling(place.store, Some(tells));
         let names = Arc::new(Names::new(Arc::clone(&store), Arc::clone(&random), ROOM_LOG));
         let live = Live::new(this.incarnation);
         let presence = Presence::new(Arc::clone(&place.bus), this.clone(), Arc::clone(&live));
         Self {
             node: place.node,
+            next: place.next,
             process: Arc::clone(process),
             net: place.net,
             this,
@@ -143,8 +153,8 @@ impl Ground {
 
     /// The ways to others.
     pub(super) fn connect(&self) -> Arc<dyn Connect> {
-        let (net, node) = (Arc::clone(&self.net), self.node);
-        Arc::new(move |address: &str| net.way(node, address))
+        let (net, node, next) = (Arc::clone(&self.net), self.node, self.next);
+        Arc::new(move |address: &str| net.way(node, next, address))
     }
 
     /// Answers others from now on: what every process answers, and `service`.
@@ -163,7 +173,8 @@ impl Ground {
                 }
             }
         });
-        let door = Door { node: self.node, process: Arc::clone(&self.process), service: local(both) };
+        let process = Arc::clone(&self.process);
+        let door = Door { node: self.node, next: self.next, process, service: local(both) };
         self.net.open(&self.this.address, door);
     }
 

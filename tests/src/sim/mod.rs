@@ -16,6 +16,7 @@ mod clock;
 mod cluster;
 mod ground;
 mod instance;
+mod later;
 mod logs;
 #[cfg(feature = "mutations")]
 mod mutations;
@@ -27,6 +28,7 @@ mod run;
 mod scenario;
 mod settled;
 mod shrink;
+mod stamped;
 mod store;
 mod torn;
 mod way;

@@ -14,7 +14,7 @@ use tonic::{
 };
 use tower::{ServiceExt as _, service_fn};
 
-use super::{chance::Chance, nap, process::Process, weather::Weather};
+use super::{chance::Chance, later, nap, process::Process, weather::Weather};
 
 /// See the module.
 pub(super) struct Net {
@@ -30,6 +30,8 @@ pub(super) struct Net {
 #[derive(Clone)]
 pub(super) struct Door {
     pub(super) node: usize,
+    /// Its process is of the next version.
+    pub(super) next: bool,
     pub(super) process: Arc<Process>,
     pub(super) service: Transport,
 }
@@ -60,11 +62,12 @@ impl Net {
         self.doors.lock().remove(address);
     }
 
-    /// The way from a node to an address.
-    pub(super) fn way(self: &Arc<Self>, from: usize, address: &str) -> Transport {
+    /// The way from a node, whose process is of the next version or not, to an address.
+    pub(super) fn way(self: &Arc<Self>, from: usize, next: bool, address: &str) -> Transport {
         let (net, address) = (Arc::clone(self), address.to_owned());
-        Transport::over(service_fn(move |call| {
+        Transport::over(service_fn(move |call: Request<Body>| {
             let (net, address) = (Arc::clone(&net), address.clone());
+            let call = if next { call.map(later::body) } else { call };
             async move { net.bring(from, &address, call).await }
         }))
     }
@@ -77,7 +80,7 @@ impl Net {
     ) -> Result<Response<Body>, tonic::transport::Error> {
         self.weather.count("calls");
         self.trip().await;
-        let Some(Door { node, process, service }) = self.doors.lock().get(address).cloned() else {
+        let Some(Door { node, next, process, service }) = self.doors.lock().get(address).cloned() else {
             return remote(self.refused.clone()).oneshot(call).await;
         };
         self.reaches(from, node).await;
@@ -86,6 +89,7 @@ impl Net {
         self.trip().await;
         self.reaches(from, node).await;
         match answer {
+            Ok(answer) if next => answer.map(|answer| answer.map(later::body)),
             Ok(answer) => answer,
             // It has ended meanwhile. The call itself is gone.
             Err(_) => {
@@ -119,7 +123,7 @@ mod tests {
     async fn callers_can_tell_what_never_began_from_what_may_have_been_done() {
         let net = Net::new(Arc::new(Weather::new()), Chance::of(1, "net"));
         let call = || Request::new(Body::empty());
-        let refused = net.way(0, "nobody:1").oneshot(call()).await.unwrap_err();
+        let refused = net.way(0, false, "nobody:1").oneshot(call()).await.unwrap_err();
         assert!(never_began(&refused), "{refused:?}");
         let process = Process::new(
             "a".into(),
@@ -132,8 +136,8 @@ mod tests {
             ends.kill();
             std::future::pending()
         }));
-        net.open("a:1", Door { node: 1, process, service });
-        let broken = net.way(0, "a:1").oneshot(call()).await.unwrap_err();
+        net.open("a:1", Door { node: 1, next: false, process, service });
+        let broken = net.way(0, false, "a:1").oneshot(call()).await.unwrap_err();
         assert!(!never_began(&broken), "{broken:?}");
     }
 }

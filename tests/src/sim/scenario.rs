@@ -14,6 +14,8 @@ pub(super) const NODES: usize = 2 * OF_A_TIER;
 const BUS_OFF_MS: u64 = 60_000;
 /// There is load for so long after the last fault is over.
 const AFTER_MS: u64 = 300;
+/// Clocks that disagree are off by so much.
+const CLOCKS_MS: u64 = 500;
 /// A usual pause of somebody as fast as can be.
 const PAUSE_MS: u64 = 15;
 
@@ -34,6 +36,11 @@ pub struct Scenario {
     pub tight: bool,
     /// A room's bucket is nearly full when it begins.
     pub long: bool,
+    /// Clocks of processes, and of the servers of the store, are off by so many milliseconds at most. Then plain writes may be late,
+    /// too: their times say what stays.
+    pub clocks_ms: u64,
+    /// Half of the processes that it begins with are of the next version.
+    pub upgrade: bool,
 }
 
 /// Something that goes wrong at some time.
@@ -88,6 +95,8 @@ pub enum Fault {
     Stopped(usize),
     /// A node's process leaves in order, and another one comes when it is over.
     Leaves(usize),
+    /// A node's process leaves in order, and one of the other version (the next one, or this) comes when it is over.
+    Replaced(usize),
     /// A node's wall time jumps so far, forward or back.
     ClockJumps(usize, i64),
 }
@@ -115,7 +124,12 @@ impl Fault {
             Self::CallsSlow(ms) => now.calls_ms = now.calls_ms.max(ms),
             Self::Apart(one, other) => drop(now.apart.insert((one.min(other), one.max(other)))),
             // What is done to a node: see the cluster.
-            Self::Killed(..) | Self::AllKilled(_) | Self::Stopped(_) | Self::Leaves(_) | Self::ClockJumps(..) => {}
+            Self::Killed(..)
+            | Self::AllKilled(_)
+            | Self::Stopped(_)
+            | Self::Leaves(_)
+            | Self::Replaced(_)
+            | Self::ClockJumps(..) => {}
         }
     }
 
@@ -133,6 +147,7 @@ impl Fault {
             Self::AllKilled(_) => "kills of all",
             Self::Stopped(_) => "stops",
             Self::Leaves(_) => "departures",
+            Self::Replaced(_) => "processes replaced by another version",
             Self::ClockJumps(..) => "clocks set",
         }
     }
@@ -144,7 +159,7 @@ impl Fault {
 
     /// Whether a process begins because of it.
     fn begins(&self) -> bool {
-        self.kills() || matches!(self, Self::Leaves(_) | Self::DiesWaiting(_))
+        self.kills() || matches!(self, Self::Leaves(_) | Self::Replaced(_) | Self::DiesWaiting(_))
     }
 
     /// One of all that there are.
@@ -193,11 +208,38 @@ impl Planned {
     }
 }
 
+/// Those of this version are replaced by the next one, one after the other, and one of the others is taken back meanwhile.
+fn upgrades(chance: &Chance, load_ms: u64) -> Vec<Planned> {
+    let taken_back = chance.below(OF_A_TIER as u64) * OF_A_TIER as u64;
+    let old = (0..NODES as u64).filter(|at| at % OF_A_TIER as u64 != 0);
+    let order: Vec<u64> = if chance.one_in(2) {
+        old.chain([taken_back]).collect()
+    } else {
+        [taken_back].into_iter().chain(old).collect()
+    };
+    let each_ms = load_ms / order.len() as u64;
+    let replaced = order.into_iter().zip(0..).map(|(at, nth)| {
+        let (at_ms, for_ms) = (nth * each_ms + chance.below(each_ms), *chance.pick(&[20, 100, 300]).unwrap_or(&20));
+        Planned { at_ms, for_ms, fault: Fault::Replaced(usize::try_from(at).unwrap_or_default()) }
+    });
+    replaced.collect()
+}
+
 impl Scenario {
     /// Nobody does anything, and nothing goes wrong.
     pub(super) fn calm() -> Self {
         let mix = Mix { actors: Vec::new(), readers: Vec::new(), slower: 1 };
-        Self { seed: 0, mix, load_ms: 0, faults: Vec::new(), put_off: 0, tight: false, long: false }
+        Self {
+            seed: 0,
+            mix,
+            load_ms: 0,
+            faults: Vec::new(),
+            put_off: 0,
+            tight: false,
+            long: false,
+            clocks_ms: 0,
+            upgrade: false,
+        }
     }
 
     /// What this seed plays.
@@ -220,6 +262,10 @@ impl Scenario {
         if chance.one_in(40) {
             faults.push(Planned { at_ms: 0, for_ms: BUS_OFF_MS, fault: Fault::BusLoses(1000) });
         }
+        let upgrade = Chance::of(seed, "upgrade").one_in(4);
+        if upgrade {
+            faults.extend(upgrades(&Chance::of(seed, "upgrades"), begins_ms));
+        }
         // While something is wrong, and for a while after.
         let load_ms = faults.iter().map(|planned| planned.at_ms + planned.for_ms).fold(begins_ms, u64::max) + AFTER_MS;
         if faults.iter().any(|planned| planned.fault.begins()) && chance.one_in(3) {
@@ -232,7 +278,8 @@ impl Scenario {
         let put_off = *chance.pick(&[0, 4, 16, 64]).unwrap_or(&0);
         let tight = chance.one_in(3);
         let long = chance.one_in(8);
-        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight, long }
+        let clocks_ms = if Chance::of(seed, "clocks").one_in(4) { CLOCKS_MS } else { 0 };
+        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight, long, clocks_ms, upgrade }
     }
 
     /// The same with something left away, simplest first.
@@ -262,6 +309,12 @@ impl Scenario {
         if self.long {
             all.push(Self { long: false, ..self.clone() });
         }
+        if self.clocks_ms > 0 {
+            all.push(Self { clocks_ms: 0, ..self.clone() });
+        }
+        if self.upgrade {
+            all.push(Self { upgrade: false, ..self.clone() });
+        }
         if self.put_off > 0 {
             all.push(Self { put_off: 0, ..self.clone() });
         }
@@ -275,10 +328,13 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off, tight, long } = self;
+        let Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade } = self;
         let room = if *tight { "little" } else { "much" };
         let long = if *long { ", a long room" } else { "" };
-        writeln!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), {room} room{long}")?;
+        let clocks = if *clocks_ms > 0 { ", clocks disagree" } else { "" };
+        let upgrade = if *upgrade { ", two versions" } else { "" };
+        write!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), ")?;
+        writeln!(f, "{room} room{long}{clocks}{upgrade}")?;
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
             writeln!(f, "  {at_ms:>5} ms, for {for_ms} ms: {fault:?}")?;

@@ -1,17 +1,21 @@
 //! The store as a process reaches it: operations take time there and back, may be refused, may not be answered, and land whether or not
 //! whoever asked for them is still there, some of them much later.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use polity_core::Clock as _;
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Wrap, Write,
     WriteKind,
 };
 use tokio::sync::oneshot;
 
-use super::{chance::Chance, detached, nap, process::Process, torn::TornStore, weather::Weather};
+use super::{chance::Chance, detached, later, nap, process::Process, torn::TornStore, weather::Weather};
 
 /// Whoever isn't answered gives up after so long.
 const GIVES_UP_MS: (u64, u64) = (50, 1_000);
@@ -27,6 +31,12 @@ pub(super) struct SimStore {
     /// Whose store it is.
     process: Arc<Process>,
     chance: Chance,
+    /// Plain writes may be late, too: their time says what stays.
+    plain_late: bool,
+    /// The process is of the next version.
+    next: bool,
+    /// The time of the last write that bears one, in microseconds since 1970.
+    last_us: AtomicI64,
 }
 
 /// How a write goes.
@@ -42,8 +52,21 @@ enum Fate {
 }
 
 impl SimStore {
-    pub(super) fn new(store: Arc<TornStore>, (weather, process): (Arc<Weather>, Arc<Process>), chance: Chance) -> Self {
-        Self { store, weather, process, chance }
+    pub(super) fn new(
+        store: Arc<TornStore>,
+        (weather, process): (Arc<Weather>, Arc<Process>),
+        chance: Chance,
+        (plain_late, next): (bool, bool),
+    ) -> Self {
+        Self { store, weather, process, chance, plain_late, next, last_us: AtomicI64::new(0) }
+    }
+
+    /// The time that a plain write bears: by this process's clock, and later than the one before.
+    fn time_us(&self) -> i64 {
+        let now_us = i64::try_from(self.process.clock.now_ms()).unwrap_or_default() * 1000;
+        let time_us = now_us.max(self.last_us.load(Ordering::Relaxed) + 1);
+        self.last_us.store(time_us, Ordering::Relaxed);
+        time_us
     }
 
     fn trip_ms(&self) -> u64 {
@@ -160,6 +183,7 @@ impl Wrap for SimStore {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
+        let (table, changes) = if self.next { later::changes(table, changes) } else { (table, changes) };
         let fate = self.fate(true, true);
         if let Fate::Late(_) = fate
             && self.weather.now(|now| now.dies_waiting)
@@ -179,18 +203,19 @@ impl Wrap for SimStore {
             .await
     }
 
-    async fn on_put(&self, mut writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
-        // The last plain write of a process stays: it bears the time at which it was asked for.
-        let can_be_late = writes.iter().all(|write| matches!(write.kind, WriteKind::Projection(_)));
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        let can_be_late = self.plain_late || writes.iter().all(|write| matches!(write.kind, WriteKind::Projection(_)));
+        let writes = if self.next { later::writes(writes) } else { writes };
+        let mut writes: Vec<(Write, i64)> = writes.into_iter().map(|write| (write, self.time_us())).collect();
         if self.weather.now(|now| now.store_unanswered) > 0 && self.chance.one_in(20) {
             // Each row is a write of its own: some land, and the rest doesn't.
             let kept = self.chance.some(std::mem::take(&mut writes), 0);
             let fate = self.fate(false, false);
-            self.write(fate, move |store| Box::pin(async move { store.put(kept, durability).await })).await?;
+            self.write(fate, move |store| Box::pin(async move { store.put_at(kept, durability).await })).await?;
             return Err(StoreError::Unknown("some rows timed out".to_owned()));
         }
         let fate = self.fate(can_be_late, false);
-        self.write(fate, move |store| Box::pin(async move { store.put(writes, durability).await })).await
+        self.write(fate, move |store| Box::pin(async move { store.put_at(writes, durability).await })).await
     }
 
     async fn on_get(
@@ -215,7 +240,7 @@ impl Wrap for SimStore {
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        let fate = self.fate(false, false);
-        self.write(fate, move |store| Box::pin(async move { store.drop_partition(table, partition).await })).await
+        let (fate, time) = (self.fate(self.plain_late, false), self.time_us());
+        self.write(fate, move |store| Box::pin(async move { store.drop_at(table, partition, time).await })).await
     }
 }

@@ -12,17 +12,18 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use polity_store::{
-    Bounds, Cas, Change, Condition, Consistency, Expect, Page, Row, Store, StoreError, Table, Values, Wrap, schema,
+    Bounds, Cas, Change, Condition, Consistency, Durability, Expect, Page, Row, Store, StoreError, Table, Values, Wrap,
+    Write, schema,
 };
 
-use super::chance::Chance;
+use super::{chance::Chance, stamped::StampedStore};
 
 /// A partition: the table's number and the key.
 type Place = (u8, Values);
 
 /// The store in memory, with writes that are torn. See the module.
 pub(super) struct TornStore {
-    inner: Arc<dyn Store>,
+    inner: Arc<StampedStore>,
     chance: Chance,
     /// At most one of a partition: the next one settles it.
     torn: Mutex<BTreeMap<Place, Torn>>,
@@ -39,8 +40,19 @@ struct Torn {
 }
 
 impl TornStore {
-    pub(super) fn new(inner: Arc<dyn Store>, chance: Chance) -> Arc<Self> {
+    pub(super) fn new(inner: Arc<StampedStore>, chance: Chance) -> Arc<Self> {
         Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default() })
+    }
+
+    /// Plain writes and projections: see [`StampedStore::put_at`].
+    pub(super) async fn put_at(&self, writes: Vec<(Write, i64)>, durability: Durability) -> Result<(), StoreError> {
+        self.inner.put_at(writes, durability).await
+    }
+
+    /// Deletes a partition: see [`StampedStore::drop_at`].
+    pub(super) async fn drop_at(&self, table: &'static Table, partition: Values, time: i64) -> Result<(), StoreError> {
+        self.settle(table, &partition)?;
+        self.inner.drop_at(table, partition, time).await
     }
 
     /// The logs that anybody tried to write to, by tenant and log.
@@ -128,7 +140,7 @@ impl TornStore {
 }
 
 /// The answer of the store in memory, which makes nobody wait.
-fn now<T>(asked: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(asked: impl Future<Output = T>) -> T {
     tokio::task::unconstrained(asked).now_or_never().expect("a store in memory")
 }
 
@@ -194,11 +206,6 @@ impl Wrap for TornStore {
         }
         now(self.inner.scan(table, partition, bounds, limit, consistency))
     }
-
-    async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.settle(table, &partition)?;
-        now(self.inner.drop_partition(table, partition))
-    }
 }
 
 #[cfg(test)]
@@ -206,8 +213,12 @@ mod tests {
     use polity_core::SystemClock;
     use polity_store::{schema, values_of};
     use polity_store_local::LocalStore;
+    use tokio::time::Instant;
 
-    use super::*;
+    use super::{
+        super::{clock::SimClock, weather::Weather},
+        *,
+    };
 
     fn partition() -> Values {
         values_of![1_i64, bytes::Bytes::from_static(&[7; 16]), 0_i64]
@@ -231,7 +242,9 @@ mod tests {
     #[tokio::test]
     async fn a_read_brings_what_it_reads_and_a_serial_one_the_rest() {
         let memory = LocalStore::memory(Arc::new(SystemClock::new()), &Chance::of(1, "store")).unwrap();
-        let store = TornStore::new(memory, Chance::of(1, "torn"));
+        let clock = |_: &Chance| SimClock::new(Instant::now(), 0);
+        let stamped = StampedStore::new((memory, Arc::new(Weather::new())), clock, Chance::of(1, "times"));
+        let store = TornStore::new(stamped, Chance::of(1, "torn"));
         let condition = Condition { row: values_of![schema::HEAD_ROW], expect: Expect::Absent };
         let mut one = row(1);
         one.guards = None;

@@ -42,8 +42,8 @@ pub fn rows(bytes: &[u8]) {
         assert!(record::read_entry(&entry).is_ok(), "what was written is an entry");
     }
     let _ = (record::head_user(bytes), inbox::decode(&body));
-    if let Some(user_id) = lists::decode(bytes) {
-        assert_eq!(lists::decode(&lists::encode(&user_id)).as_deref(), Some::<&UserId>(&user_id));
+    if let Some(user_id) = lists::changed_user(bytes) {
+        assert_eq!(lists::changed_user(&lists::encode(&user_id)).as_deref(), Some::<&UserId>(&user_id));
     }
 }
 

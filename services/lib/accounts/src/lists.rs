@@ -42,7 +42,9 @@ pub(crate) fn encode(user_id: &UserId) -> Bytes {
     [&[FORMAT, KEY_NONE], user_id.as_bytes()].concat().into()
 }
 
-pub(crate) fn decode(body: &[u8]) -> Option<OwnedUserId> {
+/// Whose devices changed, by a row of the log; `None`: the row isn't understood.
+#[must_use]
+pub fn changed_user(body: &[u8]) -> Option<OwnedUserId> {
     let [FORMAT, KEY_NONE, user @ ..] = body else { return None };
     OwnedUserId::try_from(std::str::from_utf8(user).ok()?).ok()
 }
@@ -119,7 +121,7 @@ pub(crate) async fn after(
         let rows = read::after(store, log(tenant), at, PAGE, Consistency::Quorum).await?;
         let full = rows.len() == PAGE;
         at = rows.last().map_or(at, |row| row.seq);
-        users.extend(rows.iter().filter_map(|row| Some((decode(&row.body)?, row.seq))));
+        users.extend(rows.iter().filter_map(|row| Some((changed_user(&row.body)?, row.seq))));
         if !full {
             return Ok(Some((users, at)));
         }

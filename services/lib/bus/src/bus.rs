@@ -9,6 +9,9 @@ pub const MESSAGES_LOST: &str = "polity_bus_messages_lost_total";
 /// Messages published.
 pub const MESSAGES_PUBLISHED: &str = "polity_bus_messages_published_total";
 
+/// Messages, or parts of them, that aren't understood: a later version runs beside this one. Whoever waits is late at most.
+pub const MESSAGES_NOT_UNDERSTOOD: &str = "polity_bus_messages_not_understood_total";
+
 /// Describes this crate's metrics to the recorder.
 pub fn describe_metrics() {
     metrics::describe_counter!(MESSAGES_PUBLISHED, "Messages published on the bus, by what they are about.");
@@ -16,6 +19,15 @@ pub fn describe_metrics() {
         MESSAGES_LOST,
         "Messages that a full receiver lost; each costs it a read of the store, nothing else."
     );
+    metrics::describe_counter!(
+        MESSAGES_NOT_UNDERSTOOD,
+        "Messages, or parts of them, of a kind or format that this version doesn't know, by what they are about."
+    );
+}
+
+/// Counts a message, or a part of one, that isn't understood: nothing else comes of it.
+pub fn not_understood(kind: SubjectKind) {
+    metrics::counter!(MESSAGES_NOT_UNDERSTOOD, "kind" => kind.name()).increment(1);
 }
 
 /// What a subject is about.

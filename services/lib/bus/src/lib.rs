@@ -13,8 +13,8 @@ pub mod suite;
 mod wake;
 
 pub use bus::{
-    Bus, MESSAGES_LOST, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, SubjectKind, Subscriptions,
-    describe_metrics,
+    Bus, MESSAGES_LOST, MESSAGES_NOT_UNDERSTOOD, MESSAGES_PUBLISHED, Message, News, Receiver, Subject, SubjectKind,
+    Subscriptions, describe_metrics, not_understood,
 };
 pub use local::LocalBus;
 pub use sink::{Sink, SinkReceiver};

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use polity_bus::{Bus, News, Subscriptions};
+use polity_bus::{Bus, News, SubjectKind, Subscriptions, not_understood};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
@@ -66,7 +66,7 @@ impl Presence {
     fn hear(&self, payload: &[u8]) {
         match heartbeat::decode(payload) {
             Some((member, leaving)) => self.live.heard(member, leaving),
-            None => tracing::debug!("a heartbeat of an unknown version"),
+            None => not_understood(SubjectKind::Heartbeat),
         }
     }
 }

@@ -52,7 +52,12 @@ impl Record {
 
     /// The row with this key.
     pub(crate) fn into_row(self, table: &'static Table, key: Values) -> Result<Row, StoreError> {
-        let (columns, value): (Vec<Option<Value>>, _) = packed::unpack(self.packed).ok_or_else(|| damaged(table))?;
+        let (mut columns, value): (Vec<Option<Value>>, _) =
+            packed::unpack(self.packed).ok_or_else(|| damaged(table))?;
+        // A newer program's row may have more of them: what was read may be written again.
+        columns.truncate(table.columns.len());
+        let used = columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        columns.truncate(used);
         Ok(Row { key, guards: self.guards, columns, value, stamp: self.stamp })
     }
 
@@ -101,6 +106,9 @@ mod tests {
         let read = |bytes| Record::decode(&schema::LOG, bytes)?.into_row(&schema::LOG, values_of![1_i64]);
         let bytes = Record::encode(&row, row.stamp, 9);
         assert_eq!(read(bytes.clone()).unwrap(), row);
+        let mut later = row.clone();
+        later.columns.extend([None, Some(Value::Int(1))]);
+        assert_eq!(read(Record::encode(&later, row.stamp, 9)).unwrap(), row, "a later version's column is left away");
         assert!(Record::decode(&schema::LOG, bytes.clone()).unwrap().is_expired(9));
         // Shorter than what stands before the packed row and the end of that: the engine's checksums see to the rest.
         for length in 0..38 {

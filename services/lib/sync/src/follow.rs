@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use polity_bus::{SubjectKind, not_understood};
 use polity_cluster::digest::{Entry, Follow, Journal};
 use polity_core::{
     LogId, LogKey, Seq, TenantId,
@@ -46,6 +47,7 @@ impl Follow for Known {
                 Entry::Head { tenant, log, seq } => self.heads.moved(tenant, log, seq),
                 Entry::Mark(_) if planted(Mutation::MarkUnmoved) => {}
                 Entry::Mark(place) => self.marks.moved_at(place),
+                Entry::Later(_) => not_understood(SubjectKind::Digest),
             }
         }
         self.interest.written(entries);

@@ -41,6 +41,7 @@ impl Follow for Map {
                     *known = seq.max(*known);
                 }
                 Entry::Mark(_) => drop(self.marks.fetch_add(1, Ordering::Relaxed)),
+                Entry::Later(_) => {}
             }
         }
     }
@@ -176,6 +177,10 @@ fn a_digest_is_read_as_it_was_written() {
     let empty = Digest { entries: Vec::new(), ..digest };
     assert_eq!((Digest::decode(&empty.encode()), empty.last()), (Ok(empty.clone()), 6));
     assert_eq!(Digest::decode(b"\x02"), Err(InvalidDigest));
+    let entries = vec![Entry::Mark(1), Entry::Later(300), Entry::Mark(2)];
+    let later = Digest { entries, ..empty };
+    let (bytes, last) = ([&later.encode()[..], b"what a later version has at the end"].concat(), later.last());
+    assert_eq!((Digest::decode(&bytes), last), (Ok(later), 9));
     let absurd = Entry::Head { tenant: TENANT, log: LogId::new([9; 16]), seq: Seq::new(u64::MAX >> 2) };
     assert_eq!(Digest::decode(&Digest { entries: vec![absurd], ..empty }.encode()), Err(InvalidDigest));
 }

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use polity_bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Wake};
+use polity_accounts::changed_user;
+use polity_bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Wake, not_understood};
 use polity_core::{Clock, Seq};
 use polity_room_engine::live::{self, Live};
 use polity_store::{Store, rooms};
-use ruma_common::OwnedUserId;
 use tokio::sync::mpsc;
 
 use super::Interest;
@@ -81,7 +81,7 @@ impl Hub {
         match subject.kind {
             SubjectKind::Room => match live::decode(&payload) {
                 Ok(live) => self.rows(subject, live),
-                Err(error) => tracing::warn!(%error, "live rows can't be read"),
+                Err(_) => not_understood(subject.kind),
             },
             SubjectKind::RoomEphemeral => {
                 let room = (subject.tenant, subject.id);
@@ -89,7 +89,7 @@ impl Hub {
                     Ok(event) => {
                         self.ephemeral.apply(room, event, self.clock.monotonic(), || self.interest.wake(subject));
                     }
-                    Err(error) => tracing::warn!(%error, "typing or a receipt can't be read"),
+                    Err(_) => not_understood(subject.kind),
                 }
             }
             SubjectKind::User | SubjectKind::Device => self.woken(subject, &payload),
@@ -101,7 +101,10 @@ impl Hub {
                         self.interest.wake(subject);
                     }
                 }
-                _ => tracing::warn!("news of devices can't be read"),
+                _ => {
+                    not_understood(subject.kind);
+                    self.interest.wake(subject);
+                }
             },
             // The cluster's own.
             SubjectKind::Heartbeat | SubjectKind::Digest => {}
@@ -121,7 +124,10 @@ impl Hub {
                 }
                 self.interest.wake(subject);
             }
-            None => self.interest.wake(subject),
+            None => {
+                not_understood(subject.kind);
+                self.interest.wake(subject);
+            }
         }
     }
 
@@ -151,8 +157,11 @@ impl Hub {
 
     /// Wakes whoever shares a room with the user whose devices changed.
     async fn devices_changed(&self, subject: Subject, payload: Bytes) {
-        let user = payload.get(2..).and_then(|user| std::str::from_utf8(user).ok());
-        let Some(user_id) = user.and_then(|user| OwnedUserId::try_from(user).ok()) else { return };
+        let Some(user_id) = changed_user(&payload) else {
+            // Anybody's.
+            not_understood(subject.kind);
+            return self.interest.wake(subject);
+        };
         let memberships = match rooms::memberships(&*self.store, subject.tenant, &user_id).await {
             Ok(memberships) => memberships,
             // Whoever waits learns of it with his next sync.

@@ -155,6 +155,7 @@ impl<R> Interest<R> {
                         session.wake(|dirty| dirty.user = true);
                     }
                 }
+                Entry::Later(_) => {}
             }
         }
     }
