@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "store_rows", run: store::rows },
     Target { name: "store_keys", run: records::keys },
     Target { name: "store_records", run: records::records },
+    Target { name: "cql_rows", run: records::cql },
     Target { name: "store_files", run: records::files },
     Target { name: "news", run: news::news },
 ];

@@ -102,6 +102,11 @@ pub(super) fn records(bytes: &[u8]) {
     polity_store_local::fuzzing::record(bytes);
 }
 
+/// Rows as a CQL server gives them.
+pub(super) fn cql(bytes: &[u8]) {
+    polity_store_scylla::fuzzing::row(bytes);
+}
+
 thread_local! {
     static FOLDER: TempDir = TempDir::new().expect("a folder");
 }

@@ -11,6 +11,8 @@ mod agreed;
 mod config;
 mod connect;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keyspace;
 mod metric;
 mod page;

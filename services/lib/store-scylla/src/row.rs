@@ -63,7 +63,7 @@ pub(crate) fn rows_of(table: &'static Table, rows: &QueryRowsResult, out: &mut V
 }
 
 /// Takes a row as `selected` names its columns.
-fn row_of(table: &'static Table, columns: Vec<Option<Value>>) -> Result<Row, StoreError> {
+pub(crate) fn row_of(table: &'static Table, columns: Vec<Option<Value>>) -> Result<Row, StoreError> {
     let corrupt = |what: &str| StoreError::corrupt(table.name, what);
     let mut columns = columns.into_iter();
     let key: Option<Values> = columns.by_ref().take(table.clustering.len()).collect();

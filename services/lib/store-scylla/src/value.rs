@@ -81,7 +81,7 @@ impl<'frame, 'metadata> DeserializeRow<'frame, 'metadata> for Columns {
     }
 }
 
-fn read(column_type: &ColumnType<'_>, bytes: Bytes) -> Option<Value> {
+pub(crate) fn read(column_type: &ColumnType<'_>, bytes: Bytes) -> Option<Value> {
     let ColumnType::Native(native) = column_type else { return None };
     Some(match native {
         NativeType::BigInt => Value::Int(i64::from_be_bytes(bytes.as_ref().try_into().ok()?)),
