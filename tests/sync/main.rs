@@ -10,6 +10,7 @@ mod counted;
 mod devices;
 mod late;
 mod oracle;
+mod purged;
 mod reads;
 mod sections;
 mod tokens;

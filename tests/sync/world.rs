@@ -13,8 +13,8 @@ use polity_proto::{
     Transport,
     room_state::{
         BanUserRequest, CreateRoomRequest, InviteUserRequest, JoinRoomRequest, KickUserRequest, LeaveRoomRequest,
-        Preset, Profile, RedactEventRequest, Requester, SendEventRequest, SetProfileRequest, SetStateRequest,
-        UnbanUserRequest, room_state_client::RoomStateClient,
+        Preset, Profile, PurgeRoomRequest, RedactEventRequest, Requester, SendEventRequest, SetProfileRequest,
+        SetStateRequest, UnbanUserRequest, room_state_client::RoomStateClient,
     },
 };
 use polity_room_engine::record::RoomRow;
@@ -179,6 +179,11 @@ impl World {
     }
 
     /// All rows of a room.
+    pub(crate) async fn purge(&self, room: &str) {
+        let request = PurgeRoomRequest { tenant: TENANT.get(), room_id: room.to_owned() };
+        self.client.clone().purge_room(request).await.unwrap();
+    }
+
     pub(crate) async fn rows(&self, room: &str) -> Vec<TrueRow> {
         let key = self.names.find(TENANT, room).await.unwrap().unwrap();
         let rows = read::after(&*self.store, key, Seq::ZERO, 10_000, Consistency::Serial).await.unwrap();

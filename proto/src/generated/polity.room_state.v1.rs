@@ -292,6 +292,16 @@ pub struct ListRoomRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRoomResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeRoomRequest {
+    /// The tenant's number.
+    #[prost(fixed64, tag = "1")]
+    pub tenant: u64,
+    #[prost(string, tag = "2")]
+    pub room_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeRoomResponse {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Preset {
@@ -742,6 +752,32 @@ pub mod room_state_client {
                 .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "ListRoom"));
             self.inner.unary(req, path, codec).await
         }
+        /// Deletes a room with all that it holds, whoever is in it, for an operator. What was asked for twice is done once; an answer means that
+        /// nothing is left to be done.
+        pub async fn purge_room(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PurgeRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PurgeRoomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/polity.room_state.v1.RoomState/PurgeRoom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "PurgeRoom"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -856,6 +892,15 @@ pub mod room_state_server {
             request: tonic::Request<super::ListRoomRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListRoomResponse>,
+            tonic::Status,
+        >;
+        /// Deletes a room with all that it holds, whoever is in it, for an operator. What was asked for twice is done once; an answer means that
+        /// nothing is left to be done.
+        async fn purge_room(
+            &self,
+            request: tonic::Request<super::PurgeRoomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PurgeRoomResponse>,
             tonic::Status,
         >;
     }
@@ -1503,6 +1548,51 @@ pub mod room_state_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListRoomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/polity.room_state.v1.RoomState/PurgeRoom" => {
+                    #[allow(non_camel_case_types)]
+                    struct PurgeRoomSvc<T: RoomState>(pub Arc<T>);
+                    impl<
+                        T: RoomState,
+                    > tonic::server::UnaryService<super::PurgeRoomRequest>
+                    for PurgeRoomSvc<T> {
+                        type Response = super::PurgeRoomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PurgeRoomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RoomState>::purge_room(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PurgeRoomSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

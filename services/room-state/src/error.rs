@@ -24,6 +24,8 @@ pub struct RoomError {
 enum Elsewhere {
     At(IncarnationId),
     Anywhere,
+    /// The next life of the room, if it has one: this one was purged.
+    InNextLife,
 }
 
 impl RoomError {
@@ -35,10 +37,15 @@ impl RoomError {
     pub(crate) fn to_status(&self) -> Status {
         let status = to_status(&Detail::from(self));
         match self.elsewhere {
-            None => status,
+            None | Some(Elsewhere::InNextLife) => status,
             Some(Elsewhere::Anywhere) => route::not_started(status, None),
             Some(Elsewhere::At(writer)) => route::not_started(status, Some(&writer.to_string())),
         }
+    }
+
+    /// Whether the room's log was purged.
+    pub(crate) fn is_of_purged(&self) -> bool {
+        self.elsewhere == Some(Elsewhere::InNextLife)
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -87,6 +94,7 @@ impl From<LogError> for RoomError {
     fn from(error: LogError) -> Self {
         let elsewhere = match error {
             LogError::Elsewhere(writer) => Some(Elsewhere::At(writer)),
+            LogError::Sealed => Some(Elsewhere::InNextLife),
             LogError::NotHeld | LogError::Leaving | LogError::Closed => Some(Elsewhere::Anywhere),
             _ => None,
         };

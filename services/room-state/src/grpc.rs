@@ -7,9 +7,10 @@ use polity_log::Dedup;
 use polity_proto::room_state::{
     self as proto, BanUserRequest, BanUserResponse, CreateRoomRequest, CreateRoomResponse, InviteUserRequest,
     InviteUserResponse, JoinRoomRequest, JoinRoomResponse, KickUserRequest, KickUserResponse, KnockRoomRequest,
-    KnockRoomResponse, LeaveRoomRequest, LeaveRoomResponse, ListRoomRequest, ListRoomResponse, RedactEventRequest,
-    RedactEventResponse, SendEventRequest, SendEventResponse, SetProfileRequest, SetProfileResponse, SetStateRequest,
-    SetStateResponse, UnbanUserRequest, UnbanUserResponse, room_state_server::RoomState,
+    KnockRoomResponse, LeaveRoomRequest, LeaveRoomResponse, ListRoomRequest, ListRoomResponse, PurgeRoomRequest,
+    PurgeRoomResponse, RedactEventRequest, RedactEventResponse, SendEventRequest, SendEventResponse, SetProfileRequest,
+    SetProfileResponse, SetStateRequest, SetStateResponse, UnbanUserRequest, UnbanUserResponse,
+    room_state_server::RoomState,
 };
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use ruma_events::TimelineEventType;
@@ -131,6 +132,12 @@ impl RoomState for Service {
             Ok((requester.tenant, request.room_id, List { requester, listed: request.listed }.into()))
         });
         listed.await.map(|_| Response::new(ListRoomResponse {}))
+    }
+
+    async fn purge_room(&self, request: Request<PurgeRoomRequest>) -> Result<Response<PurgeRoomResponse>, Status> {
+        let PurgeRoomRequest { tenant, room_id } = request.into_inner();
+        let purged = self.outlive(|service| async move { service.purge(TenantId::new(tenant), &room_id).await });
+        answer("purge_room", purged.await).map(|()| Response::new(PurgeRoomResponse {}))
     }
 }
 

@@ -12,6 +12,7 @@ mod membership;
 mod metric;
 mod nodes;
 mod project;
+mod purge;
 mod restricted;
 mod rooms;
 mod stage;

@@ -20,6 +20,7 @@ use crate::{
     error::RoomError,
     hot::Hot,
     project,
+    purge::Purge,
     stage::Stage,
 };
 
@@ -31,13 +32,15 @@ pub(crate) struct Room {
     deps: Arc<Deps>,
     key: Option<LogKey>,
     hot: Option<Hot>,
+    /// The room ends: what of it isn't gone yet.
+    purge: Option<Purge>,
 }
 
 pub(crate) type Reply = Result<Answer, RoomError>;
 
 impl Room {
     pub(crate) fn new(deps: Arc<Deps>) -> Self {
-        Self { deps, key: None, hot: None }
+        Self { deps, key: None, hot: None, purge: None }
     }
 
     fn decide_now(&mut self, command: &Command, next: Seq) -> Result<Decision<Reply>, RoomError> {
@@ -133,6 +136,21 @@ impl Machine for Room {
         let before =
             nodes.into_iter().map(|(hash, bytes)| rooms::put_state_node(key, generation, &hash, bytes)).collect();
         Ok(Sealed { head, before })
+    }
+
+    async fn purge(&mut self, key: LogKey, head: &Head) -> Result<(), LogError> {
+        let room = RoomHead::decode(&head.state).map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let purge = Purge::new(Arc::clone(&self.deps), key, room);
+        purge.tell_everybody(head.seq.next()).await?;
+        self.purge = Some(purge);
+        Ok(())
+    }
+
+    async fn purge_rows(&mut self, _key: LogKey, rows: &[LogRow]) -> Result<(), LogError> {
+        match &mut self.purge {
+            Some(purge) => purge.forget(rows).await,
+            None => Err(LogError::Corrupt("rows of a room of whose purge nobody knows".to_owned())),
+        }
     }
 
     fn weight(&self) -> usize {

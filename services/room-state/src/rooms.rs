@@ -6,7 +6,7 @@ use std::{
 };
 
 use polity_core::{LogKey, TenantId, tasks};
-use polity_log::{Asked, Env, Logs, read};
+use polity_log::{Asked, Env, LogError, Logs, read};
 use polity_proto::{Transport, local, room_state::room_state_server::RoomStateServer};
 use polity_room_engine::record::RoomHead;
 use polity_store::Consistency;
@@ -111,7 +111,33 @@ impl Service {
     }
 
     pub(crate) async fn submit(&self, key: LogKey, command: Command) -> Result<Answer, RoomError> {
-        self.rooms.submit_as(key, command, self.asked).await?
+        let without_room = command.without_room();
+        match self.rooms.submit_as(key, command, self.asked).await? {
+            // It was purged, by another process too. Who asks again is told what its name stands for by then.
+            Err(error) if error.is_of_purged() => {
+                self.deps.names.sealed(key);
+                Err(without_room)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Deletes a room with all that it holds. What was done before, or begun, is finished.
+    pub(crate) async fn purge(&self, tenant: TenantId, room_id: &str) -> Result<(), RoomError> {
+        let unknown = || RoomError::not_found("there is no such room");
+        let named = self.deps.names.look_up(tenant, room_id, Consistency::Serial).await?.ok_or_else(unknown)?;
+        if let Some(before) = named.before {
+            // Asked for again, most likely. What is sealed is nobody's: whoever is asked may finish it.
+            self.rooms.purge(before, Asked::default()).await?;
+        }
+        let store = &*self.deps.store;
+        let hint = read::projected_seq(store, named.key).await?;
+        let any = match read::head(store, named.key, hint, Consistency::Serial).await {
+            Ok(None) => false,
+            Ok(Some(_)) | Err(LogError::Sealed) => self.rooms.purge(named.key, self.asked).await?,
+            Err(error) => return Err(error.into()),
+        };
+        if any || named.before.is_some() { Ok(()) } else { Err(unknown()) }
     }
 
     /// The tenant of a request.
@@ -128,7 +154,14 @@ impl Service {
         let Some(key) = self.deps.names.find(tenant, room_id.as_str()).await? else { return Ok(None) };
         let store = &*self.deps.store;
         let hint = read::projected_seq(store, key).await?;
-        let Some(found) = read::head(store, key, hint, Consistency::Quorum).await? else { return Ok(None) };
+        let found = match read::head(store, key, hint, Consistency::Quorum).await {
+            Err(LogError::Sealed) => {
+                self.deps.names.sealed(key);
+                None
+            }
+            found => found?,
+        };
+        let Some(found) = found else { return Ok(None) };
         let head = RoomHead::decode(&found.head.state).map_err(|error| RoomError::internal(error.to_string()))?;
         Ok(Some((key, head)))
     }

@@ -28,6 +28,7 @@ mod founded;
 mod knocked;
 mod model;
 mod plain;
+mod purged;
 mod redacted;
 mod refused;
 mod restricted;

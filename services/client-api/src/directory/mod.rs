@@ -23,12 +23,13 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     visibility::routes(public::routes(routes)).add(alias::get).add(alias::put).add(alias::delete).add(alias::of_room)
 }
 
-/// The room of an alias of this server. A reservation whose room is there is settled: who made them didn't live to do it.
+/// The room of an alias of this server. A reservation whose room is there is settled: who made them didn't live to do it. One that was
+/// given to a room while that was purged points nowhere.
 pub(crate) async fn resolve(context: &Context, alias: &RoomAliasId) -> Result<Option<OwnedRoomId>, ApiError> {
     let (api, tenant) = (&context.api, context.tenant.id);
     let Some(found) = rooms::alias(&*api.store, tenant, alias).await? else { return Ok(None) };
     let points = match found.usage {
-        AliasUse::InUse => true,
+        AliasUse::InUse => exists(api, tenant, &found.room_id).await?,
         AliasUse::Free => false,
         // Its room may be there already.
         AliasUse::Reserved => {

@@ -32,7 +32,7 @@ pub(crate) struct Log<M: Machine> {
 /// What is known of a log that was loaded and that another process has extended since.
 pub(crate) struct Before {
     /// What was known of the head. Its epoch is the one that the activation holds for, and all rows up to there are projected.
-    known: Known,
+    pub(crate) known: Known,
     /// What `projected` says.
     projected: Seq,
 }

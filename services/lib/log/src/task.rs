@@ -296,6 +296,10 @@ impl<M: Machine> Task<M> {
         let (prepared, repeated) = tokio::join!(held.machine.prepare(&commands), self.log.old_transactions(&dedups));
         let repeated = match prepared.and(repeated) {
             Ok(repeated) => repeated,
+            // What another process purged is not to be found any more.
+            Err(error) if error.is_permanent() && self.has_moved(Before::of(&held)).await? => {
+                return Ok(Attempt::Moved);
+            }
             Err(error) => {
                 self.held = Some(held);
                 return Err(error);
@@ -310,8 +314,7 @@ impl<M: Machine> Task<M> {
         let shared = self.log.inner.writers != Writers::Alone;
         if group.rows.is_empty() && group.first == held.known.head.first {
             // What nothing was appended for isn't known to rest on what is there now, unless nobody else writes.
-            if shared && !planted(Mutation::RefuseByMemory) && !self.log.is_current(&held.known).await? {
-                self.before = Some(Box::new(Before::of(&held)));
+            if !planted(Mutation::RefuseByMemory) && self.has_moved(Before::of(&held)).await? {
                 return Ok(Attempt::Moved);
             }
             answered = waiting.drain(..group.answers.len()).collect();
@@ -347,6 +350,15 @@ impl<M: Machine> Task<M> {
                 Ok(Attempt::Answered)
             }
         }
+    }
+
+    /// Whether another process has written the log since, as far as others do.
+    async fn has_moved(&mut self, before: Before) -> Result<bool, LogError> {
+        let moved = self.log.inner.writers != Writers::Alone && !self.log.is_current(&before.known).await?;
+        if moved {
+            self.before = Some(Box::new(before));
+        }
+        Ok(moved)
     }
 
     /// What follows an append. From here on nothing fails, it can only be late; unless the store refuses what its checks have

@@ -67,7 +67,8 @@ impl Alias {
     pub fn is_free(&self, room_exists: bool, now_ms: u64) -> bool {
         match self.usage {
             AliasUse::Free => true,
-            AliasUse::InUse => false,
+            // Its room was there, and was purged since.
+            AliasUse::InUse => !room_exists,
             AliasUse::Reserved => !room_exists && now_ms.saturating_sub(self.since_ms) > Self::RESERVED_MS,
         }
     }

@@ -25,14 +25,38 @@ pub fn put_state_node(key: LogKey, generation: u32, hash: &[u8; 32], node: Bytes
     }
 }
 
+/// A node's bytes, if it is there: where its room is purged it may not be.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn state_node_if_there(
+    store: &dyn Store,
+    key: LogKey,
+    generation: u32,
+    hash: &[u8; 32],
+) -> Result<Option<Bytes>, StoreError> {
+    let found = store.get(&schema::STATE_NODES, partition(key, generation, hash), values_of![], Consistency::Quorum);
+    Ok(found.await?.map(|row| row.value))
+}
+
+/// Drops a node of a room that is purged.
+///
+/// # Errors
+/// It may or may not be gone.
+pub async fn drop_state_node(
+    store: &dyn Store,
+    key: LogKey,
+    generation: u32,
+    hash: &[u8; 32],
+) -> Result<(), StoreError> {
+    store.drop_partition(&schema::STATE_NODES, partition(key, generation, hash)).await
+}
+
 /// A node's bytes.
 ///
 /// # Errors
 /// When the store can't be read, or the node isn't there: states don't lose nodes.
 pub async fn state_node(store: &dyn Store, key: LogKey, generation: u32, hash: &[u8; 32]) -> Result<Bytes, StoreError> {
-    let found = store
-        .get(&schema::STATE_NODES, partition(key, generation, hash), values_of![], Consistency::Quorum)
-        .await?
-        .ok_or_else(|| StoreError::corrupt(schema::STATE_NODES.name, "a node is missing"))?;
-    Ok(found.value)
+    let found = state_node_if_there(store, key, generation, hash).await?;
+    found.ok_or_else(|| StoreError::corrupt(schema::STATE_NODES.name, "a node is missing"))
 }

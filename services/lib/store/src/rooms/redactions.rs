@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use polity_core::{LogKey, Position, Seq, Stamp};
+use polity_core::{Bucket, LogKey, Position, Seq, Stamp};
 use ruma_common::OwnedEventId;
 
 use crate::{Bounds, Consistency, Row, Store, StoreError, Value, Write, WriteKind, schema, values, values_of};
@@ -20,6 +20,14 @@ pub fn put_redaction(key: LogKey, target: Seq, position: Position, by: &str) -> 
         row: Row::new(values_of![target.to_i64()], bytes::Bytes::new()).with_columns(vec![Some(Value::from(by))]),
         kind: WriteKind::Projection(Stamp::new(first_wins, VERSION)),
     }
+}
+
+/// Drops the redactions of a bucket's rows, in a room that is purged.
+///
+/// # Errors
+/// They may or may not be gone.
+pub async fn drop_redactions(store: &dyn Store, key: LogKey, bucket: Bucket) -> Result<(), StoreError> {
+    store.drop_partition(&schema::REDACTIONS, values_of![key.tenant, key.log, bucket.to_i64()]).await
 }
 
 /// A row that is redacted.

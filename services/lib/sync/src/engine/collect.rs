@@ -15,7 +15,7 @@ use polity_store::rooms::Membership;
 use ruma_common::{OwnedRoomId, RoomId};
 
 use super::{
-    Answer, Engine, JoinedRoom, SyncError, SyncRequest,
+    Answer, Engine, JoinedRoom, LeftRoom, SyncError, SyncRequest,
     pass::RoomPass,
     progress::Progress,
     room::{Outcome, Section},
@@ -42,6 +42,17 @@ pub(crate) struct Look<'a> {
     pub answer: Answer,
     /// Who came to share encrypted rooms with the user, and who may no longer do.
     pub sharing: Sharing,
+}
+
+impl Look<'_> {
+    /// A room was purged, and has no other life yet: who was told of it learns that that is over, and nothing else, for nothing else can be
+    /// read any more. (Also not with whom it was shared: whose devices needn't be followed any more is not told.)
+    fn room_is_over(&mut self, progress: &mut Progress, room_id: &RoomId, entry: Option<RoomEntry>) {
+        if entry.is_some() || progress.knows.forgot_its_rooms() {
+            progress.rooms.set(&self.request.viewer.token_key, room_id, None);
+            self.answer.left.push((room_id.to_owned(), LeftRoom::default()));
+        }
+    }
 }
 
 impl Engine {
@@ -138,13 +149,24 @@ impl Engine {
             let told = entry.filter(|entry| entry.position.life == key.life).map(|entry| entry.position.seq);
             self.rooms.head_from(key, told.unwrap_or(Seq::ZERO)).await?
         };
-        let Some(head) = head else { return Ok(()) };
+        let Some(head) = head else {
+            look.room_is_over(progress, room_id, entry);
+            return Ok(());
+        };
         let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
         let room_id = room_id.to_owned();
         let share = Arc::clone(&progress.share);
         let knows = progress.knows;
         let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };
-        let Outcome { section, entry: next, sharing } = pass.outcome(entry, row, ephemeral).await?;
+        let outcome = match pass.outcome(entry, row, ephemeral).await {
+            // Rows and states are deleted while they are read.
+            Err(_) if self.rooms.fresh_head(key).await?.is_none() => {
+                look.room_is_over(progress, &pass.room_id, entry);
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
+        let Outcome { section, entry: next, sharing } = outcome;
         progress.rooms.set(&request.viewer.token_key, &pass.room_id, next);
         look.sharing.add(sharing);
         let (room_id, answer) = (pass.room_id, &mut look.answer);

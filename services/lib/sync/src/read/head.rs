@@ -13,7 +13,7 @@ use polity_core::{
     LogId, LogKey, Seq, TenantId,
     mutation::{Mutation, planted},
 };
-use polity_log::read;
+use polity_log::{LogError, Names, read};
 use polity_room_engine::record::RoomHead;
 use polity_store::{Consistency, Store};
 use quick_cache::sync::Cache;
@@ -33,6 +33,7 @@ type Read = BoxFuture<'static, Answer>;
 pub(super) struct RoomHeads {
     store: Arc<dyn Store>,
     map: Arc<HeadMap>,
+    names: Arc<Names>,
     /// The newest head seen of each log: right as long as the head map knows no newer one.
     states: Cache<Name, Arc<RoomState>>,
     asked: Mutex<HashMap<Name, Asked>>,
@@ -55,8 +56,8 @@ struct Place {
 }
 
 impl RoomHeads {
-    pub(super) fn new(store: Arc<dyn Store>, map: Arc<HeadMap>) -> Arc<Self> {
-        Arc::new(Self { store, map, states: Cache::new(KEPT), asked: Mutex::default() })
+    pub(super) fn new(store: Arc<dyn Store>, map: Arc<HeadMap>, names: Arc<Names>) -> Arc<Self> {
+        Arc::new(Self { store, map, names, states: Cache::new(KEPT), asked: Mutex::default() })
     }
 
     pub(super) fn tell_size(&self) {
@@ -114,7 +115,16 @@ impl RoomHeads {
             Some(cached) => cached.seq,
             None => read::projected_seq(&*self.store, key).await?,
         };
-        let Some(found) = read::head(&*self.store, key, hint, Consistency::Quorum).await? else { return Ok(None) };
+        let found = match read::head(&*self.store, key, hint, Consistency::Quorum).await {
+            // Purged: there is no such room, until its name stands for another log.
+            Err(LogError::Sealed) => {
+                self.names.sealed(key);
+                self.states.remove(&name);
+                None
+            }
+            found => found?,
+        };
+        let Some(found) = found else { return Ok(None) };
         let state = Arc::new(RoomState { seq: found.head.seq, room: RoomHead::decode(&found.head.state)? });
         self.map.read(reading, key.tenant, key.log, state.seq);
         self.states.insert(name, Arc::clone(&state));

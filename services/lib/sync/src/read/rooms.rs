@@ -73,7 +73,7 @@ impl Rooms {
         let half = cache_bytes / 2;
         let items = usize::try_from(half / 2048).unwrap_or(1024);
         Self {
-            heads: RoomHeads::new(Arc::clone(&store), heads),
+            heads: RoomHeads::new(Arc::clone(&store), heads, Arc::clone(&names)),
             alone: writers.is_none(),
             store,
             names,
