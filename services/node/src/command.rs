@@ -15,7 +15,7 @@ use polity_platform::{
 
 use tokio::runtime::Runtime;
 
-use crate::{failure::Failure, health, run, schema, tenants, tier::Tier};
+use crate::{failure::Failure, health, restored, run, schema, tenants, tier::Tier};
 
 /// Polity: a Matrix homeserver.
 #[derive(Parser)]
@@ -57,7 +57,7 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Looks at the tables of a shared store, or makes them.
+    /// Looks at the tables of a shared store, makes them, or takes a store into use that was put back from a backup.
     Schema {
         #[command(subcommand)]
         command: SchemaCommand,
@@ -127,6 +127,13 @@ enum SchemaCommand {
         #[arg(long)]
         config: PathBuf,
     },
+    /// After a store was put back from a backup, and before anything starts on it: finishes what the backup caught under way, and begins
+    /// another life of the store, in which sync tokens and one-time keys of the one before are void. May be repeated. No process may run.
+    Restored {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 /// A process of this tier: parses the command line, does what it says, gives the exit code.
@@ -181,6 +188,9 @@ fn carry_out(tier: Tier, command: Command) -> Result<(), Failure> {
         }
         Command::Schema { command: SchemaCommand::Apply { config } } => {
             runtime()?.block_on(schema::apply(&load(tier, Some(&config))?))
+        }
+        Command::Schema { command: SchemaCommand::Restored { config } } => {
+            runtime()?.block_on(restored::restored(&load(tier, Some(&config))?))
         }
     }
 }

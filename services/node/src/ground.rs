@@ -49,10 +49,20 @@ impl Ground {
         let Some(opened) = store::open(config, &clock, &*random, life).await? else { return Ok(None) };
         let name = tier.node_name(config);
         let Some(bus) = bus::open(config, &name, life).await? else { return Ok(None) };
+        Self::over((opened, bus), (tier, config, &name, address), (clock, random), life).await
+    }
+
+    /// Joins the processes that share a store and a bus.
+    pub(crate) async fn over(
+        (opened, bus): (Arc<dyn Store>, Arc<dyn Bus>),
+        (tier, config, name, address): (Tier, &Config, &str, &str),
+        (clock, random): (Arc<dyn Clock>, Arc<dyn Random>),
+        life: &Lifecycle,
+    ) -> Result<Option<Self>, Failure> {
         let join = || async {
             let tenants = Tenants::load(config, &*opened, &*random).await?;
             // A run of its own for each attempt: of one that failed it isn't known whether it stands in the registry.
-            let this = Member::new(IncarnationId::new(random.bytes()), tier.kind(), &name, address);
+            let this = Member::new(IncarnationId::new(random.bytes()), tier.kind(), name, address);
             let registry = Registry::join(Arc::clone(&opened), &this).await?;
             Ok((tenants, this, registry))
         };

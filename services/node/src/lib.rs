@@ -11,6 +11,7 @@ mod health;
 mod members;
 mod ports;
 mod readiness;
+mod restored;
 mod rooms;
 mod run;
 mod schema;

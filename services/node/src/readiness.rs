@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use polity_core::tasks;
 use polity_platform::ops::Ready;
-use polity_store::{Consistency, Store, Values, schema, values_of};
+use polity_store::{Consistency, Store, Values, life, schema, values_of};
 use tokio_util::sync::CancellationToken;
 
 /// How often the store is asked, and how long it may take.
@@ -19,7 +19,7 @@ pub(crate) fn watch(store: Arc<dyn Store>, ready: &Ready, stop: CancellationToke
     tasks::spawn(async move {
         let mut missed = 0;
         loop {
-            let asked = store.get(&schema::META, values_of!["incarnation"], Values::new(), Consistency::Quorum);
+            let asked = store.get(&schema::META, values_of![life::LIFE], Values::new(), Consistency::Quorum);
             let answered = match tokio::time::timeout(PATIENCE, asked).await {
                 Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
                 Err(_) => Err(format!("no answer within {PATIENCE:?}")),

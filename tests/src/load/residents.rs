@@ -11,10 +11,10 @@ use crate::{Client, Way, escape};
 /// See the module. A copy of the store in which they are is as good as the store itself.
 #[derive(Clone)]
 pub struct Residents {
-    pub(super) rooms: Vec<String>,
-    pub(super) writers: Vec<Client>,
+    pub(crate) rooms: Vec<String>,
+    pub(crate) writers: Vec<Client>,
     /// By name: who isn't a writer.
-    pub(super) others: HashMap<&'static str, Client>,
+    pub(crate) others: HashMap<&'static str, Client>,
     /// Somebody of another tenant, and a room there.
     pub(super) neighbour: Option<(Client, String)>,
 }

@@ -99,18 +99,24 @@ fn name(node: usize) -> String {
 
 impl Cluster {
     /// Starts all processes. Their clocks are off by so many milliseconds.
-    pub(super) async fn start(
-        scenario: &Scenario,
-        (store, weather): (Arc<dyn Store>, Arc<Weather>),
-        off_ms: i64,
-    ) -> Arc<Self> {
+    pub(super) async fn start(scenario: &Scenario, parts: (Arc<dyn Store>, Arc<Weather>), off_ms: i64) -> Arc<Self> {
+        let cluster = Self::lay(scenario, parts, off_ms);
+        for at in 0..NODES {
+            detached(Arc::clone(&cluster).keep_running(at));
+        }
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// The places for all processes, none of which runs.
+    pub(super) fn lay(scenario: &Scenario, (store, weather): (Arc<dyn Store>, Arc<Weather>), off_ms: i64) -> Arc<Self> {
         let (seed, began, clocks_ms) = (scenario.seed, Instant::now(), scenario.clocks_ms);
         let clock = |chance: &Chance| SimClock::new(began, off_ms + clock::off(clocks_ms, chance));
         let store = StampedStore::new((store, Arc::clone(&weather)), clock, Chance::of(seed, "coordinators"));
         let clocks = Chance::of(seed, "clocks of nodes");
         let nodes = (0..NODES)
             .map(|at| Node::new(off_ms + clock::off(clocks_ms, &clocks), scenario.upgrade && at % OF_A_TIER == 0));
-        let cluster = Arc::new(Self {
+        Arc::new(Self {
             seed,
             put_off: scenario.put_off,
             tight: scenario.tight,
@@ -122,12 +128,7 @@ impl Cluster {
             weather,
             nodes: nodes.collect(),
             leaks: Arc::default(),
-        });
-        for at in 0..NODES {
-            detached(Arc::clone(&cluster).keep_running(at));
-        }
-        cluster.all_ready().await;
-        cluster
+        })
     }
 
     /// Waits until a process runs on every node.
@@ -288,6 +289,37 @@ impl Cluster {
             }
         });
         vec![at]
+    }
+
+    /// Everything is off, for good.
+    pub(super) fn off(&self) {
+        for node in &self.nodes {
+            node.wanted.send_replace(false);
+            if let Some(process) = node.process() {
+                process.kill();
+            }
+        }
+    }
+
+    /// A process that nobody asks, and its ground, on this cluster's store.
+    pub(super) async fn aside(self: &Arc<Self>, run: u64) -> (Arc<Process>, Ground) {
+        let name = format!("aside run {run}");
+        let clock = SimClock::new(self.began, 0);
+        let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), 0);
+        let chance = Chance::of(self.seed, &format!("store of {name}"));
+        let parts = (Arc::clone(&self.weather), Arc::clone(&process));
+        let place = Place {
+            node: NODES,
+            next: false,
+            kind: kind::POLITY,
+            address: String::new(),
+            net: Arc::clone(&self.net),
+            store: Arc::new(SimStore::new(Arc::clone(&self.store), parts, chance, (false, false))),
+            bus: Arc::new(self.exchange.join(&name, NODES, false)),
+            tight: self.tight,
+        };
+        let ground = Ground::lay(&process, place).await;
+        (process, ground)
     }
 
     /// All leave in order, those first who answer clients; waits until they have. What those kept that left in order, then and before.

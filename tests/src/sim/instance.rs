@@ -32,7 +32,7 @@ const SWEEP: Duration = Duration::from_secs(3);
 const LEAVES: Duration = Duration::from_secs(5);
 
 /// Who is on the cluster.
-const TENANTS: [parts::Name; 2] = [(TENANT, SERVER), (NEIGHBOUR, NEXT_DOOR)];
+pub(super) const TENANTS: [parts::Name; 2] = [(TENANT, SERVER), (NEIGHBOUR, NEXT_DOOR)];
 
 /// A process that runs.
 pub(super) enum Instance {

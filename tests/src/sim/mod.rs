@@ -9,6 +9,7 @@
 //! A new fault is a variant of [`Fault`], a line in [`Fault::change`](scenario) (or in `Cluster::hit`, if it is done to a node), and one
 //! where scenarios are made. A new invariant is a check in [`crate::load`], or in [`settled`].
 
+mod backup;
 mod beginning;
 mod bus;
 mod chance;
@@ -23,6 +24,7 @@ mod mutations;
 mod net;
 mod process;
 mod requests;
+mod restored;
 mod rows;
 mod run;
 mod scenario;
@@ -41,6 +43,7 @@ use tokio::task::JoinHandle;
 
 #[cfg(feature = "mutations")]
 pub use mutations::{Caught, UNSEEN, catch};
+pub use restored::restored;
 pub use run::{Outcome, play};
 pub use scenario::{Fault, Planned, Scenario};
 pub use shrink::shrink;

@@ -66,10 +66,19 @@ impl Outcome {
 /// When the system has no more room for a runtime.
 #[must_use]
 pub fn play(scenario: &Scenario) -> Outcome {
-    hear_panics();
     let beginning = Beginning::get(scenario.long);
+    let scenario = scenario.clone();
+    played(scenario.seed, |journal, weather| acts(scenario, beginning, journal, weather))
+}
+
+/// Plays something to its end: how many events were acknowledged.
+pub(super) fn played<F>(seed: u64, acts: impl FnOnce(Arc<Journal>, Arc<Weather>) -> F) -> Outcome
+where
+    F: Future<Output = usize> + Send + 'static,
+{
+    hear_panics();
     PANICS.take();
-    let outcome = simulated(whole(scenario.clone(), beginning));
+    let outcome = simulated(whole(seed, acts));
     // Whoever found a fault ended so: it is told with its place. Any other panic is a fault itself.
     let mut panics = PANICS.take();
     let own = panics.iter().position(|panic| outcome.fault.as_ref().is_some_and(|fault| panic.contains(fault)));
@@ -104,12 +113,15 @@ thread_local! {
     static PLAYS: RefCell<bool> = const { RefCell::new(false) };
 }
 
-async fn whole(scenario: Scenario, beginning: &'static Beginning) -> Outcome {
+async fn whole<F>(seed: u64, acts: impl FnOnce(Arc<Journal>, Arc<Weather>) -> F) -> Outcome
+where
+    F: Future<Output = usize> + Send + 'static,
+{
     PLAYS.set(true);
     let began = tokio::time::Instant::now();
-    let journal = Arc::new(Journal::new(scenario.seed));
+    let journal = Arc::new(Journal::new(seed));
     let weather = Arc::new(Weather::new());
-    let playing = detached(acts(scenario, beginning, Arc::clone(&journal), Arc::clone(&weather)));
+    let playing = detached(acts(Arc::clone(&journal), Arc::clone(&weather)));
     let (fault, acknowledged) = match tokio::time::timeout(LIMIT, playing).await {
         Ok(Ok(acknowledged)) => (None, acknowledged),
         Ok(Err(error)) => (Some(told(error)), 0),

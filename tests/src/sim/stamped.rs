@@ -58,13 +58,22 @@ impl StampedStore {
     pub(super) async fn put_at(&self, writes: Vec<(Write, i64)>, durability: Durability) -> Result<(), StoreError> {
         let mut stay = Vec::with_capacity(writes.len());
         for (write, time) in writes {
-            if matches!(write.kind, WriteKind::Projection(_)) || self.is_later(&write, time)? {
+            let stays = match write.kind {
+                WriteKind::Projection(_) => !self.is_deleted(&write),
+                _ => self.is_later(&write, time)?,
+            };
+            if stays {
                 stay.push(write);
             } else {
-                self.weather.count("plain writes that were overtaken");
+                self.weather.count("writes that were overtaken");
             }
         }
         self.inner.put(stay, durability).await
+    }
+
+    /// Whether a projection is written where all was deleted: that bears the time, which is above every stamp.
+    fn is_deleted(&self, write: &Write) -> bool {
+        self.times.lock().deleted.contains_key(&(write.table.number, write.partition.clone()))
     }
 
     /// Whether a plain write is later than what is there; from now on it is what is there.
@@ -104,7 +113,7 @@ impl StampedStore {
             let decided = times.decided.get(&place).copied().unwrap_or(i64::MIN);
             assert!(decided <= time, "no clock is a minute ahead of another one");
         }
-        if table.kind == Kind::Log {
+        if table.kind != Kind::Plain {
             return self.inner.drop_partition(table, partition).await;
         }
         let all = self.inner.scan(table, partition.clone(), Bounds::all(), usize::MAX, Consistency::Quorum).await?;

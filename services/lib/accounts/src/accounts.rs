@@ -60,7 +60,8 @@ impl Uses {
         self.lists.sweep();
     }
 
-    async fn drain(&self, limit: Duration) -> bool {
+    /// Ends all logs, whatever records still owe; whether in time.
+    pub async fn drain(&self, limit: Duration) -> bool {
         let Self { records, inboxes, lists } = self;
         let (records, inboxes, lists) = tokio::join!(records.drain(limit), inboxes.drain(limit), lists.drain(limit));
         records && inboxes && lists

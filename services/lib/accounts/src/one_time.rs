@@ -1,4 +1,5 @@
-//! One-time keys, each handed out once, ever, in the order of upload.
+//! One-time keys, each handed out once, ever, in the order of upload. Those of another life of the store are void: in what was lost by a
+//! restore they may have been given.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys>
 
@@ -7,7 +8,6 @@ use std::{
     ops::Bound,
 };
 
-use bytes::Bytes;
 use polity_core::{
     TenantId,
     mutation::{Mutation, planted},
@@ -55,8 +55,14 @@ pub struct KeyCounts {
     pub unused_fallback: Vec<String>,
 }
 
-/// The next index to hand out, and the next to upload to.
-type Head = Option<(i64, i64)>;
+/// What says which keys are left.
+#[derive(Default)]
+struct Head {
+    /// The next index to hand out, and the next to upload to; `None`: there is none yet.
+    stands: Option<(i64, i64)>,
+    /// It was written in another life of the store: what it says to be left is void.
+    void: bool,
+}
 
 /// Indexes of one life of a device.
 const LIFE: i64 = 1 << 32;
@@ -84,22 +90,27 @@ impl Keys {
     }
 
     /// What a head says about this life: nothing yet, while it is an earlier one's. None: the life is over.
-    fn own(&self, head: Head) -> Option<(i64, i64)> {
-        let (claim, upload) = head.unwrap_or_default();
+    fn own(&self, head: &Head) -> Option<(i64, i64)> {
+        let (claim, upload) = head.stands.unwrap_or_default();
+        let claim = if head.void { upload } else { claim };
         (upload < self.end()).then(|| (claim.max(self.first), upload.max(self.first)))
     }
 }
 
-fn head_condition(head: Head) -> Condition {
-    let expect = head.map_or(Expect::Absent, |(claim, upload)| Expect::Guards(claim, upload));
+fn head_condition(head: &Head) -> Condition {
+    let expect = head.stands.map_or(Expect::Absent, |(claim, upload)| Expect::Guards(claim, upload));
     Condition { row: values_of![HEAD], expect }
 }
 
-fn head_row((claim, upload): (i64, i64)) -> Row {
-    Row::new(values_of![HEAD], Bytes::from_static(&[1, 0])).guarded(claim, upload)
-}
+/// Before the store's life.
+const FORMAT: [u8; 2] = [1, 0];
 
 impl Accounts {
+    fn head_row(&self, (claim, upload): (i64, i64)) -> Row {
+        let value = [&FORMAT[..], self.store.incarnation().as_bytes()].concat();
+        Row::new(values_of![HEAD], value.into()).guarded(claim, upload)
+    }
+
     /// Takes one-time keys in. The same key again is no change, also when it was claimed lately.
     ///
     /// # Errors
@@ -155,7 +166,7 @@ impl Accounts {
     async fn try_upload(&self, at: &Keys, keys: &[OneTimeKey]) -> Result<bool, Error> {
         let Keys { partition, first } = at;
         let head = self.head(partition).await?;
-        let (claim, upload) = at.own(head).ok_or(Error::NoDevice)?;
+        let (claim, upload) = at.own(&head).ok_or(Error::NoDevice)?;
         let oldest = (claim - KEYS).max(*first);
         let there = self.keys_from(partition, oldest).await?;
         let mut new = Vec::new();
@@ -182,11 +193,11 @@ impl Accounts {
                 Row::new(values_of![idx], value.into()).with_columns(vec![Some(Value::from(key.key_id.as_str()))]),
             )
         });
-        let head_change = StoreChange::Put(head_row((claim, upload + count)));
+        let head_change = StoreChange::Put(self.head_row((claim, upload + count)));
         let forget = (oldest > *first)
             .then(|| StoreChange::DeleteRange { first: Value::Int(*first), last: Value::Int(oldest - 1) });
         let changes = rows.chain([head_change]).chain(forget).collect();
-        self.key_cas(partition, head_condition(head), changes).await
+        self.key_cas(partition, head_condition(&head), changes).await
     }
 
     /// Hands out the oldest key; none left: the fallback key, which stays. Nothing for a device that isn't there.
@@ -206,14 +217,14 @@ impl Accounts {
         let partition = &at.partition;
         for _ in 0..TRIES {
             let head = self.head(partition).await?;
-            let Some((claim, upload)) = at.own(head).filter(|(claim, upload)| claim < upload) else {
+            let Some((claim, upload)) = at.own(&head).filter(|(claim, upload)| claim < upload) else {
                 return self.claim_fallback_key(device, algorithm).await;
             };
             let key = self.store.get(&schema::ONE_TIME_KEYS, partition.clone(), values_of![claim], Consistency::Serial);
             // Absent: the device was removed since the head was read. The next look tells.
             let Some(key) = key.await? else { continue };
-            let changes = vec![StoreChange::Put(head_row((claim + 1, upload)))];
-            let taken = match self.key_cas(partition, head_condition(head), changes).await {
+            let changes = vec![StoreChange::Put(self.head_row((claim + 1, upload)))];
+            let taken = match self.key_cas(partition, head_condition(&head), changes).await {
                 Err(_) if planted(Mutation::KeyGivenUnknown) => true,
                 taken => taken? || planted(Mutation::KeyByRead),
             };
@@ -233,7 +244,7 @@ impl Accounts {
         let mut one_time = BTreeMap::new();
         for algorithm in self.noted(device).await? {
             let at = Keys::of(device, &algorithm);
-            let (claim, upload) = at.own(self.head(&at.partition).await?).unwrap_or_default();
+            let (claim, upload) = at.own(&self.head(&at.partition).await?).unwrap_or_default();
             one_time.insert(algorithm, u64::try_from(upload - claim).unwrap_or(0));
         }
         Ok(KeyCounts { one_time, unused_fallback: self.unused_fallback_keys(device).await? })
@@ -250,13 +261,13 @@ impl Accounts {
     async fn drop_keys_of(&self, at: &Keys) -> Result<(), Error> {
         for _ in 0..TRIES {
             let head = self.head(&at.partition).await?;
-            if at.own(head).is_none() {
+            if at.own(&head).is_none() {
                 return Ok(());
             }
             let all = StoreChange::DeleteRange { first: Value::Int(0), last: Value::Int(at.end() - 1) };
             // Past all indexes of this life, so that whoever read this head before is refused, and who comes late, too.
-            let changes = vec![StoreChange::Put(head_row((at.end(), at.end()))), all];
-            if self.key_cas(&at.partition, head_condition(head), changes).await? {
+            let changes = vec![StoreChange::Put(self.head_row((at.end(), at.end()))), all];
+            if self.key_cas(&at.partition, head_condition(&head), changes).await? {
                 return Ok(());
             }
         }
@@ -266,7 +277,9 @@ impl Accounts {
     async fn head(&self, partition: &Values) -> Result<Head, Error> {
         let row =
             self.store.get(&schema::ONE_TIME_KEYS, partition.clone(), values_of![HEAD], Consistency::Serial).await?;
-        Ok(row.and_then(|row| row.guards))
+        let Some(row) = row else { return Ok(Head::default()) };
+        let life = row.value.get(FORMAT.len()..);
+        Ok(Head { stands: row.guards, void: life != Some(&self.store.incarnation().as_bytes()[..]) })
     }
 
     /// The keys from an index on, claimed ones too: twice as many as may be unclaimed, at most.

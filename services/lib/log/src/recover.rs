@@ -12,7 +12,7 @@ use polity_core::{
     mutation::{Mutation, planted},
 };
 
-use crate::{Left, LogError, Registry, pause::pause};
+use crate::{Dead, Left, LogError, Registry, pause::pause};
 
 /// Logs recovered at once: they shouldn't crowd out those that somebody waits for.
 const AT_ONCE: usize = 32;
@@ -81,6 +81,15 @@ pub async fn recover(
     uses: &[Arc<dyn Recover>],
 ) -> Result<usize, LogError> {
     let dead = registry.close(incarnation).await?;
+    finish(registry, dead, uses).await.map(|(count, _)| count)
+}
+
+/// Finishes what a closed process left; how many logs that were, and whether they were all.
+pub(crate) async fn finish(
+    registry: &Registry,
+    dead: Dead,
+    uses: &[Arc<dyn Recover>],
+) -> Result<(usize, bool), LogError> {
     let mut left = registry.left_open(dead).await?;
     if planted(Mutation::DrainedUnseen) {
         left.clear();
@@ -98,7 +107,7 @@ pub async fn recover(
         // All of them were projected here: nobody else's word is taken for it.
         registry.drained(dead).await?;
     }
-    Ok(finished)
+    Ok((finished, finished == count))
 }
 
 /// Says whether the log is finished: else it is set aside.

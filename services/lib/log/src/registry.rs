@@ -415,7 +415,7 @@ impl Registry {
     }
 
     /// One conditional write of one row; refused means closed. An unknown outcome is tried again: all of these may be repeated.
-    async fn cas(
+    pub(crate) async fn cas(
         &self,
         table: &'static polity_store::Table,
         partition: Values,

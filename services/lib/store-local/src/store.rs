@@ -7,7 +7,7 @@ use bytes::Bytes;
 use polity_core::{Clock, IncarnationId, Random};
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Direction, Durability, Page, Row, Store, StoreError, Table, Values,
-    Write, WriteKind, check, schema, values_of,
+    Write, WriteKind, check, life, schema, values_of,
 };
 use tokio::sync::oneshot;
 
@@ -23,8 +23,6 @@ use crate::{
 
 /// Rows of one page have at most this many bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// The row in `meta` that names this store's life.
-const INCARNATION: &str = "incarnation";
 
 /// How much memory and journal the disk engine may use.
 #[derive(Debug, Clone)]
@@ -82,12 +80,29 @@ impl LocalStore {
         Ok(Arc::new(Self { writer, engine, clock, incarnation }))
     }
 
-    /// A copy of a store in memory, as it stands: what is written to one isn't in the other. `None` of a store on disk.
+    /// A copy of a store in memory, as it stands, opened anew: what is written to one isn't in the other. `None` of a store on disk.
     #[must_use]
     pub fn copy(&self) -> Option<Arc<Self>> {
         let engine = self.engine.copy()?;
+        let incarnation = stored_life(&*engine).ok()??;
         let writer = Writer::without_thread(Arc::clone(&engine));
-        Some(Arc::new(Self { writer, engine, clock: Arc::clone(&self.clock), incarnation: self.incarnation }))
+        Some(Arc::new(Self { writer, engine, clock: Arc::clone(&self.clock), incarnation }))
+    }
+
+    /// Takes over what another store has in a table by now, of the keys that `which` names: as a copy that is made while the other one
+    /// is in use, piece by piece. For stores in memory that nobody uses yet.
+    ///
+    /// # Errors
+    /// When one of them can't be read or written.
+    pub fn take_over(&self, other: &Self, table: &Table, which: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+        let mut taken = Vec::new();
+        other.engine.range(&[table.number], &keys::successor(vec![table.number]), false, &mut |(key, value)| {
+            if which(&key) {
+                taken.push((key.to_vec(), Some(value)));
+            }
+            true
+        })?;
+        self.engine.write(taken, true)
     }
 
     /// A store over an engine.
@@ -254,17 +269,25 @@ fn decode_row(table: &'static Table, clustering: &[u8], value: Bytes, now_s: u64
 
 /// The life that the store is in; a new store gets one.
 fn life_of(engine: &dyn Engine, random: &dyn Random) -> Result<IncarnationId, StoreError> {
-    let partition: Values = values_of![INCARNATION];
-    let key = keys::row(&schema::META, &keys::partition(&schema::META, &partition), &[]);
-    let corrupt = || StoreError::corrupt(schema::META.name, "the store's incarnation");
-    if let Some(bytes) = engine.get(&key)? {
-        let row = Record::decode(&schema::META, bytes)?.into_row(&schema::META, Values::new())?;
-        let id = row.value.get(1..).ok_or_else(corrupt)?;
-        return IncarnationId::from_slice(id).map_err(|_| corrupt());
+    if let Some(life) = stored_life(engine)? {
+        return Ok(life);
     }
     let incarnation = IncarnationId::new(random.bytes());
     let value: Bytes = [&[1_u8][..], incarnation.as_bytes()].concat().into();
     let record = Record::encode(&Row::new(Values::new(), value).guarded(1, 0), None, 0);
-    engine.write(vec![(key, Some(record))], true)?;
+    engine.write(vec![(life_key(), Some(record))], true)?;
     Ok(incarnation)
+}
+
+fn life_key() -> Vec<u8> {
+    let partition: Values = values_of![life::LIFE];
+    keys::row(&schema::META, &keys::partition(&schema::META, &partition), &[])
+}
+
+fn stored_life(engine: &dyn Engine) -> Result<Option<IncarnationId>, StoreError> {
+    let corrupt = || StoreError::corrupt(schema::META.name, "the store's incarnation");
+    let Some(bytes) = engine.get(&life_key())? else { return Ok(None) };
+    let row = Record::decode(&schema::META, bytes)?.into_row(&schema::META, Values::new())?;
+    let id = row.value.get(1..).ok_or_else(corrupt)?;
+    IncarnationId::from_slice(id).map(Some).map_err(|_| corrupt())
 }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use polity_core::{IncarnationId, Random};
-use polity_store::{Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Values, schema, values_of};
+use polity_store::{
+    Cas, Change, Condition, Consistency, Expect, Row, Store, StoreError, Values, life, schema, values_of,
+};
 
 use crate::{
     config::Consistencies,
@@ -29,7 +31,7 @@ pub(crate) struct Agreed {
 pub(crate) async fn agree(store: &CqlStore, proposed: Consistencies, random: &dyn Random) -> Result<Agreed, OpenError> {
     let not_ready = |error: StoreError| OpenError::NotReady(error.to_string());
     let corrupt = |what: &str| not_ready(StoreError::corrupt(schema::META.name, what));
-    let incarnation = fact(store, "incarnation", IncarnationId::new(random.bytes()).as_bytes()).await;
+    let incarnation = fact(store, life::LIFE, IncarnationId::new(random.bytes()).as_bytes()).await;
     let levels = fact(store, CONSISTENCY, proposed.name().as_bytes()).await.map_err(not_ready)?;
     let oldest = known(store, OLDEST).await.map_err(not_ready)?.as_deref().and_then(number).unwrap_or(0);
     if oldest > store.schema.version {

@@ -12,6 +12,7 @@ mod codec;
 pub mod cql;
 mod error;
 mod kept;
+pub mod life;
 mod marks;
 mod observe;
 pub mod once;

@@ -148,3 +148,33 @@ async fn what_is_no_object_is_nobodys_identity_key() {
         assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), shown);
     }
 }
+
+#[tokio::test]
+async fn keys_of_another_life_of_the_store_are_void_and_never_come_back() {
+    let memory = LocalStore::memory(Arc::new(ManualClock::new(1_000_000)), &SystemRandom).unwrap();
+    let accounts_on = |store: &Arc<LocalStore>, incarnation| {
+        let world = World::on(|_| Arc::clone(store) as _);
+        async move { world.start(incarnation).await.accounts }
+    };
+    let before = accounts_on(&memory, 1).await;
+    let user = user_id!("@a:b");
+    let session = registered(&before, user).await;
+    before.upload_one_time_keys(session.device(), (0..5).map(key).collect()).await.unwrap();
+    let claim = |accounts: Arc<Accounts>| {
+        let device = session.device_id.clone();
+        async move { accounts.claim_one_time_key(TENANT, user, &device, CURVE).await.unwrap().map(|(id, _)| id) }
+    };
+    assert_eq!(claim(Arc::clone(&before)).await.unwrap(), "k000");
+    // What is put back may be older than keys that were given.
+    let restored = memory.copy().unwrap();
+    polity_store::life::begin(&*restored, IncarnationId::new([9; 16])).await.unwrap();
+    let restored = restored.copy().unwrap();
+    assert_ne!(restored.incarnation(), memory.incarnation());
+    let after = accounts_on(&restored, 2).await;
+    assert_eq!(after.key_counts(session.device()).await.unwrap().one_time[CURVE], 0);
+    assert_eq!(claim(Arc::clone(&after)).await, None);
+    after.upload_one_time_keys(session.device(), (0..7).map(key).collect()).await.unwrap();
+    assert_eq!(after.key_counts(session.device()).await.unwrap().one_time[CURVE], 2, "old ones again are no keys");
+    let given = [claim(Arc::clone(&after)).await, claim(Arc::clone(&after)).await, claim(after).await];
+    assert_eq!(given.map(|id| id.unwrap_or_default()), ["k005", "k006", ""]);
+}

@@ -1,0 +1,57 @@
+//! `polity schema restored`: takes a store into use that was put back from a backup.
+
+use std::{sync::Arc, time::Duration};
+
+use polity_accounts::Accounts;
+use polity_bus::LocalBus;
+use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom};
+use polity_log::{Recover, Restored, restore};
+use polity_platform::{
+    config::{Config, StoreKind},
+    lifecycle::Lifecycle,
+};
+use polity_store::life;
+
+use crate::{command::say, failure::Failure, ground::Ground, rooms::Rooms, store, tier::Tier};
+
+/// Its name among the processes that share the store.
+const NAME: &str = "restored";
+/// Users' records and inboxes that stay loaded.
+const LOADED: usize = 1_000;
+/// Where a partition was deleted a CQL store hides what is written for so long: the deletion bears a time a minute ahead, and clocks may
+/// be another one apart.
+const HIDDEN: Duration = Duration::from_secs(125);
+/// How long the logs take to end.
+const ENDS: Duration = Duration::from_secs(30);
+
+/// See the module. Each step may be done again.
+pub(crate) async fn restored(config: &Config) -> Result<(), Failure> {
+    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
+    let lifecycle = Lifecycle::new(Duration::ZERO);
+    let opened = store::open(config, &clock, &*random, &lifecycle).await?;
+    let opened = opened.ok_or_else(|| Failure::software("the store isn't there"))?;
+    // First of all: whatever becomes of the rest, nothing of the life before holds any more.
+    life::begin(&*opened, IncarnationId::new(random.bytes())).await.map_err(Failure::software)?;
+    let parts = (opened, Arc::new(LocalBus::new()) as _);
+    let ground = Ground::over(parts, (Tier::All, config, NAME, ""), (clock, random), &lifecycle).await?;
+    let ground = ground.ok_or_else(|| Failure::software("the store isn't there"))?;
+    let rooms = Rooms::new(&ground);
+    let (marks, random) = (Arc::clone(&ground.marks), Arc::clone(&ground.random));
+    let accounts =
+        Accounts::new(&ground.env(), marks, &ground.bus, random, false, LOADED).map_err(Failure::software)?;
+    let mut uses: Vec<Arc<dyn Recover>> = accounts.uses().recover();
+    uses.push(rooms.recover());
+    let hidden = if config.store.kind == StoreKind::Cql { HIDDEN } else { Duration::ZERO };
+    let Restored { runs, logs, buckets } = restore(&ground.registry, &uses, hidden).await?;
+    // What is left of this run the next process finishes.
+    let ended = rooms.drain(ENDS).await && accounts.uses().drain(ENDS).await;
+    let left = ended && ground.registry.leave().await?;
+    say(&format!(
+        "finished: {logs} logs that {runs} processes had in use, {buckets} parts beyond the backup's end deleted"
+    ));
+    say("the store is in a new life: sync tokens and one-time keys of the one before are void");
+    if !left {
+        say("the next process to start finishes the rest");
+    }
+    Ok(())
+}

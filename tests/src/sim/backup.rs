@@ -1,0 +1,104 @@
+//! A backup of a store in use, made table by table as operators are told to (`deploy/README.md`), and putting it back.
+
+use std::{panic, sync::Arc, time::Duration};
+
+use polity_accounts::Accounts;
+use polity_core::{IncarnationId, SystemClock, tasks};
+use polity_log::{Moved, Recover, restore};
+use polity_room_state::{Deps, Service};
+use polity_store::{Table, life, schema};
+use polity_store_local::LocalStore;
+
+use super::{chance::Chance, cluster::Cluster, ground::Ground, instance::TENANTS, nap};
+use crate::parts;
+
+/// In this order, so that no projection is ahead of its log, and each log that moved meanwhile stands in the registry: see `polity_log::restore`.
+/// What stands on one line is copied at once.
+const ORDER: [&[&Table]; 7] = [
+    &[&schema::PROJECTED],
+    &[
+        &schema::TRANSACTIONS,
+        &schema::EVENTS,
+        &schema::MEMBERSHIPS,
+        &schema::FORGOTTEN,
+        &schema::USER_RECORD,
+        &schema::OWN_RECEIPTS,
+        &schema::RECEIPTS,
+        &schema::REDACTIONS,
+        &schema::PUBLIC_ROOMS,
+        &schema::ALIASES,
+    ],
+    &[&schema::LOG],
+    &[&schema::ACTIVE],
+    &[&schema::MEMBERS],
+    &[&schema::LOG_NAMES, &schema::ONE_TIME_KEYS, &schema::META, &schema::USED_ONCE, &schema::TENANTS],
+    &[&schema::STATE_NODES, &schema::SYNC_SNAPSHOTS, &schema::FILTERS, &schema::ROOM_ALIASES, &schema::BEATS],
+];
+/// Between two parts of it pass so many milliseconds at most.
+const APART_MS: u64 = 250;
+/// Parts of the log, which aren't copied at once either.
+const PARTS: u8 = 4;
+/// In the log's keys the number of the row stands behind the partition.
+const ROW: usize = 8;
+/// What is written where a partition was deleted isn't seen for so long.
+const HIDDEN: Duration = Duration::from_secs(61);
+
+/// A copy of a store that is in use meanwhile.
+pub(super) async fn backup(store: &LocalStore, chance: &Chance) -> Arc<LocalStore> {
+    let copy = LocalStore::memory(Arc::new(SystemClock::new()), chance).expect("a store in memory");
+    for tables in ORDER {
+        for table in tables {
+            let parts = if table.number == schema::LOG.number { PARTS } else { 1 };
+            for part in 0..parts {
+                let which = |key: &[u8]| parts == 1 || part_of(key) == part;
+                copy.take_over(store, table, which).expect("stores in memory");
+                nap(if parts > 1 { chance.between(0, APART_MS) } else { 0 }).await;
+            }
+        }
+        nap(chance.between(0, APART_MS)).await;
+    }
+    copy.copy().expect("it is in memory")
+}
+
+fn part_of(key: &[u8]) -> u8 {
+    blake3::hash(&key[..key.len() - ROW]).as_bytes()[0] % PARTS
+}
+
+/// What `polity schema restored` does, on the store of a cluster in which nothing runs. It may be killed, and is begun again then.
+pub(super) async fn put_back(cluster: &Arc<Cluster>, chance: &Chance) {
+    for run in 0.. {
+        let (process, ground) = cluster.aside(run).await;
+        if run < 2 && chance.one_in(2) {
+            process.kill_after(chance.below(400));
+        }
+        let done = tasks::spawn_in(&process.owner(), take_into_use(ground));
+        match done.await {
+            Ok(()) => return process.kill(),
+            Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+            Err(_) => nap(10).await,
+        }
+    }
+}
+
+async fn take_into_use(ground: Ground) {
+    life::begin(&*ground.store, IncarnationId::new(ground.random.bytes())).await.expect("nothing goes wrong");
+    let deps = Deps::new(
+        Arc::clone(&ground.store),
+        Arc::clone(&ground.bus),
+        Arc::clone(&ground.clock),
+        Arc::clone(&ground.random),
+        parts::signers(&TENANTS),
+        Arc::clone(&ground.names),
+        parts::READ,
+    );
+    let env = || ground.env(Arc::clone(&ground.journal) as Arc<dyn Moved>);
+    let rooms = Service::new(deps, env(), 100);
+    let (marks, random) = (Arc::clone(&ground.marks), Arc::clone(&ground.random));
+    let accounts = Accounts::new(&env(), marks, &ground.bus, random, true, 100).expect("cheap passwords");
+    let mut uses: Vec<Arc<dyn Recover>> = accounts.uses().recover();
+    uses.push(rooms.recover());
+    restore(&ground.registry, &uses, HIDDEN).await.expect("nothing goes wrong");
+    let limit = Duration::from_secs(5);
+    let ended = rooms.drain(limit).await && accounts.uses().drain(limit).await;
+    assert!(ended && ground.registry.leave().await.expect("nothing goes wrong"), "nothing is left");
+}
