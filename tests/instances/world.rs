@@ -19,7 +19,7 @@ use polity_cluster::{
     digest::{Flush, Journal, Writers, publish},
     kind,
 };
-use polity_core::{Clock, IncarnationId, SystemClock, SystemRandom, TenantId, tasks};
+use polity_core::{Clock, IncarnationId, SystemClock, SystemRandom, TenantId, sync_token::RoomsHeld, tasks};
 use polity_log::{Env, Names, Registry};
 use polity_proto::Transport;
 use polity_room_state::{Deps, ROOM_LOG, Service};
@@ -142,7 +142,9 @@ impl World {
         let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
         let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
         let stop = CancellationToken::new();
-        let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+        let rooms_held = RoomsHeld::default();
+        let reading =
+            Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
         let (engine, own) = (reading.engine(), Arc::clone(&known) as _);
         parts::hear(&engine, &bus, receiver, Some(known));
         tasks::spawn(publish(journal, Arc::clone(&bus), Some(own)));

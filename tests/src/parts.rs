@@ -7,7 +7,11 @@ use polity_accounts::Accounts;
 use polity_bus::{Bus, Receiver};
 use polity_client_api::{Limits, Parts, Tenants};
 use polity_cluster::digest::Writers;
-use polity_core::{Clock, Random, TenantId, sync_token::TokenKey, tasks};
+use polity_core::{
+    Clock, Random, TenantId,
+    sync_token::{RoomsHeld, TokenKey},
+    tasks,
+};
 use polity_log::Names;
 use polity_platform::config::RateLimits;
 use polity_proto::Transport;
@@ -91,13 +95,14 @@ pub struct Reading {
     pub writers: Writers,
     pub accounts: Arc<Accounts>,
     pub stop: CancellationToken,
+    pub rooms_held: RoomsHeld,
 }
 
 impl Reading {
     /// The engine.
     #[must_use]
     pub fn engine(self) -> Arc<Engine> {
-        let Self { store, marks, clock, random, names, heads, interest, writers, accounts, stop } = self;
+        let Self { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held } = self;
         let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, READ);
         Arc::new(Engine {
             store,
@@ -109,6 +114,7 @@ impl Reading {
             unread: UnreadCounts::new(1000, KEPT),
             settings: SettingsCache::new(1000),
             changed_users: ChangedUsers::new(KEPT),
+            rooms_held,
             answers: AnswerBudget::new(1 << 30),
             interest,
             ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(random.bytes()))),

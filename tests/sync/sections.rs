@@ -54,6 +54,9 @@ async fn rooms_left_are_told_to_who_asks_up_to_the_leave_and_forgotten_ones_are_
         let row = polity_store::rooms::membership(&*world.store, TENANT, user, room).await.unwrap().unwrap();
         polity_store::rooms::forget(&*world.store, TENANT, user, room, row.position).await.unwrap();
     }
+    // A ban doesn't undo the forgetting, nor does its end.
+    world.member(ADMIN, &forgotten, BOB, "ban", None).await;
+    world.member(ADMIN, &forgotten, BOB, "leave", None).await;
     // An invitation undoes the forgetting, also once it is declined.
     world.member(ADMIN, &back, BOB, "invite", None).await;
     world.member(BOB, &back, BOB, "leave", None).await;

@@ -6,7 +6,8 @@ use polity_accounts::{Accounts, NewAccount, NewDevice};
 use polity_bus::{Bus, LocalBus};
 use polity_cluster::digest::Writers;
 use polity_core::{
-    Clock, IncarnationId, Life, Position, Seq, SystemClock, SystemRandom, TenantId, sync_token::TokenKey,
+    Clock, IncarnationId, Life, Position, Seq, SystemClock, SystemRandom, TenantId,
+    sync_token::{RoomsHeld, TokenKey},
 };
 use polity_log::{Env, Member, Names, Registry, read};
 use polity_proto::{
@@ -99,7 +100,9 @@ impl Parts {
         let (subscriptions, receiver) = bus.receiver(10_000);
         let interest = Interest::new(subscriptions);
         let (writers, stop) = (Writers::none(), CancellationToken::new());
-        let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+        let rooms_held = RoomsHeld::default();
+        let reading =
+            Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
         let engine = reading.engine();
         parts::hear(&engine, &bus, receiver, None);
         (engine, reads)

@@ -7,6 +7,7 @@ use polity_accounts::Accounts;
 use polity_bus::{Bus, Receiver};
 use polity_client_api::{Api, Limits, Parts};
 use polity_cluster::{Connect, digest::Writers};
+use polity_core::sync_token::RoomsHeld;
 use polity_log::Recover;
 use polity_platform::{
     config::Config,
@@ -141,6 +142,7 @@ fn engine(
         unread: UnreadCounts::new(UNREAD, TALLIES),
         settings: SettingsCache::new(SETTINGS),
         changed_users: ChangedUsers::new(CHANGED_USERS),
+        rooms_held: RoomsHeld::default(),
         answers: AnswerBudget::new(config.limits.answers_bytes),
         interest,
         ephemeral: Arc::new(Ephemeral::new(u32::from_le_bytes(ground.random.bytes()))),

@@ -1,6 +1,9 @@
 //! What a room's rows mean for everything beside its log: a function of the rows.
 
-use polity_core::{LogKey, Position};
+use polity_core::{
+    LogKey, Position,
+    mutation::{Mutation, planted},
+};
 use polity_log::{LogError, LogRow};
 use polity_room_engine::record::RoomRow;
 use polity_store::{
@@ -17,6 +20,9 @@ pub(crate) fn project(key: LogKey, room_id: &RoomId, row: &LogRow, out: &mut Vec
         out.push(rooms::put_event(key, event_id, row.seq));
     }
     if let Some(change) = meta.membership {
+        if planted(Mutation::ForgetCleared) && change.membership == "leave" {
+            out.push(rooms::forget_cleared(key.tenant, &change.user_id, room_id, position));
+        }
         let membership = Membership { membership: change.membership, position, since: change.since };
         out.push(rooms::put_membership(key.tenant, &change.user_id, room_id, &membership)?);
     }

@@ -136,7 +136,10 @@ impl Stage<'_> {
         let mut since = Seq::ZERO;
         if member && let Some(now) = event.membership().map(|membership| membership.to_string()) {
             let changed = was.as_deref() != Some(&*now);
-            since = if changed { seq } else { before.map_or(seq, |event| event.since) };
+            // Who is out stays out, whatever keeps him there: a ban brings no room back that was left and forgotten.
+            let out = |membership: &str| matches!(membership, "leave" | "ban");
+            let begins = changed && !(out(&now) && was.as_deref().is_some_and(out));
+            since = if begins { seq } else { before.map_or(seq, |event| event.since) };
             if let Ok(user_id) = ruma_common::OwnedUserId::try_from(key) {
                 meta.membership = Some(MembershipChange { user_id, membership: now, since, changed });
             }

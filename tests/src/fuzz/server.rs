@@ -9,7 +9,7 @@ use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
 use polity_client_api::{Api, Parts};
 use polity_cluster::digest::Writers;
-use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom, TenantId};
+use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom, TenantId, sync_token::RoomsHeld};
 use polity_log::{Env, Member, Names, Registry};
 use polity_proto::Transport;
 use polity_room_state::{Deps, ROOM_LOG, Service};
@@ -130,7 +130,8 @@ async fn serve() -> (axum::Router, Transport) {
     let (subscriptions, receiver) = bus.receiver(1000);
     let interest = Interest::new(subscriptions);
     let (writers, stop) = (Writers::none(), CancellationToken::new());
-    let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop };
+    let rooms_held = RoomsHeld::default();
+    let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
     let engine = reading.engine();
     parts::hear(&engine, &bus, receiver, None);
     let parts = parts::api(&TENANTS, engine, rooms.clone(), bus);

@@ -23,6 +23,10 @@ pub enum Actor {
     Receipts,
     /// Asks for something new and doesn't come back.
     Fickle,
+    /// Is let into a room, is thrown out or leaves, and tries the door.
+    Barred,
+    /// Says something where nobody else does, once.
+    LastWords,
     /// Is of another tenant, where the residents have one.
     Neighbour,
 }
@@ -36,6 +40,8 @@ pub struct Mix {
     pub readers: Vec<usize>,
     /// Pauses are so many times as long.
     pub slower: u64,
+    /// All write to the last room.
+    pub crowd: bool,
 }
 
 impl Mix {
@@ -54,6 +60,6 @@ impl Mix {
             Actor::Receipts,
             Actor::Fickle,
         ];
-        Self { actors: writers.chain(others).collect(), readers: (0..MANNERS.len()).collect(), slower: 1 }
+        Self { actors: writers.chain(others).collect(), readers: (0..MANNERS.len()).collect(), slower: 1, crowd: false }
     }
 }

@@ -51,7 +51,7 @@ impl Load {
     /// Sets those to work who are in the mix, at the server that this client knows the way to and has these residents.
     #[must_use]
     pub fn of(stranger: Client, residents: Residents, journal: Arc<Journal>, mix: Mix) -> Self {
-        let world = Arc::new(World::new(stranger, residents, journal, mix.slower));
+        let world = Arc::new(World::new(stranger, residents, journal, &mix));
         let acting = mix.actors.iter().map(|actor| acts::start(*actor, &world)).collect();
         let reading = mix.readers.iter().map(|reader| reader::start(*reader, &world)).collect();
         Self { acting, following: acts::follow(&world, &mix), reading, world }

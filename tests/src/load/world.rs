@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{journal::Journal, residents::Residents};
+use super::{journal::Journal, mix::Mix, residents::Residents};
 use crate::{Client, Failure};
 
 /// Users who write.
@@ -67,8 +67,12 @@ pub(super) struct World {
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
     /// What the guest was told of the first room, one stretch in it after the other.
     pub(super) stretches: Mutex<Vec<Vec<String>>>,
+    /// What the guest is in the first room, as it was told last; nothing while it is about to change.
+    pub(super) guest: Mutex<(u64, Option<bool>)>,
     /// Pauses are so many times as long.
     slower: u64,
+    /// All write to the last room.
+    crowd: bool,
     seed: u64,
 }
 
@@ -88,7 +92,7 @@ pub(super) struct Refused {
 
 impl World {
     /// Who is there already, and who takes part.
-    pub(super) fn new(stranger: Client, residents: Residents, journal: Arc<Journal>, slower: u64) -> Self {
+    pub(super) fn new(stranger: Client, residents: Residents, journal: Arc<Journal>, mix: &Mix) -> Self {
         let Residents { rooms, writers, others, neighbour } = residents;
         Self {
             seed: journal.seed(),
@@ -105,7 +109,9 @@ impl World {
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
             stretches: Mutex::default(),
-            slower,
+            guest: Mutex::default(),
+            slower: mix.slower,
+            crowd: mix.crowd,
         }
     }
 
@@ -121,6 +127,12 @@ impl World {
         if self.slower > 1 {
             self.breathe(random, 30).await;
         }
+    }
+
+    /// To which of the rooms something is written.
+    pub(super) fn any_room(&self, random: &mut StdRng) -> usize {
+        let any = random.random_range(0..ROOMS);
+        if self.crowd { ROOMS - 1 } else { any }
     }
 
     pub(super) fn is_done(&self) -> bool {

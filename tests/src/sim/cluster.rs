@@ -104,6 +104,7 @@ impl Cluster {
         for at in 0..NODES {
             detached(Arc::clone(&cluster).keep_running(at));
         }
+        detached(Arc::clone(&cluster).doom());
         cluster.all_ready().await;
         cluster
     }
@@ -129,6 +130,14 @@ impl Cluster {
             nodes: nodes.collect(),
             leaks: Arc::default(),
         })
+    }
+
+    /// Kills all, whenever somebody waits with whom they are to die.
+    async fn doom(self: Arc<Self>) {
+        loop {
+            self.weather.dooms.notified().await;
+            self.nodes.iter().filter_map(Node::process).for_each(|process| process.kill());
+        }
     }
 
     /// Waits until a process runs on every node.

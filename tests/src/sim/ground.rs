@@ -9,7 +9,7 @@ use polity_cluster::{
     ClusterService, Connect, Live, Member, Presence, Watch,
     digest::{Follow, Journal, Writers, publish},
 };
-use polity_core::{Clock, IncarnationId, Random, tasks};
+use polity_core::{Clock, IncarnationId, Random, sync_token::RoomsHeld, tasks};
 use polity_log::{Env, Moved, Names, Recover, Registry, recover_until_done};
 use polity_proto::local;
 use polity_room_state::ROOM_LOG;
@@ -31,6 +31,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Logs of a slot of the registry, and entries of a journal, where there is little room.
 const TIGHT: (u64, usize) = (3, 24);
+/// And rooms of a token.
+const TIGHT_TOKEN: RoomsHeld = RoomsHeld { inline: 1, moved: 1 };
 
 /// See the module.
 #[derive(Clone)]
@@ -51,6 +53,7 @@ pub(super) struct Ground {
     pub(super) heads: Arc<HeadMap>,
     pub(super) live: Arc<Live>,
     pub(super) presence: Arc<Presence>,
+    rooms_held: RoomsHeld,
     /// The process is told to end: it watches nobody any more, and recovers nothing.
     pub(super) stop: CancellationToken,
 }
@@ -116,6 +119,7 @@ impl Ground {
             heads: Arc::new(HeadMap::new(10_000, false)),
             live,
             presence,
+            rooms_held: if place.tight { TIGHT_TOKEN } else { RoomsHeld::default() },
             stop: CancellationToken::new(),
         }
     }
@@ -148,6 +152,7 @@ impl Ground {
             writers,
             accounts: Arc::clone(accounts),
             stop: self.stop.clone(),
+            rooms_held: self.rooms_held,
         }
     }
 
@@ -196,9 +201,10 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             uses: uses.clone(),
         };
-        let (process, stop) = (Arc::clone(&self.process), self.stop.clone());
+        let (process, stop, net) = (Arc::clone(&self.process), self.stop.clone(), Arc::clone(&self.net));
         tasks::spawn(async move {
             if stop.run_until_cancelled(watch.run()).await.is_some() {
+                net.weather.closed(&process.name);
                 process.kill();
             }
         });

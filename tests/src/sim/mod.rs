@@ -17,6 +17,7 @@ mod clock;
 mod cluster;
 mod ground;
 mod instance;
+mod kinds;
 mod later;
 mod logs;
 #[cfg(feature = "mutations")]

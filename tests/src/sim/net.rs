@@ -6,7 +6,7 @@ use http::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use polity_core::tasks;
-use polity_proto::{Transport, remote};
+use polity_proto::{Transport, remote, route};
 use tokio::io::DuplexStream;
 use tonic::{
     body::Body,
@@ -16,9 +16,14 @@ use tower::{ServiceExt as _, service_fn};
 
 use super::{chance::Chance, later, nap, process::Process, weather::Weather};
 
+tokio::task_local! {
+    /// This task answers a call that was handed on.
+    static HANDED_ON: ();
+}
+
 /// See the module.
 pub(super) struct Net {
-    weather: Arc<Weather>,
+    pub(super) weather: Arc<Weather>,
     chance: Chance,
     doors: Mutex<BTreeMap<String, Door>>,
     /// Where nobody listens, and where the connection breaks once a call is under way.
@@ -79,12 +84,20 @@ impl Net {
         call: Request<Body>,
     ) -> Result<Response<Body>, tonic::transport::Error> {
         self.weather.count("calls");
+        let handed_on = call.headers().contains_key(route::FORWARDED);
+        if handed_on && HANDED_ON.try_with(|()| ()).is_ok() {
+            self.weather.wrong(format!("{} was handed on, and is handed on again", call.uri().path()));
+        }
         self.trip().await;
         let Some(Door { node, next, process, service }) = self.doors.lock().get(address).cloned() else {
             return remote(self.refused.clone()).oneshot(call).await;
         };
         self.reaches(from, node).await;
-        let answered = tasks::spawn_in(&process.owner(), service.oneshot(call));
+        let answered = service.oneshot(call);
+        let answered = match handed_on {
+            true => tasks::spawn_in(&process.owner(), HANDED_ON.scope((), answered)),
+            false => tasks::spawn_in(&process.owner(), answered),
+        };
         let answer = answered.await;
         self.trip().await;
         self.reaches(from, node).await;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{chance::Chance, weather::Conditions};
+use super::{chance::Chance, kinds, weather::Conditions};
 use crate::load::{Actor, Mix};
 
 /// Processes of each tier.
@@ -65,6 +65,8 @@ pub enum Fault {
     BusRepeats(u64),
     /// The store is slow.
     StoreSlow(u64),
+    /// Reads of logs are slow: of partitions that much is asked of.
+    LogReadsSlow(u64),
     /// The store refuses what it is asked: nothing is done.
     StoreRefuses(u64),
     /// Writes are made, or made in part, and aren't answered.
@@ -73,6 +75,8 @@ pub enum Fault {
     StoreLate(u64),
     /// The same of conditional writes, and whoever waits for one dies.
     DiesWaiting(u64),
+    /// The same, and all others die with it.
+    AllDieWaiting(u64),
     /// Conditional writes aren't answered, and a part of them is seen before the whole.
     StoreTorn(u64),
     /// Nobody hears what a process says in its first milliseconds.
@@ -109,12 +113,17 @@ impl Fault {
             Self::BusLate(ms) => now.bus_ms = now.bus_ms.max(ms),
             Self::BusRepeats(often) => now.bus_repeats = now.bus_repeats.max(often),
             Self::StoreSlow(ms) => now.store_ms = now.store_ms.max(ms),
+            Self::LogReadsSlow(ms) => now.log_reads_ms = now.log_reads_ms.max(ms),
             Self::StoreRefuses(often) => now.store_refuses = now.store_refuses.max(often),
             Self::StoreUnanswered(often) => now.store_unanswered = now.store_unanswered.max(often),
             Self::StoreLate(often) => now.store_late = now.store_late.max(often),
             Self::DiesWaiting(often) => {
                 now.store_late = now.store_late.max(often);
                 now.dies_waiting = true;
+            }
+            Self::AllDieWaiting(often) => {
+                now.store_late = now.store_late.max(often);
+                (now.dies_waiting, now.all_die_waiting) = (true, true);
             }
             Self::StoreTorn(often) => now.store_torn = now.store_torn.max(often),
             Self::Unheard(ms) => now.unheard_ms = now.unheard_ms.max(ms),
@@ -138,10 +147,12 @@ impl Fault {
         match self {
             Self::BusLoses(_) | Self::BusLate(_) | Self::BusRepeats(_) | Self::Unheard(_) => "times the bus was bad",
             Self::Deaf(_) | Self::Mute(_) => "nodes off the bus",
-            Self::StoreSlow(_) | Self::StoreRefuses(_) => "times the store was slow or refused",
-            Self::StoreUnanswered(_) | Self::StoreLate(_) | Self::DiesWaiting(_) | Self::StoreTorn(_) => {
-                "times the store didn't answer"
-            }
+            Self::StoreSlow(_) | Self::LogReadsSlow(_) | Self::StoreRefuses(_) => "times the store was slow or refused",
+            Self::StoreUnanswered(_)
+            | Self::StoreLate(_)
+            | Self::DiesWaiting(_)
+            | Self::AllDieWaiting(_)
+            | Self::StoreTorn(_) => "times the store didn't answer",
             Self::AnswersLost(_) | Self::CallsSlow(_) | Self::Apart(..) => "times the network was bad",
             Self::Killed(..) => "kills",
             Self::AllKilled(_) => "kills of all",
@@ -155,6 +166,19 @@ impl Fault {
     /// Whether it kills.
     pub(super) fn kills(&self) -> bool {
         matches!(self, Self::Killed(..) | Self::AllKilled(_))
+    }
+
+    /// Whether it concerns the bus, and nothing else.
+    pub(super) fn is_of_the_bus(&self) -> bool {
+        matches!(
+            self,
+            Self::BusLoses(_)
+                | Self::BusLate(_)
+                | Self::BusRepeats(_)
+                | Self::Unheard(_)
+                | Self::Deaf(_)
+                | Self::Mute(_)
+        )
     }
 
     /// Whether a process begins because of it.
@@ -228,7 +252,7 @@ fn upgrades(chance: &Chance, load_ms: u64) -> Vec<Planned> {
 impl Scenario {
     /// Nobody does anything, and nothing goes wrong.
     pub(super) fn calm() -> Self {
-        let mix = Mix { actors: Vec::new(), readers: Vec::new(), slower: 1 };
+        let mix = Mix { actors: Vec::new(), readers: Vec::new(), slower: 1, crowd: false };
         Self {
             seed: 0,
             mix,
@@ -245,6 +269,9 @@ impl Scenario {
     /// What this seed plays.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        if let Some(special) = kinds::of(seed) {
+            return special;
+        }
         let chance = Chance::of(seed, "scenario");
         let begins_ms = *chance.pick(&[500, 1_000, 2_500, 5_000]).unwrap_or(&2_500);
         let whole = Mix::whole();
@@ -279,7 +306,8 @@ impl Scenario {
         let tight = chance.one_in(3);
         let long = chance.one_in(8);
         let clocks_ms = if Chance::of(seed, "clocks").one_in(4) { CLOCKS_MS } else { 0 };
-        Self { seed, mix: Mix { actors, readers, slower }, load_ms, faults, put_off, tight, long, clocks_ms, upgrade }
+        let mix = Mix { actors, readers, slower, crowd: false };
+        Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade }
     }
 
     /// The same with something left away, simplest first.
@@ -335,7 +363,8 @@ impl fmt::Display for Scenario {
         let upgrade = if *upgrade { ", two versions" } else { "" };
         write!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), ")?;
         writeln!(f, "{room} room{long}{clocks}{upgrade}")?;
-        writeln!(f, "  actors {:?}, readers {:?}, {} times slower", mix.actors, mix.readers, mix.slower)?;
+        let crowd = if mix.crowd { ", all in one room" } else { "" };
+        writeln!(f, "  actors {:?}, readers {:?}, {} times slower{crowd}", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
             writeln!(f, "  {at_ms:>5} ms, for {for_ms} ms: {fault:?}")?;
         }

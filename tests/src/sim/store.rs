@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use polity_core::Clock as _;
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Values, Wrap, Write,
-    WriteKind,
+    WriteKind, schema,
 };
 use tokio::sync::oneshot;
 
@@ -73,6 +73,12 @@ impl SimStore {
         // Most operations are quick, so that what waits for two of them isn't always in the same order.
         let most = self.weather.now(|now| now.store_ms);
         if self.chance.one_in(2) { 0 } else { self.chance.between(0, most) }
+    }
+
+    /// How much longer a trip is of who reads this table.
+    fn further_ms(&self, table: &Table) -> u64 {
+        let most = if table.number == schema::LOG.number { self.weather.now(|now| now.log_reads_ms) } else { 0 };
+        if most == 0 || self.chance.one_in(2) { 0 } else { self.chance.between(0, most) }
     }
 
     fn fate(&self, can_be_late: bool, can_be_torn: bool) -> Fate {
@@ -150,14 +156,14 @@ impl SimStore {
     }
 
     /// Reads: there, then back.
-    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn read<T>(&self, table: &Table, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.weather.count("reads");
-        nap(self.trip_ms()).await;
+        nap(self.trip_ms() + self.further_ms(table)).await;
         if self.chance.per_mille(self.weather.now(|now| now.store_refuses)) {
             return self.refuse().await;
         }
         let outcome = read.await;
-        nap(self.trip_ms()).await;
+        nap(self.trip_ms() + self.further_ms(table)).await;
         outcome
     }
 }
@@ -189,9 +195,13 @@ impl Wrap for SimStore {
             && self.weather.now(|now| now.dies_waiting)
         {
             let (process, lives_ms) = (Arc::clone(&self.process), self.chance.between(0, DIES_MS));
+            let doomed = self.weather.now(|now| now.all_die_waiting).then(|| Arc::clone(&self.weather));
             detached(async move {
                 nap(lives_ms).await;
-                process.kill();
+                match doomed {
+                    Some(all) => all.dooms.notify_one(),
+                    None => process.kill(),
+                }
             });
         }
         if let Fate::Torn(settled_in) = fate {
@@ -225,7 +235,7 @@ impl Wrap for SimStore {
         key: Values,
         consistency: Consistency,
     ) -> Result<Option<Row>, StoreError> {
-        self.read(self.store.get(table, partition, key, consistency)).await
+        self.read(table, self.store.get(table, partition, key, consistency)).await
     }
 
     async fn on_scan(
@@ -236,7 +246,7 @@ impl Wrap for SimStore {
         limit: usize,
         consistency: Consistency,
     ) -> Result<Page, StoreError> {
-        self.read(self.store.scan(table, partition, bounds, limit, consistency)).await
+        self.read(table, self.store.scan(table, partition, bounds, limit, consistency)).await
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {

@@ -1,9 +1,12 @@
 //! What misbehaves at the moment, for everybody who is between two processes; and how often what happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::scenario::Fault;
 
@@ -12,6 +15,8 @@ use super::scenario::Fault;
 pub(super) struct Conditions {
     /// Every operation of the store takes up to so long, there and back.
     pub(super) store_ms: u64,
+    /// Reads of logs take up to so much longer, there and back.
+    pub(super) log_reads_ms: u64,
     /// Operations that the store refuses: nothing is written.
     pub(super) store_refuses: u64,
     /// Writes that land, or do in part, and aren't answered.
@@ -20,8 +25,9 @@ pub(super) struct Conditions {
     pub(super) store_late: u64,
     /// Conditional writes that aren't answered, and of which a part is seen before the whole.
     pub(super) store_torn: u64,
-    /// Whoever waits for a conditional write that is late dies.
+    /// Whoever waits for a conditional write that is late dies; or all do.
     pub(super) dies_waiting: bool,
+    pub(super) all_die_waiting: bool,
     /// Messages of the bus take up to so long.
     pub(super) bus_ms: u64,
     pub(super) bus_loses: u64,
@@ -44,6 +50,12 @@ pub(super) struct Conditions {
 pub(super) struct Weather {
     now: Mutex<(Vec<Fault>, Conditions)>,
     counts: Mutex<Counts>,
+    /// What must never happen, and did.
+    wrong: Mutex<Vec<String>>,
+    /// Something went wrong beside the bus.
+    worse: AtomicBool,
+    /// Somebody waits for a write with whom all are to die.
+    pub(super) dooms: Notify,
     /// Writes that are late and not there yet.
     coming: watch::Sender<usize>,
 }
@@ -68,6 +80,9 @@ impl Weather {
         Self {
             now: Mutex::new((Vec::new(), Conditions::under(&[]))),
             counts: Mutex::default(),
+            wrong: Mutex::default(),
+            worse: AtomicBool::new(false),
+            dooms: Notify::new(),
             coming: watch::Sender::new(0),
         }
     }
@@ -80,6 +95,24 @@ impl Weather {
     /// How often what happened so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts.lock().clone()
+    }
+
+    /// This must never happen.
+    pub(super) fn wrong(&self, what: String) {
+        self.wrong.lock().push(what);
+    }
+
+    /// What happened that must never.
+    pub(super) fn wrongs(&self) -> Vec<String> {
+        self.wrong.lock().clone()
+    }
+
+    /// A process was closed by another one, and lives. The bus alone is no reason.
+    pub(super) fn closed(&self, process: &str) {
+        self.count("processes closed alive");
+        if !self.worse.load(Ordering::Relaxed) {
+            self.wrong(format!("{process} was closed, and nothing ever went wrong but the bus"));
+        }
     }
 
     /// A write is late.
@@ -101,6 +134,7 @@ impl Weather {
 
     /// From now on there is this, too.
     pub(super) fn begin(&self, fault: Fault) {
+        self.worse.fetch_or(!fault.is_of_the_bus(), Ordering::Relaxed);
         let mut now = self.now.lock();
         now.0.push(fault);
         now.1 = Conditions::under(&now.0);

@@ -12,7 +12,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use polity_core::IncarnationId;
+use polity_core::{
+    IncarnationId,
+    mutation::{Mutation, planted},
+};
 use polity_log::{Asked, Claim, LogError, Registry, Why};
 use polity_proto::{Status, route};
 use quick_cache::sync::Cache;
@@ -89,7 +92,7 @@ where
     }
 
     async fn answer(self, call: Request<Body>) -> Result<Response<Body>, Status> {
-        if call.headers().contains_key(route::FORWARDED) {
+        if call.headers().contains_key(route::FORWARDED) && !planted(Mutation::ForwardedAgain) {
             return Ok(self.here(Asked { forwarded: true, claim: None }, call).await);
         }
         let mut envelope = Envelope::open(call).await?;

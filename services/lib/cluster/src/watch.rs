@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use polity_core::{Clock, IncarnationId};
+use polity_core::{
+    Clock, IncarnationId,
+    mutation::{Mutation, planted},
+};
 use polity_log::{LogError, MemberState, Recover, Registry, recover};
 use polity_store::Store;
 use tokio::time::MissedTickBehavior;
@@ -152,6 +155,10 @@ impl Watch {
                 MemberState::Open => {
                     let dead =
                         judge.still(member.incarnation) >= STILL && !progress.alive.contains_key(&member.incarnation);
+                    if planted(Mutation::ClosedByBus) && !self.is_heard(member) {
+                        due.push(Due::See(member.clone()));
+                        continue;
+                    }
                     if !dead || left == 0 {
                         continue;
                     }
@@ -219,7 +226,15 @@ impl Watch {
         }
     }
 
+    /// Whether it may be asked, by what is heard on the bus.
+    fn is_heard(&self, member: &Member) -> bool {
+        self.live.members(&member.kind).iter().any(|heard| heard.incarnation == member.incarnation)
+    }
+
     async fn is_alive(&self, member: &Member) -> bool {
+        if planted(Mutation::ClosedByBus) {
+            return self.is_heard(member);
+        }
         !member.address.is_empty() && ping(self.connect.to(&member.address), member.incarnation).await
     }
 

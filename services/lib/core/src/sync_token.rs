@@ -24,10 +24,14 @@ const SNAPSHOT_VERSION: u8 = 1;
 const MAC_LEN: usize = 8;
 const HASH_LEN: usize = 5;
 
-/// How many rooms a token holds inline; beyond, they are in a snapshot.
-pub const INLINE_ROOMS: usize = 400;
-/// How many rooms may have moved or been dropped since a snapshot.
-pub const MOVED_ROOMS: usize = 100;
+/// How many rooms a token holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomsHeld {
+    /// All of them, up to so many; beyond, they are in a snapshot.
+    pub inline: usize,
+    /// So many that have moved or been dropped since the snapshot; beyond, there is a new one.
+    pub moved: usize,
+}
 
 /// The secret with which a tenant's tokens are sealed and its rooms hashed.
 #[derive(Clone)]
@@ -126,6 +130,14 @@ impl TokenKey {
         hasher.update(owner.as_bytes());
         hasher.update(body);
         hasher.finalize()
+    }
+}
+
+// === impl RoomsHeld ===
+
+impl Default for RoomsHeld {
+    fn default() -> Self {
+        Self { inline: 400, moved: 100 }
     }
 }
 

@@ -192,6 +192,12 @@ pub(crate) async fn fence(
     for _ in 0..FENCE_TRIES {
         let raised = Head { epoch: new, writer, ..at.head.clone() };
         let (bucket, condition) = at.condition();
+        if let Some(full) = at.bucket.filter(|full| planted(Mutation::FenceOnFullBucket) && *full != bucket) {
+            let expect = Expect::Guards(at.seq().to_i64(), old.get());
+            let (condition, fence) = (Condition { expect, ..condition }, Change::Put(raised.to_row()));
+            store.cas(&schema::LOG, partition(key, full), condition, vec![fence]).await?;
+            return Ok(Known { head: raised, bucket: Some(full) });
+        }
         match store.cas(&schema::LOG, partition(key, bucket), condition, vec![Change::Put(raised.to_row())]).await {
             Ok(Cas::Applied) => return Ok(at.extended(raised)),
             // One's own unknown write, an own fence that wasn't heard of, or somebody else.

@@ -1,9 +1,6 @@
 //! Who writes a log when several processes share a store: ownership is for speed, what makes a write safe is its condition.
 
-use polity_core::{
-    IncarnationId,
-    mutation::{Mutation, planted},
-};
+use polity_core::IncarnationId;
 
 use crate::{LogError, Machine, MemberState, append::Known, log::Log};
 
@@ -67,9 +64,9 @@ impl<M: Machine> Log<M> {
                     // Nothing of it is unknown or unprojected; or whoever finishes what it left fences, and of two writes that follow the
                     // same row one is lost, here, too.
                     (MemberState::Drained, _) | (_, Some(Why::NotHeld)) => Ok(false),
-                    (MemberState::Closed, _) | (MemberState::Open, Some(Why::Silent)) => {
-                        Ok(!planted(Mutation::StealWithoutFence))
-                    }
+                    // A dead one's log is fenced by whoever finishes it, and what a silent one has under way it settles itself. This
+                    // fence lets neither be waited for: what they have under way can't land once this process has answered.
+                    (MemberState::Closed, _) | (MemberState::Open, Some(Why::Silent)) => Ok(true),
                     (MemberState::Open, None) => Err(LogError::Elsewhere(writer)),
                 }
             }

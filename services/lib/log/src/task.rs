@@ -158,7 +158,7 @@ impl<M: Machine> Task<M> {
 
     /// Fences the log, whoever writes it, and sees to it that all rows are projected.
     async fn recover(&mut self) -> Result<(), LogError> {
-        if let Some(held) = &mut self.held {
+        if let Some(held) = self.held.as_mut().filter(|_| !planted(Mutation::LoadUnfenced)) {
             match self.log.fence(&held.known).await {
                 Ok(known) if known.seq() == held.known.seq() => held.known = known,
                 // Somebody else has extended it, or has fenced it, or it isn't known: begun anew.

@@ -17,6 +17,7 @@ pub(super) async fn follow(world: Arc<World>) {
     loop {
         let last = world.is_quiet();
         let wait_ms = if last { 0 } else { 1000 };
+        let due = *world.guest.lock().await;
         let path = format!("/sync?timeout={wait_ms}&filter={}{since}", escape(&filter));
         let answer = world.get(guest, "guest-reader", &path).await;
         let (joined, left) = (&answer["rooms"]["join"][room], &answer["rooms"]["leave"][room]);
@@ -34,6 +35,14 @@ pub(super) async fn follow(world: Arc<World>) {
                 end(&world, &mut stretch).await;
             }
             inside = enters;
+        }
+        // Whatever was acknowledged before a sync began it has told, or one before it.
+        if let (_, Some(is_in)) = due
+            && *world.guest.lock().await == due
+        {
+            let fault =
+                format!("the guest was told that it is in {room}: {is_in}, and a sync that began later says {inside}");
+            world.journal.check(is_in == inside, fault, &["guest-"]);
         }
         since = format!("&since={}", text(&answer, "next_batch"));
         if last {

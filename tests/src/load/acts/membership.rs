@@ -25,12 +25,14 @@ pub(super) async fn come_and_go(world: Arc<World>) {
         let tag = format!("guest-{number}.");
         let (what, inside) = if number % 2 == 0 { ("join", true) } else { ("leave", false) };
         let path = format!("/rooms/{}/{what}", escape(room));
+        *world.guest.lock().await = (number, None);
         if let Err(refused) = world.ask(guest, &tag, Method::POST, &path, Some(&json!({}))).await {
             // An earlier try may have been done without being answered: then there is nothing left to leave.
             let done_before = what == "leave" && refused.tries > 1 && refused.status == StatusCode::FORBIDDEN;
             world.journal.check(done_before, format!("a {what} is refused: {refused:?}"), &["guest-"]);
         }
         joins += usize::from(inside);
+        *world.guest.lock().await = (number, Some(inside));
         let rooms = world.get(guest, &tag, "/joined_rooms").await;
         let listed = rooms["joined_rooms"].as_array().is_some_and(|rooms| rooms.iter().any(|id| id == room));
         world.journal.check(

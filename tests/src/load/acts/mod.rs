@@ -2,10 +2,12 @@
 //! what it was promised has an order.
 
 mod account_data;
+mod barred;
 mod fickle;
 mod found;
 mod guest;
 mod keys;
+mod last_words;
 mod membership;
 mod neighbour;
 mod receipts;
@@ -35,6 +37,8 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::Newcomers => tasks::spawn(register::register(world)),
         Actor::Founder => tasks::spawn(found::found(world)),
         Actor::Fickle => tasks::spawn(fickle::ask_once(world)),
+        Actor::Barred => tasks::spawn(barred::try_the_door(world)),
+        Actor::LastWords => tasks::spawn(last_words::say(world)),
         Actor::Neighbour => tasks::spawn(neighbour::live_apart(world)),
         Actor::Receipts => tasks::spawn(receipts::read(world)),
     }

@@ -27,7 +27,7 @@ pub(super) async fn register(world: Arc<World>) {
 }
 
 /// Registers one; its access token.
-async fn one(world: &World, name: &str) -> String {
+pub(super) async fn one(world: &World, name: &str) -> String {
     let tag = format!("register-{name}.");
     let client = world.stranger.stranger();
     let body = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});

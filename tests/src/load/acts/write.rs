@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     escape,
-    load::world::{COUNT, Promised, ROOMS, World, text},
+    load::world::{COUNT, Promised, World, text},
 };
 
 /// Writes on and on, each event until it is acknowledged, under one transaction id.
@@ -25,7 +25,7 @@ pub(super) async fn write(world: Arc<World>, me: usize) {
         let kind = random.random_range(0..10);
         let old =
             if kind == 9 && !own.is_empty() { Some(own.swap_remove(random.random_range(0..own.len()))) } else { None };
-        let room = old.as_ref().map_or_else(|| random.random_range(0..ROOMS), |(room, _)| *room);
+        let room = old.as_ref().map_or_else(|| world.any_room(&mut random), |(room, _)| *room);
         let redacts = old.map(|(_, event_id)| event_id);
         let (path, body) = request(&world.rooms[room], me, number, &tag, redacts.as_deref(), kind);
         let asked = Instant::now();

@@ -1,6 +1,9 @@
 //! Memberships by user: where to look, never the truth (that is the state at a head).
 
-use polity_core::{Position, Seq, Stamp, TenantId};
+use polity_core::{
+    Position, Seq, Stamp, TenantId,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{OwnedRoomId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +19,7 @@ pub struct Membership {
     pub membership: String,
     /// The row that said so.
     pub position: Position,
-    /// Where this stretch or invitation began.
+    /// Where this stretch, invitation or absence began.
     pub since: Seq,
 }
 
@@ -119,5 +122,17 @@ pub async fn forgotten(
 ) -> Result<Option<Position>, StoreError> {
     let partition = values_of![tenant, user_id.as_str()];
     let row = store.get(&schema::FORGOTTEN, partition, values_of![room_id.as_str()], Consistency::Quorum).await?;
+    let row = row.filter(|row| !planted(Mutation::ForgetCleared) || !row.value.is_empty());
     Ok(row.and_then(|row| row.stamp).map(Stamp::position))
+}
+
+/// A projection of a leave that takes back that the room was forgotten ([`Mutation::ForgetCleared`]).
+#[must_use]
+pub fn forget_cleared(tenant: TenantId, user_id: &UserId, room_id: &RoomId, at: Position) -> Write {
+    Write {
+        table: &schema::FORGOTTEN,
+        partition: values_of![tenant, user_id.as_str()],
+        row: Row::new(values_of![room_id.as_str()], bytes::Bytes::new()),
+        kind: WriteKind::Projection(Stamp::new(at, VERSION + 1)),
+    }
 }

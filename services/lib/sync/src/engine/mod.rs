@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use polity_accounts::Accounts;
 use polity_cluster::digest::Writers;
-use polity_core::{Clock, Random};
+use polity_core::{Clock, Random, sync_token::RoomsHeld};
 use polity_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,8 @@ pub struct Engine {
     pub changed_users: ChangedUsers,
     /// Members that devices have, where they load them lazily.
     pub sent_members: SentMembers,
+    /// How many rooms a token holds.
+    pub rooms_held: RoomsHeld,
     /// The memory of large answers.
     pub answers: Arc<AnswerBudget>,
     /// Who waits.

@@ -8,10 +8,8 @@ use std::{
 use bytes::Bytes;
 use polity_core::{
     LogKey, Random, Seq, TenantId,
-    sync_token::{
-        INLINE_ROOMS, MOVED_ROOMS, RoomEntry, RoomRef, RoomSet, SyncToken, TokenKey, Told, decode_snapshot,
-        encode_snapshot,
-    },
+    mutation::{Mutation, planted},
+    sync_token::{RoomEntry, RoomRef, RoomSet, RoomsHeld, SyncToken, TokenKey, Told, decode_snapshot, encode_snapshot},
 };
 use polity_store::{Durability, Row, Store, Write, WriteKind, schema, values_of};
 use ruma_common::RoomId;
@@ -124,18 +122,21 @@ impl KnownRooms {
         self,
         store: &Arc<dyn Store>,
         random: &dyn Random,
-        tenant: TenantId,
+        (tenant, held): (TenantId, RoomsHeld),
         now_ms: u64,
     ) -> Result<RoomSet, SyncError> {
-        if self.entries.len() <= INLINE_ROOMS {
+        if self.entries.len() <= held.inline {
             return Ok(RoomSet::Inline(self.entries));
         }
         if let Some(id) = self.base
-            && self.moved.len() <= MOVED_ROOMS
+            && self.moved.len() <= held.moved
         {
             return Ok(RoomSet::Snapshot { id, moved: self.moved });
         }
-        let id: [u8; 16] = random.bytes();
+        let id: [u8; 16] = match self.base {
+            Some(id) if planted(Mutation::SnapshotChanged) => id,
+            _ => random.bytes(),
+        };
         write_snapshot(store, tenant, id, &self.entries, now_ms).await?;
         Ok(RoomSet::Snapshot { id, moved: BTreeMap::new() })
     }

@@ -156,13 +156,14 @@ impl Engine {
         answer.keys = self.device_keys(&request.viewer).await?;
         let Progress { at, rooms, share, .. } = progress;
         answer.share = Some(share);
+        let (tenant, now_ms) = (request.viewer.tenant, self.clock.now_ms());
         let token = SyncToken {
             store: self.store.incarnation(),
             record: at.record,
             inbox: at.inbox,
             device_lists: at.device_lists,
             ephemeral: at.elsewhere.with(at.ephemeral),
-            rooms: rooms.seal(&self.store, &*self.random, request.viewer.tenant, self.clock.now_ms()).await?,
+            rooms: rooms.seal(&self.store, &*self.random, (tenant, self.rooms_held), now_ms).await?,
         };
         answer.next_batch = token.encode(&request.viewer.token_key, request.viewer.token_owner());
         Ok(answer)

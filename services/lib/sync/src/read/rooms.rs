@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use polity_bus::{Subject, SubjectKind};
 use polity_cluster::digest::Writers;
-use polity_core::{LogId, LogKey, Seq, TenantId};
+use polity_core::{
+    LogId, LogKey, Seq, TenantId,
+    mutation::{Mutation, planted},
+};
 use polity_log::{LogRow, Names, read};
 use polity_room_engine::{
     record::{RoomHead, Roots},
@@ -139,7 +142,8 @@ impl Rooms {
     /// # Errors
     /// When the store can't be read.
     pub async fn fresh_head(&self, key: LogKey) -> Result<Option<Arc<RoomState>>, ReadError> {
-        if self.alone { self.head(key).await } else { self.heads.read(key).await }
+        let by_map = self.alone || planted(Mutation::AccessByMap);
+        if by_map { self.head(key).await } else { self.heads.read(key).await }
     }
 
     /// The rows after `after`, oldest first: from memory if the room is watched and nothing is missing there.

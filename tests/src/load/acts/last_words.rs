@@ -1,0 +1,63 @@
+//! Somebody who says something where nobody else does and doesn't come back, answered or not: whatever lands later than whoever wrote it
+//! lived, nobody goes on with.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::register;
+use crate::{
+    Failure, escape,
+    load::world::{ROOMS, World, text},
+};
+
+/// Rows that a long room takes until its first bucket is full.
+const BRIM: u64 = 3;
+
+/// Fills the last room to where a long one's first bucket ends, says one thing there, and then one in an account and one in a room that
+/// are made for it, in turn.
+pub(super) async fn say(world: Arc<World>) {
+    let (client, mut random) = (&world.writers[0], world.random("last words"));
+    let room = escape(&world.rooms[ROOMS - 1]);
+    let message = |room: &str, txn: &str| format!("/rooms/{room}/send/org.polity.word/{txn}");
+    for number in 0..BRIM {
+        let tag = format!("last-brim-{number}.");
+        world.must(client, &tag, Method::PUT, &message(&room, &tag), Some(&json!({}))).await;
+    }
+    let told = client.call(Method::PUT, &message(&room, "last-brim"), Some(json!({}))).await;
+    note(&world, "last-brim", told);
+    for number in 0_u64.. {
+        if world.is_done() {
+            return;
+        }
+        let tag = format!("last-{number}.");
+        let mut client = world.stranger.stranger();
+        client.token = Some(register::one(&world, &format!("last{number}")).await);
+        let path = match number % 2 {
+            0 => {
+                let own = world.get(&client, &tag, "/account/whoami").await;
+                format!("/user/{}/account_data/org.polity.word", escape(text(&own, "user_id")))
+            }
+            _ => {
+                let room = json!({"preset": "private_chat"});
+                let made = world.must(&client, &tag, Method::POST, "/createRoom", Some(&room)).await.value;
+                message(&escape(text(&made, "room_id")), &tag)
+            }
+        };
+        let told = client.call(Method::PUT, &path, Some(json!({}))).await;
+        note(&world, &tag, told);
+        world.breathe(&mut random, 60).await;
+    }
+}
+
+fn note(world: &World, tag: &str, told: Result<Value, Failure>) {
+    let told = match told {
+        Ok(_) => "done".to_owned(),
+        Err(Failure::Refused(status, body)) if !status.is_server_error() => {
+            world.journal.fail(format!("the last words are refused: {status} {body}"), &[tag])
+        }
+        Err(failure) => failure.to_string(),
+    };
+    world.journal.note(tag, format!("says its last words: {told}"));
+}
