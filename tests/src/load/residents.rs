@@ -74,6 +74,12 @@ impl Residents {
         Self { neighbour: Some((client, room)), ..self }
     }
 
+    /// Three of them.
+    #[must_use]
+    pub fn three(&self) -> [Client; 3] {
+        [0, 1, 2].map(|at| self.writers[at].clone())
+    }
+
     /// The same at a server that has a copy of the store, and to which this is the way.
     #[must_use]
     pub fn at(&self, way: &Arc<dyn Way>) -> Self {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use polity_cluster::kind;
 use polity_core::{IncarnationId, tasks};
 use polity_log::{Names, Registry};
+use polity_proto::Transport;
 use polity_room_state::ROOM_LOG;
 use polity_store::Store;
 use tokio::{sync::watch, time::Instant};
@@ -207,6 +208,12 @@ impl Cluster {
         let Running { process, instance } = self.nodes[at].running.lock().clone()?;
         let (router, under_way) = instance?.front()?;
         process.is_alive().then_some((process, router, under_way))
+    }
+
+    /// The way to a process that writes rooms, or to where one will run again, for who is no process himself.
+    pub(super) fn writer(&self, number: u64) -> Transport {
+        let at = usize::try_from(number).unwrap_or_default() % OF_A_TIER;
+        self.net.way(NODES, false, &address(at))
     }
 
     /// The processes that run, and their place among the others.

@@ -2,11 +2,11 @@
 //! who is closed could open anything.
 
 use polity_core::{Life, LogId, LogKey, Seq, TenantId};
-use polity_log::read;
+use polity_log::{LogError, read};
 use polity_room_engine::record::RoomHead;
 use polity_store::{Bounds, Consistency, Store, Value, Values, schema, values_of};
 
-use super::{rows, torn::TornStore};
+use super::{purge, rows, torn::TornStore};
 use crate::load::Journal;
 
 /// The partition of all processes, and the key of a slot's own row.
@@ -22,7 +22,11 @@ const PROCESSES: usize = 1000;
 pub(super) async fn check(store: &TornStore, journal: &Journal) {
     for log in store.logs() {
         let Some(key) = key(&log) else { journal.fail(format!("{log:?} is no log"), &[]) };
-        let found = read::head(store, key, Seq::ZERO, Consistency::Serial).await.ok().flatten();
+        let found = read::head(store, key, Seq::ZERO, Consistency::Serial).await;
+        if matches!(found, Err(LogError::Sealed)) {
+            purge::is_gone(store, key, journal).await;
+        }
+        let found = found.ok().flatten();
         let Some(head) = found.map(|found| found.head) else { continue };
         let (seq, projected) = (head.seq, read::projected_seq(store, key).await.ok());
         journal.check(

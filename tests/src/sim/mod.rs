@@ -24,6 +24,7 @@ mod logs;
 mod mutations;
 mod net;
 mod process;
+mod purge;
 mod requests;
 mod restored;
 mod rows;

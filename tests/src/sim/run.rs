@@ -13,7 +13,7 @@ use super::{
     SERVER,
     beginning::Beginning,
     cluster::Cluster,
-    detached, nap,
+    detached, nap, purge,
     scenario::Scenario,
     settled,
     way::SimWay,
@@ -147,6 +147,10 @@ async fn acts(
     let cluster = Cluster::start(&scenario, (beginning.store(), weather), 0).await;
     let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed));
     let residents = beginning.residents(&way);
+    let purge = scenario.purge_ms.map(|at_ms| {
+        let operator = purge::Operator::new(&cluster, &journal, beginning, scenario.seed);
+        detached(operator.purge(at_ms))
+    });
     let mut load = Load::of(Client::over(way, "").for_host(SERVER), residents, Arc::clone(&journal), scenario.mix);
     let faults: Vec<_> = scenario
         .faults
@@ -166,8 +170,15 @@ async fn acts(
         fault.await.expect("nothing ends it");
     }
     cluster.recover().await;
+    let purged = match purge {
+        Some(purge) => Some(purge.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))),
+        None => None,
+    };
     let acknowledged = load.acknowledged().await;
     load.finish().await;
     settled::check(&cluster, &journal, &load).await;
+    if let Some(purged) = purged {
+        purged.check(&cluster, &journal).await;
+    }
     acknowledged
 }

@@ -41,6 +41,8 @@ pub struct Scenario {
     pub clocks_ms: u64,
     /// Half of the processes that it begins with are of the next version.
     pub upgrade: bool,
+    /// When an operator purges a room that others write to, in milliseconds after the load began.
+    pub purge_ms: Option<u64>,
 }
 
 /// Something that goes wrong at some time.
@@ -263,6 +265,7 @@ impl Scenario {
             long: false,
             clocks_ms: 0,
             upgrade: false,
+            purge_ms: None,
         }
     }
 
@@ -306,8 +309,10 @@ impl Scenario {
         let tight = chance.one_in(3);
         let long = chance.one_in(8);
         let clocks_ms = if Chance::of(seed, "clocks").one_in(4) { CLOCKS_MS } else { 0 };
+        let purge = Chance::of(seed, "purge");
+        let purge_ms = if purge.one_in(4) { Some(purge.below(begins_ms)) } else { None };
         let mix = Mix { actors, readers, slower, crowd: false };
-        Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade }
+        Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade, purge_ms }
     }
 
     /// The same with something left away, simplest first.
@@ -340,6 +345,9 @@ impl Scenario {
         if self.clocks_ms > 0 {
             all.push(Self { clocks_ms: 0, ..self.clone() });
         }
+        if self.purge_ms.is_some() {
+            all.push(Self { purge_ms: None, ..self.clone() });
+        }
         if self.upgrade {
             all.push(Self { upgrade: false, ..self.clone() });
         }
@@ -356,13 +364,14 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade } = self;
+        let Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade, purge_ms } = self;
         let room = if *tight { "little" } else { "much" };
         let long = if *long { ", a long room" } else { "" };
         let clocks = if *clocks_ms > 0 { ", clocks disagree" } else { "" };
         let upgrade = if *upgrade { ", two versions" } else { "" };
         write!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), ")?;
-        writeln!(f, "{room} room{long}{clocks}{upgrade}")?;
+        let purge = purge_ms.map(|ms| format!(", a purge after {ms} ms")).unwrap_or_default();
+        writeln!(f, "{room} room{long}{clocks}{upgrade}{purge}")?;
         let crowd = if mix.crowd { ", all in one room" } else { "" };
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower{crowd}", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
