@@ -340,3 +340,36 @@ async fn a_process_waits_for_its_store_and_ends_while_it_waits() {
     let message = refused(&run(&mut command).await, USAGE);
     assert!(message.contains("other members would refuse this certificate"), "{message}");
 }
+
+#[tokio::test]
+async fn a_store_put_back_from_a_backup_begins_another_life() {
+    let mut sandbox = Sandbox::start(&[]).await;
+    let mut client = sandbox.client();
+    client.register("amy", "a long password").await.expect("an account");
+    let room = client.create_room(json!({})).await.expect("a room");
+    let event = client.send(&room, "1", "before").await.expect("an event");
+    let keys = json!({"one_time_keys": {"signed_curve25519:a": {"key": "a"}, "signed_curve25519:b": {"key": "b"}}});
+    client.call(Method::POST, "/keys/upload", Some(keys.clone())).await.expect("keys");
+    let before = client.sync(None, 0, &json!({})).await.expect("a sync");
+    assert_eq!(before["device_one_time_keys_count"]["signed_curve25519"], 2);
+    let since = before["next_batch"].as_str().expect("a token").to_owned();
+    sandbox.kill().await;
+    let file = sandbox.folder().join("polity.toml");
+    fs::write(&file, "").expect("a file");
+    let restored = ["schema", "restored", "--config", file.to_str().expect("UTF-8")];
+    for _ in 0..2 {
+        let output = sandbox.run(&restored).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("the store is in a new life") && !said.contains("the rest"), "{said}");
+    }
+    sandbox.restart().await;
+    let after = client.sync(Some(&since), 0, &json!({})).await.expect("a sync with the token of the life before");
+    let timeline = &after["rooms"]["join"][&room]["timeline"];
+    let told = timeline["events"].as_array().is_some_and(|events| events.iter().any(|told| told["event_id"] == *event));
+    assert!(told, "all is told anew: {after}");
+    assert_eq!(after["device_one_time_keys_count"]["signed_curve25519"], 0);
+    client.call(Method::POST, "/keys/upload", Some(keys)).await.expect("the same keys again are no keys");
+    let again = client.sync(None, 0, &json!({})).await.expect("a sync");
+    assert_eq!(again["device_one_time_keys_count"]["signed_curve25519"], 0);
+}

@@ -16,12 +16,13 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use polity_tests::sim::{Counts, Scenario, play, shrink};
+use polity_tests::sim::{Counts, Outcome, Scenario, play, restored, shrink};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] [--whole] [--log] [--mutations [NAME]]";
+const USAGE: &str = "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] \
+     [--whole] [--log] [--restored] [--mutations [NAME]]";
 
 /// What is asked for.
 struct Plan {
@@ -36,6 +37,8 @@ struct Plan {
     whole: bool,
     /// What the processes log is told, too.
     log: bool,
+    /// Restores from backups are played.
+    restored: bool,
     /// Bugs are planted: all, or those of that name.
     mutations: Option<String>,
 }
@@ -107,14 +110,15 @@ fn seeds(plan: &Plan) -> usize {
 /// Plays a seed; what there is to tell of it.
 fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
     let scenario = Scenario::of(seed);
-    let outcome = play(&scenario);
+    let play = || -> Outcome { if plan.restored { restored(seed) } else { play(&scenario) } };
+    let outcome = play();
     figures.acknowledged.fetch_add(outcome.acknowledged, Ordering::Relaxed);
     figures.simulated_ms.fetch_add(u64::try_from(outcome.took.as_millis()).unwrap_or_default(), Ordering::Relaxed);
     for (what, count) in &outcome.counts {
         *figures.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
     }
     if plan.twice {
-        let again = play(&scenario);
+        let again = play();
         if again.digest() != outcome.digest() {
             figures.failed.fetch_add(1, Ordering::Relaxed);
             let pairs = outcome.history.iter().zip(&again.history);
@@ -124,6 +128,10 @@ fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
     }
     if outcome.fault.is_some() {
         figures.failed.fetch_add(1, Ordering::Relaxed);
+        if plan.restored {
+            let history = outcome.history.join("\n  ");
+            return Some(format!("the restore {seed} fails.\n  {history}\n{}\n", outcome.fault.unwrap_or_default()));
+        }
         let (smallest, outcome) = if plan.whole { (scenario.clone(), outcome) } else { shrink(&scenario, outcome) };
         let history = outcome.history.join("\n  ");
         let fault = outcome.fault.unwrap_or_default();
@@ -174,8 +182,8 @@ fn plant_all(_: &Plan) -> Result<usize, String> {
 
 fn plan() -> Result<Plan, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut plan =
-        Plan { seeds: 100, first: 1, threads, tell: false, twice: false, whole: false, log: false, mutations: None };
+    let (tell, twice, whole, log, restored) = (false, false, false, false, false);
+    let mut plan = Plan { seeds: 100, first: 1, threads, tell, twice, whole, log, restored, mutations: None };
     let mut words = std::env::args().skip(1).peekable();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -190,6 +198,7 @@ fn plan() -> Result<Plan, String> {
             "--twice" => plan.twice = true,
             "--whole" => plan.whole = true,
             "--log" => plan.log = true,
+            "--restored" => plan.restored = true,
             "--mutations" => plan.mutations = Some(words.next_if(|word| !word.starts_with("--")).unwrap_or_default()),
             other => return Err(format!("{other} isn't known")),
         }
