@@ -29,6 +29,7 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::AnswerBeforeProjection, 2),
     (Mutation::NoActivation, 4),
     (Mutation::PurgeDropsHead, 4),
+    (Mutation::SealIsEpoch, 4),
     (Mutation::SlotsLeftOpen, 1),
     (Mutation::DrainedUnseen, 4),
     (Mutation::LeftUnprojected, 43),
@@ -65,12 +66,7 @@ const FOUND_BY: &[(Mutation, u64)] = &[
 ];
 
 /// Those that no seed has found yet: what they break isn't proved. Looked for only by name.
-pub const UNSEEN: &[Mutation] = &[
-    Mutation::OvertakenReadKept,
-    Mutation::ReadUnderWayShared,
-    // The seeds of the log's own tests find it (`log/src/tests/lives.rs`).
-    Mutation::SealIsEpoch,
-];
+pub const UNSEEN: &[Mutation] = &[Mutation::OvertakenReadKept, Mutation::ReadUnderWayShared];
 
 /// A bug that was found.
 #[derive(Debug)]
