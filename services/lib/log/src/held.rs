@@ -31,6 +31,8 @@ pub(crate) struct Group<R> {
     pub(crate) first: Seq,
     /// The answers, in the order of the commands, and whether each waits for the projections.
     pub(crate) answers: Vec<(R, bool)>,
+    /// Whether those that come wait, whatever they are: they may rest on a row of the group whose own answer does.
+    wait: bool,
     /// Whether a command gave more rows than fit before the bucket's end.
     pub(crate) overfull: bool,
 }
@@ -62,7 +64,7 @@ impl<M: Machine> Held<M> {
         old: Vec<Option<RepeatedRow>>,
     ) -> Group<M::Reply> {
         let first = self.known.head.first;
-        let mut group = Group { rows: Vec::new(), bytes: 0, first, answers: Vec::new(), overfull: false };
+        let mut group = Group { rows: Vec::new(), bytes: 0, first, answers: Vec::new(), wait: false, overfull: false };
         let mut in_group: HashMap<Dedup, RepeatedRow> = HashMap::new();
         let room = self.known.room();
         for ((Waiting { command, .. }, dedup), old) in waiting.iter().zip(dedups).zip(old) {
@@ -72,12 +74,12 @@ impl<M: Machine> Held<M> {
             let known =
                 dedup.as_ref().and_then(|dedup| in_group.get(dedup).or_else(|| self.recent.get(dedup)).cloned());
             if let Some(row) = known.or(old) {
-                group.answers.push((self.machine.repeated(command, &row), false));
+                group.answers.push((self.machine.repeated(command, &row), group.wait));
                 continue;
             }
             let next = self.known.seq().plus(1 + group.rows.len() as u64);
             match self.machine.decide(command, next) {
-                Decision::Reply(answer) => group.answers.push((answer, false)),
+                Decision::Reply(answer) => group.answers.push((answer, group.wait)),
                 Decision::Trim { up_to, reply } => {
                     group.first = group.first.max(up_to.min(self.known.seq()).next());
                     group.answers.push((reply, false));
@@ -88,6 +90,7 @@ impl<M: Machine> Held<M> {
                     }
                     group.push(rows, next);
                     group.overfull |= group.rows.len() > room;
+                    group.wait |= after_projection;
                     group.answers.push((reply, after_projection));
                 }
             }

@@ -7,6 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    stream::{FuturesUnordered, StreamExt as _},
+};
 use parking_lot::Mutex;
 use polity_core::{
     Classified as _, ErrorKind, IncarnationId, Life, LogId, LogKey, ManualClock, Position, Seq, Stamp, SystemRandom,
@@ -55,6 +59,8 @@ struct Faulty {
     no_fences: AtomicBool,
     /// So many scans from now on find the store unavailable.
     no_scans: AtomicU64,
+    /// No projection can be written.
+    no_puts: AtomicBool,
 }
 
 impl Faulty {
@@ -67,6 +73,7 @@ impl Faulty {
             alone: Mutex::default(),
             no_fences: AtomicBool::new(false),
             no_scans: AtomicU64::new(0),
+            no_puts: AtomicBool::new(false),
         })
     }
 
@@ -136,6 +143,13 @@ impl Wrap for Faulty {
                 Err(unknown())
             }
         }
+    }
+
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        if self.no_puts.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("a test's".into()));
+        }
+        self.inner.put(writes, durability).await
     }
 
     async fn on_scan(
@@ -336,6 +350,25 @@ async fn a_transaction_gives_one_row_whatever_becomes_of_its_append() {
         assert_eq!(until_said(&logs, "second").await, seq, "{fault:?}");
         until_said(&logs, "third").await;
         assert_eq!(texts(&store).await, ["first", "second", "third"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_may_rest_on_a_row_is_answered_with_it() {
+    let store = Faulty::new();
+    let (_, logs, _) = process(&store, 1, "a").await;
+    until_said(&logs, "first").await;
+    store.no_puts.store(true, Ordering::Relaxed);
+    // One group: the row's own answer waits for its projection, and so must that of who asks for it again.
+    let mut answers: FuturesUnordered<_> = (0..2).map(|_| logs.submit(key(), say("second"))).collect();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+        let early = answers.next().now_or_never().flatten();
+        assert!(early.is_none(), "{:?}, which nobody can find yet", early.map(Result::unwrap));
+    }
+    store.no_puts.store(false, Ordering::Relaxed);
+    while let Some(answer) = answers.next().await {
+        assert_eq!(answer.unwrap().unwrap(), Seq::new(2));
     }
 }
 
