@@ -23,7 +23,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         1 => last_words,
         2 | 7 => at_the_brim,
         3 => crowd_at_the_brim,
-        4 => slow_reads,
+        4 | 8 => slow_reads,
         5 => without_the_bus,
         6 => owners_change,
         _ => return None,

@@ -63,10 +63,12 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::ClosedByBus, 46),
     (Mutation::NodesUnwritten, 58),
     (Mutation::ForwardedAgain, 2),
+    (Mutation::ReadUnderWayShared, 139),
+    (Mutation::OvertakenReadKept, 1745),
 ];
 
-/// Those that no seed has found yet: what they break isn't proved. Looked for only by name.
-pub const UNSEEN: &[Mutation] = &[Mutation::OvertakenReadKept, Mutation::ReadUnderWayShared];
+/// Those that too few seeds find to count on: what they break is hardly proved. Looked for only by name.
+pub const UNSEEN: &[Mutation] = &[Mutation::OvertakenReadKept];
 
 /// A bug that was found.
 #[derive(Debug)]
