@@ -38,8 +38,9 @@ use super::{
 /// A process that ended by itself is started again after so long.
 const BACK_MS: (u64, u64) = (20, 500);
 
-/// Within so long whatever a process that has left still does finds that it has.
-const ENDS_MS: u64 = 2_000;
+/// Within so long whatever a process that has left still does finds that it has, or is done; and between two looks whether it is.
+const ENDS: Duration = Duration::from_secs(10);
+const LOOK_MS: u64 = 50;
 
 /// Who is to be killed after some steps lives no longer than that.
 const DIES: Duration = Duration::from_millis(300);
@@ -301,9 +302,10 @@ impl Cluster {
             let (process, leaks) = (Arc::clone(&process), Arc::clone(&self.leaks));
             async move {
                 if let Some(mut kept) = instance.leave().await {
-                    if !process.unfinished().is_empty() {
-                        // Some learn of it with their next step.
-                        nap(ENDS_MS).await;
+                    // As the product does, it waits for its tasks.
+                    let ends = Instant::now() + ENDS;
+                    while !process.unfinished().is_empty() && Instant::now() < ends {
+                        nap(LOOK_MS).await;
                     }
                     kept.extend(process.unfinished().iter().map(|by| format!("the task of {by}")));
                     leaks.lock().extend(kept.iter().map(|kept| format!("{} keeps {kept}", process.name)));

@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use polity_bus::{Bus, News, Subject};
+use polity_bus::{Bus, News, Subject, SubjectKind, not_understood};
 use polity_core::{
     IncarnationId, LogId, TenantId,
     mutation::{Mutation, planted},
@@ -225,7 +225,8 @@ impl Flush {
                     self.want_whole();
                 }
             }
-            Err(error) => tracing::warn!(%error, "a digest can't be read"),
+            // Its entries are missing before the next one that is, and asked for.
+            Err(_) => not_understood(SubjectKind::Digest),
         }
     }
 
