@@ -17,15 +17,16 @@ const LOOKS: Duration = Duration::from_secs(1);
 pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load) {
     let began = Instant::now();
     let Some((_, registry)) = cluster.running().pop() else { journal.fail("nobody runs", &[]) };
-    loop {
+    let entered = loop {
+        let entered = registry.members().await.unwrap_or_default();
         let left = left_by_the_dead(cluster, &registry).await;
         if left.is_empty() {
-            break;
+            break entered;
         }
         let waited = began.elapsed();
         journal.check(waited < SEEN_TO, format!("nobody finished in {waited:?} what is left of {left:?}"), &[]);
         tokio::time::sleep(LOOKS).await;
-    }
+    };
     let wrongs = cluster.weather.wrongs();
     journal.check(wrongs.is_empty(), wrongs.join("\n"), &[]);
     let rooms = load.rooms().iter().map(|room| (TENANT, &**room));
@@ -34,11 +35,11 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
         let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
         rows::check(&*cluster.store, key, journal).await;
     }
-    // A process that died before it was entered, and whose entry is only late, has opened nothing: the next one that comes closes it.
-    let entered = registry.members().await.unwrap_or_default();
     let kept = cluster.end().await;
     journal.check(kept.is_empty(), format!("who has left let not go of what it had: {kept:?}"), &[]);
     let mut left = left_by_the_dead(cluster, &registry).await;
+    // A process that died before it was entered, and whose entry came after the last look, has opened nothing: the next one that starts
+    // closes it.
     left.retain(|member| entered.iter().any(|other| other.incarnation == member.incarnation));
     journal.check(left.is_empty(), format!("all have left in order, and something is left of {left:?}"), &[]);
     // What comes now must find that it can't be any more.
