@@ -87,16 +87,16 @@ pub(super) async fn check_states(world: &World, room: &str, plain: &Plain) {
     }
 }
 
-/// What a user is, and on which row that began.
+/// What a user is, and on which row that began. Who is out stays out from the same row on, by whatever he is kept out.
 fn stretch(rows: &[LogRow], user: &str) -> Option<(String, u64)> {
     let mut now: Option<(String, u64)> = None;
     for row in rows {
         let event = said(row);
         if event.event_type == "m.room.member" && event.state_key.as_deref() == Some(user) {
             let membership = event.content["membership"].as_str().unwrap().to_owned();
-            if now.as_ref().is_none_or(|(was, _)| *was != membership) {
-                now = Some((membership, row.seq.get()));
-            }
+            let kind = |membership: &str| if membership == "ban" { "leave" } else { membership }.to_owned();
+            let began = now.filter(|(was, _)| kind(was) == kind(&membership)).map_or(row.seq.get(), |(_, began)| began);
+            now = Some((membership, began));
         }
     }
     now
