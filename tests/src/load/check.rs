@@ -55,7 +55,7 @@ async fn stored(world: &World, room: &str) -> Stored {
     for (at, event) in events.iter().enumerate() {
         let id = text(event, "event_id").to_owned();
         let before = places.insert(id.clone(), at);
-        world.journal.check(before.is_none(), format!("the event {id} stands twice in {room}"), &[&id]);
+        world.journal.check(before.is_none(), format_args!("the event {id} stands twice in {room}"), &[&id]);
     }
     let all = world.get(&world.writers[0], "check", &format!("/rooms/{}/state", escape(room))).await;
     let key = |event: &Value| (text(event, "type").to_owned(), text(event, "state_key").to_owned());
@@ -68,14 +68,18 @@ fn all_promised(world: &World, room: &str, stored: &Stored, promised: &[&Promise
     for event in promised {
         let about = [event.tag.as_str(), event.event_id.as_str()];
         let found = stored.places.get(&event.event_id);
-        world.journal.check(found.is_some(), format!("{} was acknowledged and isn't in {room}", event.tag), &about);
+        world.journal.check(
+            found.is_some(),
+            format_args!("{} was acknowledged and isn't in {room}", event.tag),
+            &about,
+        );
         let Some(redacted) = &event.redacts else { continue };
         let target = stored.places.get(redacted).map(|at| &stored.events[*at]);
         let gone = target.is_some_and(|target| {
             target["content"] == json!({})
                 && target["unsigned"]["redacted_because"]["event_id"] == json!(event.event_id)
         });
-        world.journal.check(gone, format!("{redacted} was redacted and is {target:?}"), &[&event.tag, redacted]);
+        world.journal.check(gone, format_args!("{redacted} was redacted and is {target:?}"), &[&event.tag, redacted]);
     }
 }
 
@@ -98,7 +102,7 @@ fn nothing_twice(world: &World, room: &str, stored: &Stored, promised: &[&Promis
         let allowed = if text(event, "type") == COUNT { sent.tries } else { 1 };
         world.journal.check(
             times[tag] <= allowed,
-            format!("transaction {tag} gave {} events in {room}", times[tag]),
+            format_args!("transaction {tag} gave {} events in {room}", times[tag]),
             &[tag],
         );
     }
@@ -111,7 +115,7 @@ fn in_order(world: &World, room: &str, stored: &Stored, promised: &[&Promised]) 
         let Some(writer) = event.tag.split('-').next() else { continue };
         let Some(place) = stored.places.get(&event.event_id) else { continue };
         if let Some((before, at)) = last.insert(writer, (event, *place)) {
-            let fault = format!("{} stands before {} in {room}", event.tag, before.tag);
+            let fault = format_args!("{} stands before {} in {room}", event.tag, before.tag);
             world.journal.check(at < *place, fault, &[&event.tag, &before.tag]);
         }
     }
@@ -123,7 +127,7 @@ fn last_state(world: &World, room: &str, stored: &Stored) {
         // A try that was never answered may have made one, too, and come last.
         let own = |event: &&Value| text(event, "type") == COUNT && text(event, "state_key") == key.1;
         let newest = stored.events.iter().rfind(own).map(|event| text(event, "event_id"));
-        let fault = format!("the state {key:?} of {room} is {event_id}, not {newest:?}");
+        let fault = format_args!("the state {key:?} of {room} is {event_id}, not {newest:?}");
         world.journal.check(newest == Some(event_id.as_str()), fault, &[event_id, &writer]);
     }
 }
@@ -133,7 +137,7 @@ fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let name = seen.manner.name;
     let shown = |event: &&Value| !seen.manner.texts_only || text(event, "type") == "m.room.message";
     let Some(ids) = seen.events.get(room).filter(|ids| !ids.is_empty()) else {
-        let fault = format!("{name} saw nothing of {room}");
+        let fault = format_args!("{name} saw nothing of {room}");
         return world.journal.check(!stored.events.iter().any(|event| shown(&event)), fault, &[name]);
     };
     let Some(start) = stored.places.get(&ids[0]) else {
@@ -146,7 +150,7 @@ fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let (due_now, saw) = (due.get(at).copied().unwrap_or("the end"), ids.get(at).map_or("the end", String::as_str));
     let known: HashSet<&str> = ids[..at].iter().map(String::as_str).collect();
     let what = if known.contains(saw) { "a repeat" } else { "a gap, or another order" };
-    let fault = format!("{name} has {what} in {room}: event {at} is {saw} where {due_now} was due");
+    let fault = format_args!("{name} has {what} in {room}: event {at} is {saw} where {due_now} was due");
     world.journal.fail(fault, &[name, saw, due_now]);
 }
 
@@ -156,7 +160,7 @@ async fn stretches(world: &World, room: &str, stored: &Stored) {
         for pair in stretch.windows(2) {
             let places = (stored.places.get(&pair[0]), stored.places.get(&pair[1]));
             let follows = matches!(places, (Some(before), Some(after)) if before + 1 == *after);
-            let fault = format!("the guest is told {} after {} in {room}: {places:?}", pair[1], pair[0]);
+            let fault = format_args!("the guest is told {} after {} in {room}: {places:?}", pair[1], pair[0]);
             world.journal.check(follows, fault, &["guest-", &pair[0], &pair[1]]);
         }
     }
@@ -172,7 +176,8 @@ fn state_as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
         world.journal.fail(format!("{name} was told no state of {room}"), &[name])
     };
     for (key, event_id) in &stored.state {
-        let fault = format!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
+        let fault =
+            format_args!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
         world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);
     }
 }
@@ -196,7 +201,7 @@ async fn state_at_events(world: &World, room: &str, stored: &Stored) {
         let same = told.iter().map(|((kind, key), id)| ((&**kind, &**key), &**id)).eq(replayed.clone());
         world.journal.check(
             same,
-            format!("the state at {event_id} in {room} is {told:?}, not {replayed:?}"),
+            format_args!("the state at {event_id} in {room} is {told:?}, not {replayed:?}"),
             &[event_id],
         );
     }
@@ -207,7 +212,7 @@ fn unread_as_counted(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let counts = unread::counts(&stored.events, &world.writers[1].user_id, None);
     for (_, last, told) in seen.unread.iter().filter(|(of, ..)| of == room) {
         let due = stored.places.get(last).map(|at| counts[*at]);
-        let fault = format!("{} was told {told:?} unread up to {last} in {room}, {due:?} are", seen.manner.name);
+        let fault = format_args!("{} was told {told:?} unread up to {last} in {room}, {due:?} are", seen.manner.name);
         world.journal.check(due.is_none() || due == *told, fault, &[seen.manner.name, last]);
     }
 }
@@ -228,7 +233,7 @@ async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &St
     let answer = world.get(client, "unread", &format!("/sync?filter={}", escape(&filter.to_string()))).await;
     let told = unread::told(&answer["rooms"]["join"][room]);
     let due = unread::counts(&stored.events, &client.user_id, read).last().copied();
-    let fault = format!("{} is told {told:?} unread in {room}, {due:?} are", client.user_id);
+    let fault = format_args!("{} is told {told:?} unread in {room}, {due:?} are", client.user_id);
     world.journal.check(told == due, fault, &["receipt", room]);
 }
 
@@ -247,7 +252,7 @@ async fn receipt(world: &World, at: usize, room: &str, stored: &Stored) {
     let by_user = |receipts: &Value| receipts["m.read"][user].is_object();
     let shown = content.and_then(Value::as_object).into_iter().flatten().find(|(_, receipts)| by_user(receipts));
     let shown = shown.map(|(event_id, _)| event_id);
-    let fault = format!("the receipt at {newest} was acknowledged, {shown:?} is shown in {room}");
+    let fault = format_args!("the receipt at {newest} was acknowledged, {shown:?} is shown in {room}");
     world.journal.check(
         shown.is_some_and(|shown| stored.places.get(shown) >= stored.places.get(newest)),
         fault,

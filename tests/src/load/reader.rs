@@ -129,7 +129,8 @@ impl Reader<'_> {
             let excused = self.seen.manner.texts_only || *asked <= self.began;
             let told = excused || seen.is_some_and(|seen| seen.contains(event_id));
             let name = self.seen.manner.name;
-            let fault = format!("{tag} was acknowledged before {name}'s sync began, which doesn't tell {event_id}");
+            let fault =
+                format_args!("{tag} was acknowledged before {name}'s sync began, which doesn't tell {event_id}");
             self.world.journal.check(told, fault, &[name, tag, event_id]);
         }
         self.told = self.told.max(due);
@@ -148,7 +149,7 @@ impl Reader<'_> {
             let holds = limited
                 || now.starts_with(&before)
                 || unheard.is_some_and(|unheard| unheard.iter().all(|event_id| !promised.contains(event_id)));
-            let fault = format!("{}: one token gave {before:?} and then {now:?}", self.seen.manner.name);
+            let fault = format_args!("{}: one token gave {before:?} and then {now:?}", self.seen.manner.name);
             self.world.journal.check(holds, fault, &[self.seen.manner.name, room]);
         }
     }

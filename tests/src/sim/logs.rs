@@ -31,7 +31,7 @@ pub(super) async fn check(store: &TornStore, journal: &Journal) {
         let (seq, projected) = (head.seq, read::projected_seq(store, key).await.ok());
         journal.check(
             projected == Some(seq),
-            format!("{key} is projected up to {projected:?}, its head is {seq:?}"),
+            format_args!("{key} is projected up to {projected:?}, its head is {seq:?}"),
             &[],
         );
         // Rooms that somebody made and nobody went on with, too.
@@ -56,7 +56,7 @@ async fn slots_are_closed(store: &TornStore, journal: &Journal) {
             let partition = values_of![incarnation.clone(), slot];
             let row = store.get(&schema::ACTIVE, partition, values_of![SLOT], Consistency::Serial).await.ok().flatten();
             let open = row.and_then(|row| row.guards).is_some_and(|(open, _)| open == OPEN_SLOT);
-            let fault = format!("slot {slot} of {incarnation:?} is open, which is closed");
+            let fault = format_args!("slot {slot} of {incarnation:?} is open, which is closed");
             journal.check(state == OPEN_PROCESS || !open, fault, &[]);
         }
     }

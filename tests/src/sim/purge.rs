@@ -146,7 +146,7 @@ impl Operator {
         }
         let join = format!("/rooms/{}/join", escape(&self.room));
         let joined = self.ask(&self.users[1], Method::POST, &join, Some(json!({}))).await;
-        self.journal.check(joined.is_ok(), format!("a public room can't be joined: {joined:?}"), &[WHO]);
+        self.journal.check(joined.is_ok(), format_args!("a public room can't be joined: {joined:?}"), &[WHO]);
         self.journal.note(WHO, format!("{} is made", self.room));
     }
 
@@ -180,7 +180,7 @@ impl Operator {
             Ok(Err(status)) => {
                 self.journal.note(WHO, format!("the purge by {number}: {status}"));
                 let refused = matches!(status.code(), tonic::Code::NotFound | tonic::Code::PermissionDenied);
-                self.journal.check(!refused, format!("a purge is refused: {status}"), &[WHO]);
+                self.journal.check(!refused, format_args!("a purge is refused: {status}"), &[WHO]);
                 false
             }
             Err(_) => false,
@@ -200,12 +200,12 @@ impl Operator {
                 Ok(sent) => {
                     let event_id = sent["event_id"].as_str().unwrap_or_default().to_owned();
                     self.journal.note(WHO, format!("{name}{number} is {event_id}"));
-                    let fault = format!("{name}{number} was acknowledged as {event_id} in a room that is purged");
+                    let fault = format_args!("{name}{number} was acknowledged as {event_id} in a room that is purged");
                     self.journal.check(!begun_late, fault, &[WHO]);
                     self.promised.lock().push(event_id);
                 }
                 Err(refused) => {
-                    let fault = format!("{name}{number} is refused in a room that nobody purges: {refused}");
+                    let fault = format_args!("{name}{number} is refused in a room that nobody purges: {refused}");
                     self.journal.check(asked_late || self.asked.load(Ordering::Relaxed), fault, &[WHO]);
                     if begun_late {
                         return;
@@ -235,7 +235,7 @@ impl Operator {
             }
             nap(self.chance.between(0, 60)).await;
         }
-        let fault = format!("{name} was never told that {} is over", self.room);
+        let fault = format_args!("{name} was never told that {} is over", self.room);
         self.journal.check(follower.over || !follower.told, fault, &[WHO, name]);
     }
 
@@ -243,7 +243,7 @@ impl Operator {
         follower.since = answer["next_batch"].as_str().map(str::to_owned);
         let sections = ["join", "invite", "knock", "leave"].map(|kind| answer["rooms"][kind].get(&self.room));
         if sections.iter().any(Option::is_some) {
-            let fault = format!("{name} is told of {}, which is over for it: {answer}", self.room);
+            let fault = format_args!("{name} is told of {}, which is over for it: {answer}", self.room);
             self.journal.check(!follower.over, fault, &[WHO]);
             follower.told = true;
         }
@@ -252,19 +252,20 @@ impl Operator {
             joined.into_iter().flat_map(|joined| joined["timeline"]["events"].as_array().into_iter().flatten());
         for event_id in events.filter_map(|event| event["event_id"].as_str()) {
             let new = follower.seen.insert(event_id.to_owned());
-            self.journal.check(new, format!("{name} was told {event_id} twice"), &[WHO, event_id]);
+            self.journal.check(new, format_args!("{name} was told {event_id} twice"), &[WHO, event_id]);
         }
         if let Some(left) = left {
             follower.over = true;
             self.journal.note(WHO, format!("{name} is told that the room is over"));
             let nothing = left["timeline"]["events"].as_array().is_none_or(Vec::is_empty);
-            self.journal.check(nothing, format!("{name} is told what is gone: {left}"), &[WHO]);
-            self.journal.check(self.asked.load(Ordering::Relaxed), format!("{name} has left, and didn't"), &[WHO]);
+            self.journal.check(nothing, format_args!("{name} is told what is gone: {left}"), &[WHO]);
+            self.journal.check(self.asked.load(Ordering::Relaxed), format_args!("{name} has left, and didn't"), &[WHO]);
         }
         // While it is purged nobody can say what was there.
         if name != "invited" && !self.asked.load(Ordering::Relaxed) {
             let missing = due.iter().find(|event_id| !follower.seen.contains(*event_id));
-            let fault = format!("{missing:?} was acknowledged before a sync of {name} began, which doesn't tell it");
+            let fault =
+                format_args!("{missing:?} was acknowledged before a sync of {name} began, which doesn't tell it");
             self.journal.check(missing.is_none(), fault, &[WHO]);
         }
     }
@@ -283,7 +284,7 @@ impl Operator {
             let body = if method == Method::GET { None } else { Some(json!({})) };
             let answer = self.ask(client, method.clone(), &path, body).await;
             let is = matches!(&answer, Err(Failure::Refused(status, _)) if *status == due);
-            self.journal.check(is, format!("{method} {path} of a purged room: {answer:?}, not {due}"), &[WHO]);
+            self.journal.check(is, format_args!("{method} {path} of a purged room: {answer:?}, not {due}"), &[WHO]);
         }
     }
 }
@@ -296,20 +297,20 @@ impl Purged {
         let Some(before) = named.and_then(|named| named.before) else {
             journal.fail(format!("{} has no other life: {named:?}", self.room), &[WHO])
         };
-        journal.check(before.life == Life::FIRST, format!("{} had several lives: {named:?}", self.room), &[WHO]);
+        journal.check(before.life == Life::FIRST, format_args!("{} had several lives: {named:?}", self.room), &[WHO]);
         is_gone(store, before, journal).await;
         for user in &self.users {
             let user_id = <&UserId>::try_from(user.as_str()).expect("a user id");
             let found = rooms::membership(store, TENANT, user_id, room).await.ok().flatten();
             let left = found.as_ref().is_some_and(|found| found.membership == "leave");
-            journal.check(left, format!("{user} is {found:?} in {}, which is purged", self.room), &[WHO]);
+            journal.check(left, format_args!("{user} is {found:?} in {}, which is purged", self.room), &[WHO]);
         }
         let listed = rooms::listed_rooms(store, TENANT).await.unwrap_or_default();
         journal.check(!listed.iter().any(|listed| listed == room), "a purged room is listed", &[WHO]);
         let alias = <&RoomAliasId>::try_from(self.alias.as_str()).expect("an alias");
         let alias = rooms::alias(store, TENANT, alias).await.ok().flatten();
         let free = alias.as_ref().is_some_and(|alias| alias.usage == AliasUse::Free);
-        journal.check(free, format!("the alias of a purged room is {alias:?}"), &[WHO]);
+        journal.check(free, format_args!("the alias of a purged room is {alias:?}"), &[WHO]);
     }
 }
 
@@ -321,10 +322,10 @@ pub(super) async fn is_gone(store: &dyn Store, key: LogKey, journal: &Journal) {
         let page = store.scan(&schema::LOG, partition, Bounds::all(), 10_000, Consistency::Serial).await;
         for row in page.unwrap_or_default().rows {
             let sealed = row.guards.is_some_and(|(_, epoch)| epoch == -1) && row.value.len() == EMPTY_HEAD;
-            let fault = format!("of {key}, which was purged, {:?} is left with {:?}", row.key, row.guards);
+            let fault = format_args!("of {key}, which was purged, {:?} is left with {:?}", row.key, row.guards);
             journal.check(sealed, fault, &[WHO]);
             heads += 1;
         }
     }
-    journal.check(heads > 0, format!("of {key}, which was purged, no head is left"), &[WHO]);
+    journal.check(heads > 0, format_args!("of {key}, which was purged, no head is left"), &[WHO]);
 }

@@ -313,7 +313,7 @@ impl World {
         let given = answer["one_time_keys"][user][device].as_object().and_then(|keys| keys.keys().next().cloned());
         let Some(id) = given else { return false };
         let fresh = self.seen.lock().given.insert(id.clone());
-        self.journal.check(fresh, format!("the key {id} was given twice"), &[]);
+        self.journal.check(fresh, format_args!("the key {id} was given twice"), &[]);
         true
     }
 
@@ -345,7 +345,11 @@ impl World {
             let all = self.whole(room).await;
             for (_, event) in promised.iter().filter(|(of, _)| of == room) {
                 let there = all.contains(event);
-                self.journal.check(there, format!("{event} was acknowledged before the backup, and is gone"), &[event]);
+                self.journal.check(
+                    there,
+                    format_args!("{event} was acknowledged before the backup, and is gone"),
+                    &[event],
+                );
             }
         }
         self.check_keys().await;
@@ -361,7 +365,7 @@ impl World {
             let (answer, more) = self.sync(100).await;
             for room in names(&answer, "join") {
                 let limited = answer["rooms"]["join"][&room]["timeline"]["limited"] == json!(true);
-                self.journal.check(!limited, format!("what came in {room} is limited"), &[&room]);
+                self.journal.check(!limited, format_args!("what came in {room} is limited"), &[&room]);
             }
             add_events(&answer, &mut told);
             messages.extend(more);
@@ -376,16 +380,16 @@ impl World {
         }
         for (room, told) in &told {
             let all = self.whole(room).await;
-            let fault = format!("of {room} there is {all:?}, and was told {told:?}");
+            let fault = format_args!("of {room} there is {all:?}, and was told {told:?}");
             self.journal.check(all.ends_with(told), fault, &[room]);
         }
         let ordered = messages.is_sorted_by(|one, other| one < other);
-        self.journal.check(ordered, format!("messages in another order: {messages:?}"), &[]);
+        self.journal.check(ordered, format_args!("messages in another order: {messages:?}"), &[]);
         let received = self.seen.lock().received.clone();
         let lost: Vec<_> = whispered.difference(&received).collect();
-        self.journal.check(lost.is_empty(), format!("messages to a device are lost: {lost:?}"), &[]);
+        self.journal.check(lost.is_empty(), format_args!("messages to a device are lost: {lost:?}"), &[]);
         let late = (next..next + 3).all(|number| messages.contains(&number));
-        self.journal.check(late, format!("messages sent after the restore are missing in {messages:?}"), &[]);
+        self.journal.check(late, format_args!("messages sent after the restore are missing in {messages:?}"), &[]);
     }
 
     fn check_rooms(&self, first: &Value, believed: &BTreeSet<String>, moves: &Moves) {
@@ -393,18 +397,18 @@ impl World {
         let made = moves.made.lock().clone().unwrap_or_default();
         let (room, others) = (&moves.rejoined, &self.rooms);
         let told = left.contains(room) && !joined.contains(room);
-        self.journal.check(told, format!("he has left {room}, and isn't told so"), &[room]);
-        self.journal.check(joined.contains(&moves.left), format!("{} is gone, in which he is", moves.left), &[]);
-        self.journal.check(!joined.contains(&made), format!("{made} is told, which isn't there"), &[]);
+        self.journal.check(told, format_args!("he has left {room}, and isn't told so"), &[room]);
+        self.journal.check(joined.contains(&moves.left), format_args!("{} is gone, in which he is", moves.left), &[]);
+        self.journal.check(!joined.contains(&made), format_args!("{made} is told, which isn't there"), &[]);
         let all = others.iter().all(|room| joined.contains(room));
-        self.journal.check(all, format!("of {others:?} are told {joined:?}"), &[]);
+        self.journal.check(all, format_args!("of {others:?} are told {joined:?}"), &[]);
         let silent: Vec<_> = believed.iter().filter(|room| !joined.contains(*room) && !left.contains(*room)).collect();
         let only = silent.iter().all(|room| **room == made);
-        self.journal.check(only, format!("nothing is said of {silent:?}"), &[]);
+        self.journal.check(only, format_args!("nothing is said of {silent:?}"), &[]);
         for room in &joined {
             let limited = first["rooms"]["join"][room]["timeline"]["limited"] == json!(true);
             let begins = first["rooms"]["join"][room]["timeline"]["events"][0]["type"] == json!("m.room.create");
-            self.journal.check(limited || begins, format!("{room} is told without a gap: {first}"), &[room]);
+            self.journal.check(limited || begins, format_args!("{room} is told without a gap: {first}"), &[room]);
         }
     }
 
@@ -412,7 +416,7 @@ impl World {
     async fn check_keys(&self) {
         let counts = self.must(&self.owner, Method::GET, "/sync?timeout=0", None).await;
         let left = counts["device_one_time_keys_count"][ALGORITHM].as_u64().unwrap_or(0);
-        self.journal.check(left == 0, format!("{left} keys are left of those before"), &[]);
+        self.journal.check(left == 0, format_args!("{left} keys are left of those before"), &[]);
         self.journal.check(!self.claim().await, "a key of before was given", &[]);
         self.upload_keys().await;
         for _ in 0..BATCH {

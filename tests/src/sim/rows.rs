@@ -61,24 +61,36 @@ pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
     let Some(head) = found.map(|found| found.head) else { journal.fail(format!("{key} has no head"), &[]) };
     let rows = read::after(store, key, Seq::ZERO, ROWS, Consistency::Serial).await.unwrap_or_default();
     let last = rows.last().map_or(Seq::ZERO, |row| row.seq);
-    journal.check(head.seq == last, format!("the head of {key} is {:?}, its rows end at {last:?}", head.seq), &[]);
+    journal.check(head.seq == last, format_args!("the head of {key} is {:?}, its rows end at {last:?}", head.seq), &[]);
     let (mut events, mut transactions, mut replay) = (BTreeSet::new(), BTreeSet::new(), Replay::default());
     for row in &rows {
         let seq = row.seq;
         if let Some(event_id) = &row.event_id {
-            journal.check(events.insert(event_id), format!("{event_id} stands twice in {key}"), &[event_id]);
+            journal.check(events.insert(event_id), format_args!("{event_id} stands twice in {key}"), &[event_id]);
             let found = place(store, key, event_id).await;
-            journal.check(found == Some(seq), format!("{event_id} is row {seq:?}, found at {found:?}"), &[event_id]);
+            journal.check(
+                found == Some(seq),
+                format_args!("{event_id} is row {seq:?}, found at {found:?}"),
+                &[event_id],
+            );
         }
         if let (Some(device), Some(txn)) = (&row.device, &row.txn) {
-            journal.check(transactions.insert((device, txn)), format!("{txn} of {device} gave two rows"), &[txn]);
+            journal.check(transactions.insert((device, txn)), format_args!("{txn} of {device} gave two rows"), &[txn]);
             let found = transaction(store, key, row).await;
-            journal.check(found == Some(seq), format!("{txn} of {device} is row {seq:?}, found at {found:?}"), &[txn]);
+            journal.check(
+                found == Some(seq),
+                format_args!("{txn} of {device} is row {seq:?}, found at {found:?}"),
+                &[txn],
+            );
         }
         let Ok(decoded) = RoomRow::decode(&row.body) else { journal.fail(format!("row {seq:?} can't be read"), &[]) };
         if decoded.meta.group_first == seq {
             let (is, was) = (decoded.meta.roots, replay.roots);
-            journal.check(is == was, format!("before row {seq:?} of {key} the state is {is:?}, replayed {was:?}"), &[]);
+            journal.check(
+                is == was,
+                format_args!("before row {seq:?} of {key} the state is {is:?}, replayed {was:?}"),
+                &[],
+            );
         }
         decoded.meta.deltas.iter().for_each(|delta| replay.change(delta));
         if let Some(change) = decoded.meta.membership {
@@ -87,17 +99,21 @@ pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
     }
     let Ok(room) = RoomHead::decode(&head.state) else { journal.fail(format!("the head of {key} can't be read"), &[]) };
     let (is, was) = (room.roots, replay.roots);
-    journal.check(is == was, format!("at the head of {key} the state is {is:?}, replayed {was:?}"), &[]);
+    journal.check(is == was, format_args!("at the head of {key} the state is {is:?}, replayed {was:?}"), &[]);
     for (root, part) in [(is.entries, "entries"), (is.members, "members")] {
         let stands = root == state::EMPTY || rooms::state_node(store, key, room.generation, &root).await.is_ok();
-        journal.check(stands, format!("the {part} of the state of {key} aren't there"), &[]);
+        journal.check(stands, format_args!("the {part} of the state of {key} aren't there"), &[]);
     }
     for (user, (membership, seq)) in &replay.memberships {
         let Ok(user_id) = <&UserId>::try_from(user.as_str()) else { continue };
         let found = rooms::membership(store, key.tenant, user_id, &room.room_id).await.ok().flatten();
         let found = found.map(|found| (found.membership, found.position.seq));
         let due = (membership.clone(), *seq);
-        journal.check(found == Some(due.clone()), format!("{user} is {due:?} in {key}, found as {found:?}"), &[user]);
+        journal.check(
+            found == Some(due.clone()),
+            format_args!("{user} is {due:?} in {key}, found as {found:?}"),
+            &[user],
+        );
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
             break entered;
         }
         let waited = began.elapsed();
-        journal.check(waited < SEEN_TO, format!("nobody finished in {waited:?} what is left of {left:?}"), &[]);
+        journal.check(waited < SEEN_TO, format_args!("nobody finished in {waited:?} what is left of {left:?}"), &[]);
         tokio::time::sleep(LOOKS).await;
     };
     let wrongs = cluster.weather.wrongs();
@@ -36,12 +36,12 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
         rows::check(&*cluster.store, key, journal).await;
     }
     let kept = cluster.end().await;
-    journal.check(kept.is_empty(), format!("who has left let not go of what it had: {kept:?}"), &[]);
+    journal.check(kept.is_empty(), format_args!("who has left let not go of what it had: {kept:?}"), &[]);
     let mut left = left_by_the_dead(cluster, &registry).await;
     // A process that died before it was entered, and whose entry came after the last look, has opened nothing: the next one that starts
     // closes it.
     left.retain(|member| entered.iter().any(|other| other.incarnation == member.incarnation));
-    journal.check(left.is_empty(), format!("all have left in order, and something is left of {left:?}"), &[]);
+    journal.check(left.is_empty(), format_args!("all have left in order, and something is left of {left:?}"), &[]);
     // What comes now must find that it can't be any more.
     cluster.weather.all_have_come().await;
     logs::check(&cluster.store, journal).await;
