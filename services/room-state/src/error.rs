@@ -43,6 +43,11 @@ impl RoomError {
         }
     }
 
+    /// The same where something was begun after all: nobody else is to be asked.
+    pub(crate) fn begun(self) -> Self {
+        Self { elsewhere: None, ..self }
+    }
+
     /// Whether the room's log was purged.
     pub(crate) fn is_of_purged(&self) -> bool {
         self.elsewhere == Some(Elsewhere::InNextLife)

@@ -41,7 +41,7 @@ impl Service {
             Some(alias) => Some((alias, self.reserve(by.tenant, alias, &room_id, &by.user_id).await?)),
             None => None,
         };
-        let made = self.make(&room_id, create).await;
+        let mut made = self.make(&room_id, create).await;
         if let Some((alias, reserved)) = reserved {
             let store = &*self.deps.store;
             let settled = match &made {
@@ -51,8 +51,9 @@ impl Service {
                 Err(_) => Ok(true),
             };
             if let Err(error) = settled {
-                // It stays reserved, which counts for as much as the room does.
+                // It stays reserved, which counts for as much as the room does. Somebody else who is asked would find it taken.
                 tracing::warn!(%error, "a reserved alias was neither settled nor released");
+                made = made.map_err(RoomError::begun);
             }
         }
         let key = made?;

@@ -52,6 +52,8 @@ pub(super) struct Cluster {
     tight: bool,
     clocks_ms: u64,
     began: Instant,
+    /// How far all wall time is off.
+    off_ms: i64,
     pub(super) store: Arc<TornStore>,
     pub(super) weather: Arc<Weather>,
     exchange: Arc<Exchange>,
@@ -106,12 +108,17 @@ impl Cluster {
     /// Starts all processes. Their clocks are off by so many milliseconds.
     pub(super) async fn start(scenario: &Scenario, parts: (Arc<dyn Store>, Arc<Weather>), off_ms: i64) -> Arc<Self> {
         let cluster = Self::lay(scenario, parts, off_ms);
-        for at in 0..NODES {
-            detached(Arc::clone(&cluster).keep_running(at));
-        }
-        detached(Arc::clone(&cluster).doom());
-        cluster.all_ready().await;
+        cluster.run().await;
         cluster
+    }
+
+    /// Starts all processes.
+    pub(super) async fn run(self: &Arc<Self>) {
+        for at in 0..NODES {
+            detached(Arc::clone(self).keep_running(at));
+        }
+        detached(Arc::clone(self).doom());
+        self.all_ready().await;
     }
 
     /// The places for all processes, none of which runs.
@@ -128,6 +135,7 @@ impl Cluster {
             tight: scenario.tight,
             clocks_ms,
             began,
+            off_ms,
             store: TornStore::new(store, Chance::of(seed, "torn")),
             exchange: Exchange::new(Arc::clone(&weather), Chance::of(seed, "bus")),
             net: Net::new(Arc::clone(&weather), Chance::of(seed, "net")),
@@ -329,7 +337,7 @@ impl Cluster {
     /// A process that nobody asks, and its ground, on this cluster's store.
     pub(super) async fn aside(self: &Arc<Self>, run: u64) -> (Arc<Process>, Ground) {
         let name = format!("aside run {run}");
-        let clock = SimClock::new(self.began, 0);
+        let clock = SimClock::new(self.began, self.off_ms);
         let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), 0);
         let chance = Chance::of(self.seed, &format!("store of {name}"));
         let parts = (Arc::clone(&self.weather), Arc::clone(&process));

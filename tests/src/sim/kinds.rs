@@ -26,6 +26,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         4 | 8 => slow_reads,
         5 => without_the_bus,
         6 => owners_change,
+        9 => gaps,
         _ => return None,
     };
     let mut scenario = Scenario { seed, put_off: *chance.pick(&[0, 16, 64]).unwrap_or(&0), ..Scenario::calm() };
@@ -122,6 +123,15 @@ fn slow_reads(chance: &Chance, scenario: &mut Scenario) {
         scenario.faults.push(Planned { at_ms: chance.below(READS_MS), for_ms: chance.between(50, 300), fault });
     }
     scenario.faults.sort_by_key(|planned| planned.at_ms);
+}
+
+/// The bus loses some of what it is given, and then none of it for so long that nobody writes much: what was lost isn't told again soon.
+fn gaps(chance: &Chance, scenario: &mut Scenario) {
+    let mut actors: Vec<Actor> = (0..4).map(Actor::Writer).collect();
+    actors.extend(chance.some(vec![Actor::Guest, Actor::Barred, Actor::Receipts], 1));
+    scenario.mix = mix(actors, chance.some(vec![0, 2, 3], 1), chance.between(4, 30));
+    let often = *chance.pick(&[100, 300, 600]).unwrap_or(&300);
+    all_along(scenario, SHORT_MS, [Fault::BusLoses(often)]);
 }
 
 /// Nothing goes wrong but the bus.

@@ -15,7 +15,7 @@
 
 use polity_core::mutation::{Mutation, plant};
 
-use super::{Scenario, beginning::Beginning, play};
+use super::{Scenario, beginning::Beginning, play, restored};
 
 /// By which seed each was found when that was looked for last. Tried first, so that planting all of them takes seconds; whatever changes
 /// what a seed plays makes some of these useless, and a search necessary.
@@ -70,6 +70,10 @@ const FOUND_BY: &[(Mutation, u64)] = &[
 /// Those that too few seeds find to count on: what they break is hardly proved. Looked for only by name.
 pub const UNSEEN: &[Mutation] = &[Mutation::OvertakenReadKept];
 
+/// Those of a store that was put back from a backup.
+const RESTORED: &[Mutation] =
+    &[Mutation::SameLife, Mutation::FinishedForGood, Mutation::BeyondTheEndStays, Mutation::DeletionForgotten];
+
 /// A bug that was found.
 #[derive(Debug)]
 pub struct Caught {
@@ -91,7 +95,7 @@ pub fn catch(mutation: Mutation, first: u64, seeds: u64) -> Option<Caught> {
     let known = FOUND_BY.iter().filter(|(bug, _)| *bug == mutation).map(|(_, seed)| (*seed, true));
     known.chain((first..first + seeds).map(|seed| (seed, false))).find_map(|(seed, known)| {
         plant(Some(mutation));
-        let outcome = play(&Scenario::of(seed));
+        let outcome = if RESTORED.contains(&mutation) { restored(seed) } else { play(&Scenario::of(seed)) };
         plant(None);
         outcome.fault.map(|fault| Caught { seed, known, fault })
     })

@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use http::Method;
@@ -31,6 +32,8 @@ use crate::{
 
 /// Before the backup, and after it, so many milliseconds at most.
 const LASTS_MS: (u64, u64) = (100, 1_500);
+/// A room that is written to only once the backup is made waits so many milliseconds more, at most.
+const HELD_BACK_MS: u64 = 1_000;
 const ALGORITHM: &str = "signed_curve25519";
 /// Keys of one upload.
 const BATCH: u64 = 5;
@@ -43,6 +46,8 @@ struct World {
     owner: Client,
     claimer: Client,
     rooms: Vec<String>,
+    /// When the last room is written to first, whose bucket may be nearly full; not set: not yet.
+    last_from: OnceLock<Instant>,
     /// No new work from now on.
     done: CancellationToken,
     seen: Mutex<Seen>,
@@ -87,10 +92,17 @@ async fn acts(
     journal: Arc<Journal>,
     (chance, weather): (Chance, Arc<Weather>),
 ) -> usize {
-    let store = beginning.store();
+    let (store, started) = (beginning.store(), Instant::now());
+    // Time goes on from one cluster to the next.
+    let so_far_ms = || i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     let cluster = Cluster::start(&scenario, (Arc::clone(&store) as _, Arc::clone(&weather)), 0).await;
     let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed));
     let world = Arc::new(World::of(beginning.residents(&way), Arc::clone(&journal)));
+    // So that it gets to its bucket's end while the backup is made.
+    let held_back = scenario.long && chance.one_in(2);
+    if !held_back {
+        let _ = world.last_from.set(Instant::now());
+    }
     let before = Moves::prepare(&world).await;
     let tasks = world.set_to_work();
     nap(chance.between(LASTS_MS.0, LASTS_MS.1)).await;
@@ -106,6 +118,10 @@ async fn acts(
         })
     });
     let began = Instant::now();
+    if held_back {
+        let from = began + Duration::from_millis(Chance::of(scenario.seed, "held back").below(HELD_BACK_MS));
+        let _ = world.last_from.set(from);
+    }
     journal.note("backup", "begins");
     let copy = backup(&store, &chance).await;
     journal.note("backup", "ends");
@@ -121,11 +137,13 @@ async fn acts(
     cluster.off();
     journal.note("kill", "everything is off, and the backup is put back");
     let life = copy.incarnation();
-    let empty = Cluster::lay(&scenario, (Arc::clone(&copy) as _, Arc::clone(&weather)), 0);
+    let empty = Cluster::lay(&scenario, (Arc::clone(&copy) as _, Arc::clone(&weather)), so_far_ms());
     put_back(&empty, &chance).await;
     let store = copy.copy().expect("it is in memory");
     journal.check(store.incarnation() != life, "the store is in the same life as before", &[]);
-    let cluster = Cluster::start(&scenario, (store as _, weather), 0).await;
+    let cluster = Cluster::lay(&scenario, (store as _, weather), so_far_ms());
+    cluster.store.goes_on_from(&empty.store);
+    cluster.run().await;
     let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed + 1));
     let world = world.at(&way);
     world.check(began, &before).await;
@@ -175,7 +193,7 @@ impl World {
         let [writer, reader] = [0, 1].map(|at| writers[at].clone());
         let [owner, claimer] = ["owner", "claimer"].map(|name| others[name].clone());
         let (done, seen) = (CancellationToken::new(), Mutex::default());
-        Self { journal, writer, reader, owner, claimer, rooms, done, seen }
+        Self { journal, writer, reader, owner, claimer, rooms, last_from: OnceLock::new(), done, seen }
     }
 
     /// The same at another cluster.
@@ -188,6 +206,7 @@ impl World {
             owner: by(&self.owner),
             claimer: by(&self.claimer),
             rooms: self.rooms.clone(),
+            last_from: self.last_from.clone(),
             done: CancellationToken::new(),
             seen: Mutex::new(std::mem::take(&mut self.seen.lock())),
         }
@@ -227,7 +246,8 @@ impl World {
             if self.done.is_cancelled() {
                 return;
             }
-            let room = &self.rooms[number % self.rooms.len()];
+            let last = self.last_from.get().is_some_and(|from| *from <= Instant::now());
+            let room = &self.rooms[number % (self.rooms.len() - usize::from(!last))];
             self.send(room, &format!("restored-{number}")).await;
             nap(7).await;
         }

@@ -33,7 +33,7 @@ pub(super) struct StampedStore {
 }
 
 /// What was written when. What isn't here was written before all of it.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Times {
     /// Each plain row.
     plain: BTreeMap<(Place, Values), i64>,
@@ -52,6 +52,11 @@ impl StampedStore {
     ) -> Arc<Self> {
         let coordinators = (0..COORDINATORS).map(|_| clock(&chance)).collect();
         Arc::new(Self { inner, weather, coordinators, chance, times: Mutex::default() })
+    }
+
+    /// It is the same store opened again: what was written when is known.
+    pub(super) fn goes_on_from(&self, other: &Self) {
+        self.times.lock().clone_from(&other.times.lock());
     }
 
     /// Plain writes and projections, the plain ones asked for at these times.

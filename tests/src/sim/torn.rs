@@ -49,6 +49,11 @@ impl TornStore {
         self.inner.put_at(writes, durability).await
     }
 
+    /// See [`StampedStore::goes_on_from`].
+    pub(super) fn goes_on_from(&self, other: &Self) {
+        self.inner.goes_on_from(&other.inner);
+    }
+
     /// Deletes a partition: see [`StampedStore::drop_at`].
     pub(super) async fn drop_at(&self, table: &'static Table, partition: Values, time: i64) -> Result<(), StoreError> {
         self.settle(table, &partition)?;

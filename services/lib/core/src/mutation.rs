@@ -50,6 +50,10 @@ pub enum Mutation {
     ForgetCleared,
     RedactionSubtracted,
     LastWriteStays,
+    SameLife,
+    FinishedForGood,
+    BeyondTheEndStays,
+    DeletionForgotten,
 }
 
 /// All of them, with what each is.
@@ -99,6 +103,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::ForgetCleared, "a forgotten room that an older leave brings back"),
     (Mutation::RedactionSubtracted, "a redaction that is subtracted also from what was read"),
     (Mutation::LastWriteStays, "a projection by the time at which it is written"),
+    (Mutation::SameLife, "a store that was put back from a backup and goes on in the life that it had"),
+    (Mutation::FinishedForGood, "a backup in which runs count as finished that were when the registry was copied"),
+    (Mutation::BeyondTheEndStays, "buckets of a log that stay beyond the end of a backup"),
+    (Mutation::DeletionForgotten, "rows that are written where a deletion still hides them"),
 ];
 
 #[cfg(feature = "mutations")]

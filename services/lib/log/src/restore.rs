@@ -8,7 +8,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use polity_core::{IncarnationId, LogKey};
+use polity_core::{
+    IncarnationId, LogKey,
+    mutation::{Mutation, planted},
+};
 use polity_store::{Consistency, Expect, Row, Store, schema, values_of};
 
 use crate::{
@@ -54,7 +57,7 @@ pub async fn restore(registry: &Registry, uses: &[Arc<dyn Recover>], hidden: Dur
         done.buckets += cut(&*registry.store, *key).await?;
     }
     // Some may also have been deleted by one that died.
-    if !logs.is_empty() {
+    if !logs.is_empty() && !planted(Mutation::DeletionForgotten) {
         tokio::time::sleep(hidden).await;
     }
     for run in dead {
@@ -74,6 +77,9 @@ async fn reopen(registry: &Registry, row: Row) -> Result<Option<Dead>, LogError>
     let Some(incarnation) = named.filter(|named| *named != registry.incarnation() && state != GONE) else {
         return Ok(None);
     };
+    if planted(Mutation::FinishedForGood) && state == MemberState::Drained.guard() {
+        return Ok(None);
+    }
     let stands = condition(row.key.clone(), Expect::Guards(state, last));
     let closed = members::with_first_slot(row.guarded(MemberState::Closed.guard(), last), 1);
     registry.cas(&schema::MEMBERS, values_of![CLUSTER], stands, closed).await?;
@@ -94,6 +100,9 @@ async fn cut(store: &dyn Store, key: LogKey) -> Result<usize, LogError> {
         end = end.next();
     }
     let (mut count, mut absent, mut bucket) = (0, 0, end.next());
+    if planted(Mutation::BeyondTheEndStays) {
+        return Ok(0);
+    }
     while absent < APART {
         if in_bucket(store, key, bucket, Consistency::Serial).await?.is_some() {
             store.drop_partition(&schema::LOG, partition(key, bucket)).await?;
