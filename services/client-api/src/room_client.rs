@@ -38,15 +38,18 @@ pub(crate) trait Message: Sized {
 }
 
 macro_rules! about_rooms {
-    ($($request:ty: $repeatable:expr;)*) => { $(
+    ($($request:ty $(, $repeatable:expr)?;)*) => { $(
         impl Message for $request {
             fn route(&self) -> String {
                 route::room(self.requester.as_ref().map_or(0, |requester| requester.tenant), &self.room_id)
             }
 
             fn is_repeatable(&self) -> bool {
-                let repeatable: fn(&Self) -> bool = $repeatable;
-                repeatable(self) || self.requester.as_ref().is_some_and(|requester| !requester.call.is_empty())
+                $(let repeatable: fn(&Self) -> bool = $repeatable;
+                if repeatable(self) {
+                    return true;
+                })?
+                self.requester.as_ref().is_some_and(|requester| !requester.call.is_empty())
             }
 
             fn name(&mut self, call: [u8; 16]) {
@@ -59,20 +62,20 @@ macro_rules! about_rooms {
 }
 
 about_rooms! {
-    // A transaction is one, however often it comes. What isn't repeatable is once it has a name.
-    SendEventRequest: |request| request.txn_id.is_some();
-    RedactEventRequest: |request| request.txn_id.is_some();
-    SetProfileRequest: |_| true;
-    ListRoomRequest: |_| true;
-    SetStateRequest: |_| false;
-    // Whoever is in a room joins it, and whoever left it leaves it, without a new event.
-    JoinRoomRequest: |_| true;
-    KnockRoomRequest: |_| false;
-    LeaveRoomRequest: |_| true;
-    InviteUserRequest: |_| false;
-    KickUserRequest: |_| false;
-    BanUserRequest: |_| false;
-    UnbanUserRequest: |_| false;
+    // A transaction is one, however often and however late it comes: all else is once it has a name. Without one a leave that waited in
+    // a process that was stopped would undo the join that came after it.
+    SendEventRequest, |request| request.txn_id.is_some();
+    RedactEventRequest, |request| request.txn_id.is_some();
+    SetProfileRequest;
+    ListRoomRequest;
+    SetStateRequest;
+    JoinRoomRequest;
+    KnockRoomRequest;
+    LeaveRoomRequest;
+    InviteUserRequest;
+    KickUserRequest;
+    BanUserRequest;
+    UnbanUserRequest;
 }
 
 impl Message for CreateRoomRequest {
@@ -88,12 +91,6 @@ impl Message for CreateRoomRequest {
     }
 
     fn name(&mut self, _call: [u8; 16]) {}
-}
-
-/// A message that must be answered within `limit`, on its way to whoever has the room.
-pub(crate) fn call<T: Message>(message: T, limit: Duration) -> polity_proto::Call<T> {
-    let (to, repeatable) = (message.route(), message.is_repeatable());
-    route::routed(with_deadline(message, limit), &to, repeatable)
 }
 
 /// Who asks, for the wire.
@@ -119,11 +116,8 @@ impl Context {
     }
 
     /// A message that must be answered while this request has time.
-    pub(crate) fn call<T: Message>(&self, mut message: T) -> polity_proto::Call<T> {
-        if !message.is_repeatable() {
-            message.name(self.api.random.bytes());
-        }
-        call(message, self.within())
+    pub(crate) fn call<T: Message>(&self, message: T) -> polity_proto::Call<T> {
+        self.api.call(message, self.within())
     }
 
     /// Who asks, for the wire.
@@ -133,6 +127,15 @@ impl Context {
 }
 
 impl Api {
+    /// A message that must be answered within `limit`, on its way to whoever has the room.
+    pub(crate) fn call<T: Message>(&self, mut message: T, limit: Duration) -> polity_proto::Call<T> {
+        if !message.is_repeatable() {
+            message.name(self.random.bytes());
+        }
+        let (to, repeatable) = (message.route(), message.is_repeatable());
+        route::routed(with_deadline(message, limit), &to, repeatable)
+    }
+
     /// A user's profile for member events; empty for users that aren't here.
     pub(crate) async fn profile_of(&self, by: &Requester, user_id: &UserId) -> Result<Profile, ApiError> {
         let mut profile = match self.accounts.profile(by.tenant, user_id).await {

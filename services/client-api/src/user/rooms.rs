@@ -55,11 +55,11 @@ impl Api {
             Owed::Profile => {
                 let profile = Some(self.profile_of(by, &by.user_id).await?);
                 let request = SetProfileRequest { requester, room_id, profile };
-                rooms.set_profile(room_client::call(request, CALL)).await?;
+                rooms.set_profile(self.call(request, CALL)).await?;
             }
             Owed::Leave => {
                 let request = LeaveRoomRequest { requester, room_id, reason: None };
-                rooms.leave_room(room_client::call(request, CALL)).await?;
+                rooms.leave_room(self.call(request, CALL)).await?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
 
 use polity_core::{ErrorKind, Seq};
+use polity_log::Dedup;
 use polity_proto::Reason;
 use ruma_common::{OwnedRoomId, OwnedUserId};
 use ruma_events::room::{
@@ -56,6 +57,10 @@ pub(crate) struct Findings {
 }
 
 impl Change for Join {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         let vouchers = self.findings.iter().flat_map(|findings| &findings.asked.vouchers);
         vouchers.chain([&self.requester.user_id]).map(|user| member_key(user)).collect()

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#leaving-rooms>
 
 use polity_core::Seq;
+use polity_log::Dedup;
 use ruma_events::room::member::MembershipState;
 
 use super::{Change, Done, Outcome, Requester, member_key};
@@ -15,6 +16,10 @@ pub(crate) struct Leave {
 }
 
 impl Change for Leave {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id)]
     }

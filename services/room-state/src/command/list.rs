@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid>
 
 use polity_core::Seq;
-use polity_log::NewRow;
+use polity_log::{Dedup, NewRow};
 use polity_room_engine::record::{RoomRow, RowMeta, row_kind};
 use ruma_events::StateEventType;
 
@@ -17,6 +17,10 @@ pub(crate) struct List {
 }
 
 impl Change for List {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id)]
     }
@@ -34,7 +38,8 @@ impl Change for List {
         if stage.hot.head.listed == self.listed {
             return Ok(Outcome::Stands(Done { event_id: None, seq: Seq::ZERO }));
         }
-        let row = stage.list(self.listed, next)?;
+        let (device, txn) = self.requester.call.clone().map(|call| (call.device, call.txn)).unzip();
+        let row = NewRow { device, txn, ..stage.list(self.listed, next)? };
         Ok(Outcome::Append(row, Done { event_id: None, seq: next }))
     }
 }

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information>
 
 use polity_core::Seq;
+use polity_log::Dedup;
 use ruma_events::room::member::MembershipState;
 use serde_json::{Map, Value};
 
@@ -20,6 +21,10 @@ pub(crate) struct SetProfile {
 }
 
 impl Change for SetProfile {
+    fn dedup(&self) -> Option<&Dedup> {
+        self.requester.call.as_ref()
+    }
+
     fn needs(&self) -> Vec<(String, String)> {
         vec![member_key(&self.requester.user_id)]
     }

@@ -72,6 +72,27 @@ async fn what_could_be_done_twice_is_done_once_when_its_owner_hangs_before_or_af
     }
 }
 
+/// To leave and to join twice is to do it once, but not with the other one in between.
+#[tokio::test]
+async fn a_leave_that_waited_in_a_hung_owner_undoes_no_join() {
+    let processes = cluster(2).await;
+    let room = processes[0].create().await;
+    processes[0].world.clone().member(BOB, &room, BOB, "join").await.unwrap();
+    let leave = |client: RoomStateClient<Transport>| {
+        let by = Requester { call: vec![9; 16].into(), ..who(BOB).unwrap() };
+        let leave = LeaveRoomRequest { requester: Some(by), room_id: room.clone(), reason: None };
+        let call = route::routed(with_deadline(leave, Duration::from_secs(20)), &route::room(TENANT, &room), true);
+        async move { event(client.clone().leave_room(call).await, |answer| answer.event) }
+    };
+    processes[0].fate.is(HUNG);
+    let pending = polity_core::tasks::spawn(leave(processes[0].world.client.clone()));
+    let left = leave(processes[1].world.client.clone()).await.unwrap();
+    processes[1].world.clone().member(BOB, &room, BOB, "join").await.unwrap();
+    processes[0].fate.is(WELL);
+    assert_eq!(pending.await.unwrap().unwrap(), left, "it is done already");
+    processes[0].world.clone().send(BOB, &room, "still here").await.unwrap();
+}
+
 #[tokio::test]
 async fn an_owner_that_went_on_refuses_nobody_by_what_it_knew() {
     let processes = cluster(2).await;
