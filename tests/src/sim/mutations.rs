@@ -1,6 +1,6 @@
 //! Bugs that are planted: what the invariants don't find they don't prove.
 //!
-//! Three that one might plant do no harm, and so are none:
+//! Four that one might plant do no harm, and so are none:
 //! - A silent or closed process's room that is taken without a fence. Its append is conditional on the same head as the successor's, so
 //!   that one of the two is lost; what a silent one has under way it settles itself by a fence, what a dead one has is fenced by whoever
 //!   finishes it; and what nothing is appended for is answered only after a look at the head. Planted is what protects there: no load
@@ -10,6 +10,8 @@
 //!   place, makes that a loss. Planted is an append that doesn't wait for its nodes ([`Mutation::NodesUnwritten`]).
 //! - Access decided from the head map behind the flush with which every request begins: the map knows then what was acknowledged to
 //!   anybody. Planted is the map without the flush ([`Mutation::AccessByMap`]).
+//! - A digest that is dropped for an entry of a later version. Who can't follow a process by what it tells counts it as silent, and reads
+//!   what it may have written: slow, and right.
 //!
 //! And what isn't there can't be broken: marks of destinations that owe something come with federation.
 
@@ -24,26 +26,26 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::AnswerBeforeAppend, 4),
     (Mutation::UnknownIsLost, 275),
     (Mutation::FenceByRead, 66),
-    (Mutation::LoadForgetsRows, 411),
+    (Mutation::LoadForgetsRows, 11),
     (Mutation::NoOldTransactions, 68),
-    (Mutation::AnswerBeforeProjection, 31),
+    (Mutation::AnswerBeforeProjection, 42),
     (Mutation::NoActivation, 2),
     (Mutation::PurgeDropsHead, 4),
     (Mutation::SealIsEpoch, 4),
     (Mutation::SlotsLeftOpen, 1),
     (Mutation::DrainedUnseen, 2),
     (Mutation::LeftUnprojected, 93),
-    (Mutation::GapIgnored, 2002),
-    (Mutation::FlushUnderWay, 5),
-    (Mutation::SilentTrusted, 661),
+    (Mutation::GapIgnored, 127),
+    (Mutation::FlushUnderWay, 70),
+    (Mutation::SilentTrusted, 586),
     (Mutation::NotTold, 2),
-    (Mutation::MapByLast, 177),
+    (Mutation::MapByLast, 357),
     (Mutation::AbsentIsUnmoved, 2),
     (Mutation::AppendUntold, 2),
     (Mutation::InboxKnowsNothing, 205),
     (Mutation::InboxPageFromHead, 290),
-    (Mutation::InboxTrimmedWhole, 4),
-    (Mutation::KeyByRead, 3),
+    (Mutation::InboxTrimmedWhole, 17),
+    (Mutation::KeyByRead, 16),
     (Mutation::KeyGivenUnknown, 247),
     (Mutation::TokenBehind, 1),
     (Mutation::TokenAhead, 1),
@@ -62,8 +64,12 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::SnapshotChanged, 7),
     (Mutation::ClosedByBus, 46),
     (Mutation::NodesUnwritten, 58),
-    (Mutation::ForwardedAgain, 250),
-    (Mutation::ReadUnderWayShared, 139),
+    (Mutation::ForwardedAgain, 435),
+    (Mutation::ReadUnderWayShared, 266),
+    (Mutation::SameLife, 1),
+    (Mutation::FinishedForGood, 32),
+    (Mutation::BeyondTheEndStays, 7),
+    (Mutation::DeletionForgotten, 50),
     (Mutation::OvertakenReadKept, 1745),
 ];
 
