@@ -62,8 +62,8 @@ macro_rules! about_rooms {
 }
 
 about_rooms! {
-    // A transaction is one, however often and however late it comes: all else is once it has a name. Without one a leave that waited in
-    // a process that was stopped would undo the join that came after it.
+    // A transaction is one, however often and however late it comes: all else is once it has a name, by which another copy finds what the
+    // first one has appended. Without one a leave that waited in a process that was stopped would undo the join that came after it.
     SendEventRequest, |request| request.txn_id.is_some();
     RedactEventRequest, |request| request.txn_id.is_some();
     SetProfileRequest;

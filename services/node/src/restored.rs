@@ -8,7 +8,8 @@ use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom};
 use polity_log::{Recover, Restored, restore};
 use polity_platform::{
     config::{Config, StoreKind},
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, exit},
+    telemetry,
 };
 use polity_store::life;
 
@@ -26,10 +27,18 @@ const ENDS: Duration = Duration::from_secs(30);
 
 /// See the module. Each step may be done again.
 pub(crate) async fn restored(config: &Config) -> Result<(), Failure> {
+    let _telemetry =
+        telemetry::start(&config.log, &config.telemetry, NAME).map_err(|error| Failure::new(exit::USAGE, error))?;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
     let lifecycle = Lifecycle::new(Duration::ZERO);
     let opened = store::open(config, &clock, &*random, &lifecycle).await?;
     let opened = opened.ok_or_else(|| Failure::software("the store isn't there"))?;
+    if config.store.kind == StoreKind::Cql {
+        let alive = polity_cluster::alive(&*opened).await.map_err(Failure::software)?;
+        if !alive.is_empty() {
+            return Err(Failure::new(exit::IN_USE, format!("processes run on this store: {}", alive.len())));
+        }
+    }
     // First of all: whatever becomes of the rest, nothing of the life before holds any more.
     life::begin(&*opened, IncarnationId::new(random.bytes())).await.map_err(Failure::software)?;
     let parts = (opened, Arc::new(LocalBus::new()) as _);
@@ -42,16 +51,16 @@ pub(crate) async fn restored(config: &Config) -> Result<(), Failure> {
     let mut uses: Vec<Arc<dyn Recover>> = accounts.uses().recover();
     uses.push(rooms.recover());
     let hidden = if config.store.kind == StoreKind::Cql { HIDDEN } else { Duration::ZERO };
-    let Restored { runs, logs, buckets } = restore(&ground.registry, &uses, hidden).await?;
-    // What is left of this run the next process finishes.
+    let Restored { runs, logs, buckets, unfinished } = restore(&ground.registry, &uses, hidden).await?;
+    // What is left of this run the next one finishes.
     let ended = rooms.drain(ENDS).await && accounts.uses().drain(ENDS).await;
     let left = ended && ground.registry.leave().await?;
     say(&format!(
         "finished: {logs} logs that {runs} processes had in use, {buckets} parts beyond the backup's end deleted"
     ));
     say("the store is in a new life: sync tokens and one-time keys of the one before are void");
-    if !left {
-        say("the next process to start finishes the rest");
+    if unfinished > 0 {
+        say(&format!("logs of {unfinished} more are damaged, and stay set aside: the log tells which"));
     }
-    Ok(())
+    if left { Ok(()) } else { Err(Failure::software("something of this is left: run it again")) }
 }

@@ -17,6 +17,8 @@ pub struct RoomError {
     message: String,
     /// Whether nothing was begun, and somebody else may be asked.
     elsewhere: Option<Elsewhere>,
+    /// See [`RoomError::taken_id`].
+    taken_id: bool,
 }
 
 /// Who is to be asked what this process hasn't begun.
@@ -30,7 +32,7 @@ enum Elsewhere {
 
 impl RoomError {
     pub(crate) fn new(kind: ErrorKind, reason: Reason, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), elsewhere: None }
+        Self { kind, reason, message: message.into(), elsewhere: None, taken_id: false }
     }
 
     /// The error for the wire.
@@ -46,6 +48,16 @@ impl RoomError {
     /// The same where something was begun after all: nobody else is to be asked.
     pub(crate) fn begun(self) -> Self {
         Self { elsewhere: None, ..self }
+    }
+
+    /// There is a room with the id that a new one was to have.
+    pub(crate) fn taken_id() -> Self {
+        let message = "the room exists";
+        Self { taken_id: true, ..Self::new(ErrorKind::Conflict, Reason::RoomInUse, message) }
+    }
+
+    pub(crate) fn is_of_taken_id(&self) -> bool {
+        self.taken_id
     }
 
     /// Whether the room's log was purged.

@@ -30,9 +30,23 @@ use crate::{
     rooms::Service,
 };
 
+/// How often a room is begun whose id turns out to be another one's.
+const TRIES: usize = 4;
+
 impl Service {
     /// Makes a room.
     pub(crate) async fn found(&self, request: CreateRoomRequest) -> Result<OwnedRoomId, RoomError> {
+        // In version 12 the id is a hash of the first event: rooms that a user makes alike at one time, at two processes, have the same one.
+        for _ in 0..TRIES {
+            if let Some(room_id) = self.try_to_found(request.clone()).await? {
+                return Ok(room_id);
+            }
+        }
+        Err(RoomError::internal("there is always another room with the new one's id"))
+    }
+
+    /// Makes a room, unless its id is another one's.
+    async fn try_to_found(&self, request: CreateRoomRequest) -> Result<Option<OwnedRoomId>, RoomError> {
         let create = self.plan(request)?;
         let (by, room_id) = (create.requester.clone(), create.create.room_id().to_owned());
         let (alias, is_direct) = (create.canonical_alias.clone(), create.is_direct);
@@ -56,7 +70,12 @@ impl Service {
                 made = made.map_err(RoomError::begun);
             }
         }
-        let key = made?;
+        let key = match made {
+            Err(error) if error.is_of_taken_id() => return Ok(None),
+            made => made?,
+        };
+        // Each is a call of its own.
+        let by = Requester { call: None, ..by };
         for (target, profile) in late {
             let invite = Invite { requester: by.clone(), target, reason: None, profile, is_direct };
             // The room is there, whoever can't be invited to it: an error would say that it isn't.
@@ -64,7 +83,7 @@ impl Service {
                 tracing::warn!(%error, log = %key, "an invitation to a new room was refused");
             }
         }
-        Ok(room_id)
+        Ok(Some(room_id))
     }
 
     /// Writes the room; its log. Refused, it has written nothing.

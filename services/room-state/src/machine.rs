@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use polity_bus::{Subject, SubjectKind, Wake};
-use polity_core::{ErrorKind, LogId, LogKey, Seq};
+use polity_core::{LogId, LogKey, Seq};
 use polity_log::{Decision, Dedup, Head, LogError, LogRow, Machine, RepeatedRow, Sealed};
-use polity_proto::Reason;
 use polity_room_engine::{
     live::{self, Live, LiveRow},
     record::{RoomHead, RoomRow},
@@ -54,9 +53,7 @@ impl Room {
                 self.hot = Some(hot);
                 Ok(Decision::Append { rows, reply: Ok(Answer::Done(done)), after_projection: true })
             }
-            (Command::Create(_), Some(_)) => {
-                Err(RoomError::new(ErrorKind::Conflict, Reason::RoomInUse, "the room exists"))
-            }
+            (Command::Create(_), Some(_)) => Err(RoomError::taken_id()),
             (Command::Change(change), None) => Err(change.without_room()),
             (Command::Change(change), Some(hot)) => {
                 let mut stage = Stage { hot, identity: tenant.identity(), now_ms };
@@ -113,9 +110,10 @@ impl Machine for Room {
     }
 
     fn repeated(&mut self, _command: &Command, row: &RepeatedRow) -> Reply {
-        let id = row.event_id.as_deref().and_then(|id| OwnedEventId::try_from(id).ok());
-        let event_id = id.ok_or_else(|| RoomError::internal("a transaction without event"))?;
-        Ok(Answer::Done(Done { event_id: Some(event_id), seq: row.seq }))
+        // Rows about the directory have no event.
+        let event_id = row.event_id.as_deref().map(OwnedEventId::try_from).transpose();
+        let event_id = event_id.map_err(|_| RoomError::internal("a row with an event that has no id"))?;
+        Ok(Answer::Done(Done { event_id, seq: row.seq }))
     }
 
     fn decide(&mut self, command: &Command, next: Seq) -> Decision<Reply> {

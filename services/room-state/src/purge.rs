@@ -35,6 +35,8 @@ use crate::deps::Deps;
 const MEMBERS: usize = 256;
 /// Nodes that are remembered to be gone: forgotten, they are looked for once more.
 const GONE: usize = 100_000;
+/// How often some members are told before it counts as failed.
+const TELLS: usize = 4;
 /// How often an alias is given up that somebody changes meanwhile.
 const TRIES: usize = 16;
 
@@ -99,7 +101,15 @@ impl Purge {
         let left = Membership { membership: "leave".to_owned(), position, since };
         let writes: Result<Vec<Write>, _> =
             users.iter().map(|user_id| rooms::put_membership(tenant, user_id, &self.room.room_id, &left)).collect();
-        self.deps.store.put(writes?, Durability::Rebuildable).await?;
+        let (writes, store) = (writes?, &self.deps.store);
+        // One that fails is made again: to begin anew would be to wake all those again who were told before.
+        for tries_left in (0..TELLS).rev() {
+            match store.put(writes.clone(), Durability::Rebuildable).await {
+                Err(_) if tries_left > 0 => {}
+                Err(error) => return Err(error.into()),
+                Ok(()) => break,
+            }
+        }
         for user_id in &users {
             let user = LogId::derived(tenant, "user", user_id.as_str());
             let mark = Marks::place(&schema::MEMBERSHIPS, tenant, user_id.as_str());

@@ -1,7 +1,7 @@
 //! What the actors share: users, rooms, and the patience to ask until there is an answer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::{self, Write as _},
     sync::{
         Arc,
@@ -43,6 +43,15 @@ pub(super) struct Promised {
     pub(super) asked: Instant,
 }
 
+/// Numbers that were set as account data.
+#[derive(Default)]
+pub(super) struct AccountData {
+    /// The last one, of a room and of none.
+    pub(super) set: HashMap<bool, u64>,
+    /// Those that were asked for more than once: the first try may be carried out late.
+    pub(super) tried: HashSet<u64>,
+}
+
 /// See the module.
 pub(super) struct World {
     pub(super) journal: Arc<Journal>,
@@ -62,7 +71,7 @@ pub(super) struct World {
     /// The receipts that were acknowledged, by room.
     pub(super) receipts: Mutex<HashMap<usize, Vec<String>>>,
     /// The account data that was acknowledged last: the user's own, and that of a room.
-    pub(super) account_data: Mutex<HashMap<bool, u64>>,
+    pub(super) account_data: Mutex<AccountData>,
     /// How many messages to the device were acknowledged, by sender.
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
     /// What the guest was told of the first room, one stretch in it after the other.

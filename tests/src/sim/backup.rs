@@ -14,7 +14,7 @@ use crate::parts;
 
 /// In this order, so that no projection is ahead of its log, and each log that moved meanwhile stands in the registry: see `polity_log::restore`.
 /// What stands on one line is copied at once.
-const ORDER: [&[&Table]; 7] = [
+const ORDER: [&[&Table]; 8] = [
     &[&schema::PROJECTED],
     &[
         &schema::TRANSACTIONS,
@@ -31,8 +31,9 @@ const ORDER: [&[&Table]; 7] = [
     &[&schema::LOG],
     &[&schema::ACTIVE],
     &[&schema::MEMBERS],
-    &[&schema::LOG_NAMES, &schema::ONE_TIME_KEYS, &schema::META, &schema::USED_ONCE, &schema::TENANTS],
+    &[&schema::ONE_TIME_KEYS, &schema::META, &schema::USED_ONCE, &schema::TENANTS],
     &[&schema::STATE_NODES, &schema::SYNC_SNAPSHOTS, &schema::FILTERS, &schema::ROOM_ALIASES, &schema::BEATS],
+    &[&schema::LOG_NAMES],
 ];
 /// Between two parts of it pass so many milliseconds at most.
 const APART_MS: u64 = 250;

@@ -24,7 +24,7 @@ use super::{Scenario, beginning::Beginning, play, restored};
 const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::PlainAppend, 4),
     (Mutation::AnswerBeforeAppend, 4),
-    (Mutation::UnknownIsLost, 275),
+    (Mutation::UnknownIsLost, 173),
     (Mutation::FenceByRead, 66),
     (Mutation::LoadForgetsRows, 11),
     (Mutation::NoOldTransactions, 68),

@@ -3,11 +3,14 @@
 use async_trait::async_trait;
 use polity_accounts::{Error, RoomWork};
 use polity_core::TenantId;
-use polity_proto::room_state::{LeaveRoomRequest, SetProfileRequest};
+use polity_proto::room_state::{LeaveRoomRequest, Profile, SetProfileRequest};
 use polity_store::rooms::memberships;
 use ruma_common::{OwnedDeviceId, RoomId, UserId};
 
 use crate::{Api, ApiError, auth::Requester, endpoint::CALL, room_client};
+
+/// How often a profile changes while one room is given it.
+const NEWER: usize = 8;
 
 /// What a user owes to a room.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +39,13 @@ impl Api {
         // No device asks.
         let by = Requester { tenant, user_id: user_id.to_owned(), device_id: OwnedDeviceId::from(""), life: 0 };
         let rooms = memberships(&*self.store, tenant, user_id).await?;
-        let mut missed = 0;
+        let (mut missed, mut profile) = (0, None);
         for (room_id, _) in rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str())) {
-            match self.pay(&by, &room_id, owed).await {
+            let paid = match owed {
+                Owed::Profile => self.give_profile(&by, &room_id, &mut profile).await,
+                Owed::Leave => self.leave(&by, &room_id).await,
+            };
+            match paid {
                 Ok(()) => {}
                 Err(error) if error.is_transient() => missed += 1,
                 // Left or banned in the meantime: that room is no longer the user's.
@@ -48,20 +55,36 @@ impl Api {
         if missed > 0 { Err(Error::Unfinished(format!("{missed} rooms couldn't be reached"))) } else { Ok(()) }
     }
 
-    async fn pay(&self, by: &Requester, room_id: &RoomId, owed: Owed) -> Result<(), ApiError> {
-        let (requester, room_id) = (room_client::requester(by), room_id.to_string());
-        let mut rooms = self.rooms.clone();
-        match owed {
-            Owed::Profile => {
-                let profile = Some(self.profile_of(by, &by.user_id).await?);
-                let request = SetProfileRequest { requester, room_id, profile };
-                rooms.set_profile(self.call(request, CALL)).await?;
+    /// Gives a room the profile as it is: `known`, as it was last read. It is read again after that: who gave the room a newer one meanwhile
+    /// may have been faster.
+    async fn give_profile(
+        &self,
+        by: &Requester,
+        room_id: &RoomId,
+        known: &mut Option<Profile>,
+    ) -> Result<(), ApiError> {
+        let mut profile = match known.take() {
+            Some(profile) => profile,
+            None => self.profile_of(by, &by.user_id).await?,
+        };
+        for _ in 0..NEWER {
+            let (requester, room_id) = (room_client::requester(by), room_id.to_string());
+            let request = SetProfileRequest { requester, room_id, profile: Some(profile.clone()) };
+            self.rooms.clone().set_profile(self.call(request, CALL)).await?;
+            let now = self.profile_of(by, &by.user_id).await?;
+            if now == profile {
+                break;
             }
-            Owed::Leave => {
-                let request = LeaveRoomRequest { requester, room_id, reason: None };
-                rooms.leave_room(self.call(request, CALL)).await?;
-            }
+            profile = now;
         }
+        *known = Some(profile);
+        Ok(())
+    }
+
+    async fn leave(&self, by: &Requester, room_id: &RoomId) -> Result<(), ApiError> {
+        let request =
+            LeaveRoomRequest { requester: room_client::requester(by), room_id: room_id.to_string(), reason: None };
+        self.rooms.clone().leave_room(self.call(request, CALL)).await?;
         Ok(())
     }
 }

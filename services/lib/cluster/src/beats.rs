@@ -39,6 +39,21 @@ pub(crate) async fn all(store: &dyn Store) -> Result<HashMap<IncarnationId, u64>
     Ok(all.iter().filter_map(read).collect())
 }
 
+/// Who writes its counter while it is looked at, for some seconds: processes that run. For who must be the only one.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn alive(store: &dyn Store) -> Result<Vec<IncarnationId>, StoreError> {
+    let before = all(store).await?;
+    tokio::time::sleep(2 * BEAT + BEAT / 2).await;
+    let now = all(store).await?;
+    Ok(now
+        .into_iter()
+        .filter(|(process, count)| before.get(process) != Some(count))
+        .map(|(process, _)| process)
+        .collect())
+}
+
 fn read(row: &Row) -> Option<(IncarnationId, u64)> {
     let incarnation = IncarnationId::from_slice(row.key.first().and_then(Value::as_blob)?).ok()?;
     let count = row.value.strip_prefix(&[FORMAT, KEY_NONE]).filter(|count| count.len() == 8);

@@ -204,7 +204,9 @@ impl Shared {
         };
         let (patience, repeatable) = (self.patience(what), call.says(route::REPEATABLE).is_some());
         loop {
-            if self.peers.silence(to) >= patience && !self.peers.probe(&member).await {
+            // Looked at again: it may not have been asked for long, and then only begins to be silent.
+            let silent = || self.peers.silence(to) >= patience;
+            if silent() && !self.peers.probe(&member).await && silent() {
                 return self.take(what);
             }
             match self.peers.call(&member, call, patience).await {

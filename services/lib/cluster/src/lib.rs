@@ -25,6 +25,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use beats::alive;
 pub use connect::Connect;
 pub use forward::Forward;
 pub use grpc::{CALL_LIMIT, ClusterService, ping};

@@ -66,7 +66,8 @@ impl Peers {
 
     /// Makes a call, and gives it up once the process has been silent for `patience`: one that is slow and alive isn't.
     pub(crate) async fn call(&self, member: &Member, call: &Envelope, patience: Duration) -> Called {
-        let asked = Instant::now();
+        // Since then it hasn't been heard.
+        let mut asked = Instant::now();
         let mut answer = self.connect.to(&member.address).oneshot(call.call());
         loop {
             tokio::select! {
@@ -78,7 +79,9 @@ impl Peers {
                 biased;
                 answer = &mut answer => return self.called(member, asked, answer),
                 alive = self.probe(member) => {
-                    if !alive && self.silence(member.incarnation) >= patience {
+                    if alive {
+                        asked = Instant::now();
+                    } else if self.silence(member.incarnation) >= patience {
                         return Called::Silent;
                     }
                 }

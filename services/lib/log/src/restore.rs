@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Buckets that may be missing in between.
-const APART: u64 = 2;
+const APART: u64 = 4;
 
 /// What was done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +34,15 @@ pub struct Restored {
     pub logs: usize,
     /// Buckets that went, since rows before them weren't in the copy.
     pub buckets: usize,
+    /// Runs with logs that are damaged: they stay as they are, set aside.
+    pub unfinished: usize,
 }
 
 /// Finishes what the copy caught under way; `uses` are all kinds of logs, and what is written where a partition was deleted isn't seen for
 /// the time `hidden`. May be repeated, and begun again after it died anywhere. No other process may run.
 ///
 /// # Errors
-/// When the store can't be read or written, or a log can't be finished: the store isn't ready to be used.
+/// When the store can't be read or written: the store isn't ready to be used.
 pub async fn restore(registry: &Registry, uses: &[Arc<dyn Recover>], hidden: Duration) -> Result<Restored, LogError> {
     let mut done = Restored::default();
     let mut dead = Vec::new();
@@ -61,10 +63,8 @@ pub async fn restore(registry: &Registry, uses: &[Arc<dyn Recover>], hidden: Dur
         tokio::time::sleep(hidden).await;
     }
     for run in dead {
-        if !finish(registry, run, uses).await?.1 {
-            return Err(LogError::Corrupt("a log that moved while the copy was made can't be finished".to_owned()));
-        }
-        done.runs += 1;
+        let finished = finish(registry, run, uses).await?.1;
+        *(if finished { &mut done.runs } else { &mut done.unfinished }) += 1;
     }
     Ok(Restored { logs: logs.len(), ..done })
 }
@@ -99,18 +99,22 @@ async fn cut(store: &dyn Store, key: LogKey) -> Result<usize, LogError> {
         }
         end = end.next();
     }
-    let (mut count, mut absent, mut bucket) = (0, 0, end.next());
     if planted(Mutation::BeyondTheEndStays) {
         return Ok(0);
     }
+    let (mut beyond, mut absent, mut bucket) = (Vec::new(), 0, end.next());
     while absent < APART {
         if in_bucket(store, key, bucket, Consistency::Serial).await?.is_some() {
-            store.drop_partition(&schema::LOG, partition(key, bucket)).await?;
-            (count, absent) = (count + 1, 0);
+            beyond.push(bucket);
+            absent = 0;
         } else {
             absent += 1;
         }
         bucket = bucket.next();
     }
-    Ok(count)
+    // The last one first: whoever dies here leaves no hole behind which one isn't found.
+    for bucket in beyond.iter().rev() {
+        store.drop_partition(&schema::LOG, partition(key, *bucket)).await?;
+    }
+    Ok(beyond.len())
 }

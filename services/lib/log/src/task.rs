@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Claim, Dedup, LogError, Machine, Writers,
-    append::GROUP_ROWS,
+    append::{GROUP_ROWS, Known},
     held::{Group, Held},
     log::{Appended, Before, Loaded, Log},
     logs::{Inner, Order, Waiting},
@@ -173,8 +173,19 @@ impl<M: Machine> Task<M> {
         }
     }
 
-    /// Loads the log if it isn't.
+    /// Loads the log if it isn't; finishes its purge if that was begun.
     async fn ensure(&mut self, fence: bool, claim: Option<Claim>) -> Result<(), LogError> {
+        match self.load(fence, claim).await? {
+            None => Ok(()),
+            Some(sealed) => {
+                Box::pin(self.finish_purge(&sealed)).await?;
+                Err(LogError::Sealed)
+            }
+        }
+    }
+
+    /// Loads the log if it isn't; what is known of it if it is sealed.
+    async fn load(&mut self, fence: bool, claim: Option<Claim>) -> Result<Option<Known>, LogError> {
         if self.held.is_none() {
             self.owes = true;
             match self.log.load(fence || self.doubt, claim, self.before.take().map(|before| *before)).await {
@@ -182,10 +193,7 @@ impl<M: Machine> Task<M> {
                     self.held = Some(*held);
                     self.note_loaded();
                 }
-                Ok(Loaded::Sealed(sealed)) => {
-                    Box::pin(self.finish_purge(&sealed)).await?;
-                    return Err(LogError::Sealed);
-                }
+                Ok(Loaded::Sealed(sealed)) => return Ok(Some(sealed)),
                 Err(error) => {
                     // Those of a closed process are finished by who closed it; and what another process has is that one's to finish: own
                     // rows are projected before anything else is done.
@@ -194,7 +202,7 @@ impl<M: Machine> Task<M> {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Notes that nothing that an earlier task or a write of unknown outcome left is unfinished.
@@ -243,8 +251,17 @@ impl<M: Machine> Task<M> {
         let (mut most, mut lost) = (waiting.len(), 0);
         let claim = waiting.iter().find_map(|waiting| waiting.asked.claim);
         loop {
-            if let Err(error) = self.ensure(false, claim).await {
-                return fail::<M>(waiting.drain(..), &error);
+            match self.load(false, claim).await {
+                Ok(None) => {}
+                // They needn't wait until all is gone.
+                Ok(Some(sealed)) => {
+                    fail::<M>(waiting.drain(..), &LogError::Sealed);
+                    if let Err(error) = Box::pin(self.finish_purge(&sealed)).await {
+                        tracing::error!(%error, log = %self.log.key, "a log can't be purged");
+                    }
+                    return;
+                }
+                Err(error) => return fail::<M>(waiting.drain(..), &error),
             }
             let error = match self.attempt(waiting, most).await {
                 Ok(Attempt::Answered) => return,

@@ -54,6 +54,29 @@ async fn a_room_is_listed_by_who_may_name_it() {
 }
 
 #[tokio::test]
+async fn a_listing_that_comes_once_more_undoes_nothing() {
+    let mut world = world().await;
+    let room = world.create("12", Preset::PublicChat).await;
+    let by = Requester { call: vec![3; 16].into(), ..who(ALICE).unwrap() };
+    let request = ListRoomRequest { requester: Some(by), room_id: room.clone(), listed: true };
+    world.client.list_room(request.clone()).await.unwrap();
+    assert_eq!(world.listed().await, [&*room]);
+    world.list(ALICE, &room, false).await.unwrap();
+    world.client.list_room(request).await.unwrap();
+    assert_eq!(world.listed().await, [""; 0]);
+}
+
+/// Their first events are the same, of which the id is a hash.
+#[tokio::test]
+async fn rooms_that_are_made_alike_at_one_time_by_two_processes_are_two() {
+    let store: Arc<dyn Store> = LocalStore::memory(Arc::new(ManualClock::new(1_000_000)), &SystemRandom).unwrap();
+    let (mut one, mut other) = (process(Arc::clone(&store), 1).await, process(store, 2).await);
+    let (first, second) = (one.create("12", Preset::PublicChat).await, other.create("12", Preset::PublicChat).await);
+    assert_ne!(first, second);
+    other.send(ALICE, &second, "1").await.unwrap();
+}
+
+#[tokio::test]
 async fn an_alias_is_made_with_its_room_or_stays_free() {
     let mut world = world().await;
     let name = owned_room_alias_id!("#a:t7.test");

@@ -3,7 +3,7 @@
 use polity_core::Bucket;
 
 use super::{TRIES, Task, fail};
-use crate::{Asked, LogError, Machine, Writers, append::Known, logs::Order};
+use crate::{Asked, LogError, Machine, Writers, append::Known, logs::Order, purge::Purge};
 
 impl<M: Machine> Task<M> {
     /// Seals the log, if it isn't, and sees to it that all that is to go is gone; whether there was anything.
@@ -46,7 +46,8 @@ impl<M: Machine> Task<M> {
     pub(super) async fn finish_purge(&mut self, sealed: &Known) -> Result<(), LogError> {
         self.owes = true;
         let mut asked_too = Vec::new();
-        let mut outcome = self.try_purge(sealed, &mut asked_too).await;
+        let mut under_way = None;
+        let mut outcome = self.try_purge(sealed, &mut asked_too, &mut under_way).await;
         for attempt in 0.. {
             match &outcome {
                 Err(error) if !error.is_permanent() => {
@@ -55,7 +56,7 @@ impl<M: Machine> Task<M> {
                 _ => break,
             }
             self.log.pause(attempt).await;
-            outcome = self.try_purge(sealed, &mut asked_too).await;
+            outcome = self.try_purge(sealed, &mut asked_too, &mut under_way).await;
         }
         if outcome.is_ok() {
             self.owes = false;
@@ -71,13 +72,27 @@ impl<M: Machine> Task<M> {
         outcome
     }
 
-    async fn try_purge(&mut self, sealed: &Known, asked_too: &mut Vec<Order<M>>) -> Result<(), LogError> {
+    /// Goes on where an earlier try has failed.
+    async fn try_purge(
+        &mut self,
+        sealed: &Known,
+        asked_too: &mut Vec<Order<M>>,
+        under_way: &mut Option<(Purge<M>, Bucket)>,
+    ) -> Result<(), LogError> {
         self.refuse_waiting(asked_too);
-        let Some(mut purge) = self.log.begin_purge(sealed).await? else { return Ok(()) };
-        let mut bucket = Bucket::FIRST;
+        let (mut purge, mut bucket) = match under_way.take() {
+            Some(under_way) => under_way,
+            None => match self.log.begin_purge(sealed).await? {
+                Some(purge) => (purge, Bucket::FIRST),
+                None => return Ok(()),
+            },
+        };
         while bucket <= sealed.bucket() {
             self.refuse_waiting(asked_too);
-            self.log.purge_bucket(&mut purge, bucket).await?;
+            if let Err(error) = self.log.purge_bucket(&mut purge, bucket).await {
+                *under_way = Some((purge, bucket));
+                return Err(error);
+            }
             bucket = bucket.next();
         }
         Ok(())

@@ -156,7 +156,9 @@ async fn who_loads_a_sealed_log_goes_on_with_its_purge() {
     let changes = vec![Change::Put(sealed.to_row())];
     store.cas(&schema::LOG, read::partition(key(), found.bucket), condition, changes).await.unwrap();
     let (_, two, _) = process(&store, 2, "b").await;
+    // Told at once; that is gone on with afterwards.
     assert!(matches!(two.submit(key(), say("more")).await.unwrap(), Err(LogError::Sealed)));
+    assert!(two.drain(std::time::Duration::from_secs(5)).await);
     is_purged(&store, key(), 2).await;
 }
 
