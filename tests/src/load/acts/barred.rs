@@ -19,6 +19,8 @@ const NAME: &str = "barred";
 struct Late {
     ins: usize,
     outs: usize,
+    /// Of those that go out: by a ban, which also keeps out.
+    bans: usize,
 }
 
 impl Late {
@@ -37,15 +39,14 @@ pub(super) async fn try_the_door(world: Arc<World>) {
     client.token = Some(register::one(&world, NAME).await);
     let own = world.get(&client, "barred-account", "/account/whoami").await;
     text(&own, "user_id").clone_into(&mut client.user_id);
-    let (room, mut random) = (escape(&world.rooms[1]), world.random(NAME));
+    let mut random = world.random(NAME);
     let mut late = Late::default();
     for number in 0_u64.. {
         if world.is_done() {
             return;
         }
         let tag = format!("barred-{number}.");
-        let joined = world.must(&client, &tag, Method::POST, &format!("/rooms/{room}/join"), Some(&json!({}))).await;
-        late.ins += joined.tries - 1;
+        come_in(&world, &client, &tag, &mut late).await;
         if !tries(&world, &client, &tag, true, &mut late).await {
             continue;
         }
@@ -54,20 +55,40 @@ pub(super) async fn try_the_door(world: Arc<World>) {
         let inside = tries(&world, &client, &tag, false, &mut late).await;
         // Who may come in by a late try can't be told from who was brought back.
         if number % 3 == 1 && late.ins == 0 && !inside {
-            forget(&world, &client, &tag).await;
+            forget(&world, &client, &tag, &mut late).await;
         }
         world.breathe(&mut random, 40).await;
     }
 }
 
+/// Nobody refuses it, but for a late ban.
+async fn come_in(world: &World, client: &Client, tag: &str, late: &mut Late) {
+    let room = escape(&world.rooms[1]);
+    loop {
+        let refused = match world.ask(client, tag, Method::POST, &format!("/rooms/{room}/join"), Some(&json!({}))).await
+        {
+            Ok(joined) => return late.ins += joined.tries - 1,
+            Err(refused) => refused,
+        };
+        let by_late_ban = refused.status == StatusCode::FORBIDDEN && late.bans > 0;
+        world.journal.check(by_late_ban, format!("a join is refused: {refused:?}"), &["barred-"]);
+        late.bans -= 1;
+        let body = json!({"user_id": client.user_id});
+        done(world, &world.writers[0], tag, &format!("/rooms/{room}/unban"), &body, true).await;
+    }
+}
+
 /// Who has forgotten a room isn't told of it again, whatever becomes of who is out already.
-async fn forget(world: &World, client: &Client, tag: &str) {
+async fn forget(world: &World, client: &Client, tag: &str, late: &mut Late) {
     let room = &world.rooms[1];
     world.must(client, tag, Method::POST, &format!("/rooms/{}/forget", escape(room)), Some(&json!({}))).await;
     stays_forgotten(world, client, tag).await;
     for what in ["ban", "unban"] {
         let (path, body) = (format!("/rooms/{}/{what}", escape(room)), json!({"user_id": client.user_id}));
-        done(world, &world.writers[0], tag, &path, &body, false).await;
+        let more = done(world, &world.writers[0], tag, &path, &body, false).await - 1;
+        if what == "ban" {
+            (late.outs, late.bans) = (late.outs + more, late.bans + more);
+        }
         stays_forgotten(world, client, tag).await;
     }
 }
