@@ -30,16 +30,18 @@ pub(super) fn rows(bytes: &[u8]) {
     for body in [body, alone.expect("into memory")] {
         let sent_by = Some(("device".into(), "send\ntxn".into()));
         let Ok(row) = StoredRow::new(Seq::new(1), Some("$event"), sent_by, &body) else { continue };
-        shown(&row);
+        // What isn't read whole (half a surrogate pair in a text) is in no event that was taken in: its hash couldn't be made.
+        let is_whole = RoomRow::decode(&body).is_ok_and(|row| serde_json::from_slice::<Value>(&row.pdu).is_ok());
+        shown(&row, is_whole);
         let rules = RoomVersionId::V11.rules().expect("a known version");
         if let Ok(redacted) = row.redacted(room_id!("!room:polity.test"), &rules) {
-            shown(&redacted);
+            shown(&redacted, is_whole);
         }
     }
 }
 
-/// What clients see is JSON.
-fn shown(row: &StoredRow) {
+/// What clients see is JSON, of an event that is.
+fn shown(row: &StoredRow, is_whole: bool) {
     let unsigned = Unsigned {
         age_ms: Some(1),
         membership: Some("join"),
@@ -48,11 +50,15 @@ fn shown(row: &StoredRow) {
         redacted_because: None,
     };
     let Some(json) = render(row, Some(room_id!("!room:polity.test")), &unsigned) else { return };
-    let shown: Value = serde_json::from_slice(&json).expect("what clients see is JSON");
     let event = row.event.as_ref().expect("it was rendered");
+    let stripped = render_stripped(event);
+    if !is_whole {
+        return;
+    }
+    let shown: Value = serde_json::from_slice(&json).expect("what clients see is JSON");
     assert_eq!(shown["type"], event.event_type.as_str());
     assert_eq!(shown["unsigned"]["transaction_id"], "txn");
-    let stripped: Value = serde_json::from_slice(&render_stripped(event)).expect("what clients see is JSON");
+    let stripped: Value = serde_json::from_slice(&stripped).expect("what clients see is JSON");
     assert_eq!(stripped["content"], shown["content"]);
 }
 

@@ -70,6 +70,7 @@ async fn what_is_malformed_or_too_large_has_its_name() {
         ("{\"n\":1.5}", Reason::BadJson),
         ("{\"n\":9007199254740993}", Reason::BadJson),
         ("{\"n\":-9007199254740993}", Reason::BadJson),
+        ("{\"n\":\"\\ud800\"}", Reason::BadJson),
         ("[]", Reason::BadJson),
         ("{\"n\":", Reason::BadJson),
     ] {
