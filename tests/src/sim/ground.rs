@@ -203,7 +203,8 @@ impl Ground {
         };
         let (process, stop, net) = (Arc::clone(&self.process), self.stop.clone(), Arc::clone(&self.net));
         tasks::spawn(async move {
-            if stop.run_until_cancelled(watch.run()).await.is_some() {
+            // Who leaves closes himself: a look that was under way may find that.
+            if stop.run_until_cancelled(watch.run()).await.is_some() && !stop.is_cancelled() {
                 net.weather.closed(&process.name);
                 process.kill();
             }
