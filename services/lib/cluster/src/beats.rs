@@ -59,3 +59,30 @@ fn read(row: &Row) -> Option<(IncarnationId, u64)> {
     let count = row.value.strip_prefix(&[FORMAT, KEY_NONE]).filter(|count| count.len() == 8);
     count.map(|mut count| (incarnation, count.get_u64()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use polity_core::{ManualClock, SystemRandom};
+    use polity_store_local::LocalStore;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_counts_on_is_alive_and_whose_counter_is_merely_there_is_not() {
+        let store = LocalStore::memory(Arc::new(ManualClock::new(1_000_000)), &SystemRandom).unwrap();
+        let [runs, dead, new] = [1, 2, 3].map(|number| IncarnationId::new([number; 16]));
+        beat(&*store, runs, 7).await.unwrap();
+        beat(&*store, dead, 9).await.unwrap();
+        assert_eq!(alive(&*store).await.unwrap(), []);
+        let later = async {
+            tokio::time::sleep(BEAT).await;
+            beat(&*store, runs, 8).await.unwrap();
+            beat(&*store, new, 1).await.unwrap();
+        };
+        let (mut found, ()) = tokio::join!(async { alive(&*store).await.unwrap() }, later);
+        found.sort();
+        assert_eq!(found, [runs, new]);
+    }
+}
