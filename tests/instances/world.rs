@@ -115,7 +115,7 @@ impl World {
             Arc::new(SystemRandom),
             parts::signers(&TENANTS),
             names,
-            parts::READ,
+            parts::Caches::LARGE.read,
         );
         Service::new(deps, env, 1000).transport()
     }

@@ -28,10 +28,26 @@ use polity_sync::{
 use ruma_common::{OwnedServerName, RoomVersionId};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of rows and nodes that are kept: all. Which ones a full cache lets go isn't the same each time.
-pub const READ: u64 = 1 << 23;
-/// Bytes of any other cache.
-const KEPT: u64 = 1 << 20;
+/// How much is kept in memory of what was read. Which entries a full cache lets go is the same each time only if it is of one part, which
+/// those are that hold fewer than 64: so either nothing is let go, or nearly everything.
+#[derive(Debug, Clone, Copy)]
+pub struct Caches {
+    /// Bytes of rows and nodes.
+    pub read: u64,
+    /// Heads of logs.
+    pub heads: usize,
+    /// Settings of users, and their unread counts.
+    users: usize,
+    /// Bytes of any other cache.
+    kept: u64,
+}
+
+impl Caches {
+    /// All that a test reads.
+    pub const LARGE: Self = Self { read: 1 << 23, heads: 10_000, users: 1_000, kept: 1 << 20 };
+    /// Next to nothing.
+    pub const SMALL: Self = Self { read: 1 << 13, heads: 4, users: 2, kept: 1 << 11 };
+}
 
 /// A tenant: its id and its server name.
 pub type Name = (TenantId, &'static str);
@@ -96,24 +112,27 @@ pub struct Reading {
     pub accounts: Arc<Accounts>,
     pub stop: CancellationToken,
     pub rooms_held: RoomsHeld,
+    pub caches: Caches,
 }
 
 impl Reading {
     /// The engine.
     #[must_use]
     pub fn engine(self) -> Arc<Engine> {
-        let Self { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held } = self;
-        let rooms = Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, READ);
+        let Self { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held, caches } =
+            self;
+        let rooms =
+            Rooms::new(Arc::clone(&store), names, Arc::clone(&heads), Arc::clone(&interest), &writers, caches.read);
         Arc::new(Engine {
             store,
             accounts,
             rooms: Arc::new(rooms),
             heads,
-            own: Own::new(marks, KEPT),
-            sent_members: SentMembers::new(KEPT),
-            unread: UnreadCounts::new(1000, KEPT),
-            settings: SettingsCache::new(1000),
-            changed_users: ChangedUsers::new(KEPT),
+            own: Own::new(marks, caches.kept),
+            sent_members: SentMembers::new(caches.kept),
+            unread: UnreadCounts::new(caches.users, caches.kept),
+            settings: SettingsCache::new(caches.users),
+            changed_users: ChangedUsers::new(caches.kept),
             rooms_held,
             answers: AnswerBudget::new(1 << 30),
             interest,

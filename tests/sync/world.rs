@@ -79,7 +79,15 @@ pub(crate) async fn world() -> World {
     let tenants = parts::signers(&[(TENANT, "t.test")]);
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     let (store2, bus2) = (Arc::clone(&store), Arc::clone(&bus));
-    let deps = Deps::new(store2, bus2, Arc::clone(&clock), random.clone(), tenants, Arc::clone(&names), parts::READ);
+    let deps = Deps::new(
+        store2,
+        bus2,
+        Arc::clone(&clock),
+        random.clone(),
+        tenants,
+        Arc::clone(&names),
+        parts::Caches::LARGE.read,
+    );
     let client = RoomStateClient::new(Service::new(deps, env.clone(), 1000).transport());
     let parts = Parts { env, bus, marks };
     let (engine, reads) = parts.engine(heads);

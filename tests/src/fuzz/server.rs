@@ -122,7 +122,7 @@ async fn serve() -> (axum::Router, Transport) {
         Arc::clone(&random),
         parts::signers(&TENANTS),
         Arc::clone(&names),
-        parts::READ,
+        parts::Caches::LARGE.read,
     );
     let rooms = Service::new(deps, env.clone(), 100).transport();
     let accounts = Accounts::new(&env, Arc::clone(&marks), &bus, Arc::clone(&random), true, 100).expect("passwords");

@@ -34,6 +34,7 @@ use super::{
     torn::TornStore,
     weather::Weather,
 };
+use crate::parts::Caches;
 
 /// A process that ended by itself is started again after so long.
 const BACK_MS: (u64, u64) = (20, 500);
@@ -50,6 +51,7 @@ pub(super) struct Cluster {
     seed: u64,
     put_off: u64,
     tight: bool,
+    caches: Caches,
     clocks_ms: u64,
     began: Instant,
     /// How far all wall time is off.
@@ -133,6 +135,7 @@ impl Cluster {
             seed,
             put_off: scenario.put_off,
             tight: scenario.tight,
+            caches: if scenario.forgetful { Caches::SMALL } else { Caches::LARGE },
             clocks_ms,
             began,
             off_ms,
@@ -197,6 +200,7 @@ impl Cluster {
             store: Arc::new(store),
             bus: Arc::new(self.exchange.join(&name, at, next)),
             tight: self.tight,
+            caches: self.caches,
         };
         let running = Running { process: Arc::clone(&process), instance: None };
         *self.nodes[at].running.lock() = Some(running);
@@ -350,6 +354,7 @@ impl Cluster {
             store: Arc::new(SimStore::new(Arc::clone(&self.store), parts, chance, (false, false))),
             bus: Arc::new(self.exchange.join(&name, NODES, false)),
             tight: self.tight,
+            caches: self.caches,
         };
         let ground = Ground::lay(&process, place).await;
         (process, ground)

@@ -24,7 +24,7 @@ use super::{
     net::{Door, Net},
     process::Process,
 };
-use crate::parts::Reading;
+use crate::parts::{Caches, Reading};
 
 /// Between two tries to begin, while the store doesn't answer.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -54,6 +54,7 @@ pub(super) struct Ground {
     pub(super) live: Arc<Live>,
     pub(super) presence: Arc<Presence>,
     rooms_held: RoomsHeld,
+    pub(super) caches: Caches,
     /// The process is told to end: it watches nobody any more, and recovers nothing.
     pub(super) stop: CancellationToken,
 }
@@ -70,6 +71,8 @@ pub(super) struct Place {
     pub(super) bus: Arc<dyn Bus>,
     /// Whether there is little room for what is bounded.
     pub(super) tight: bool,
+    /// And how much for what was read.
+    pub(super) caches: Caches,
 }
 
 impl Ground {
@@ -116,10 +119,11 @@ impl Ground {
             registry,
             journal,
             names,
-            heads: Arc::new(HeadMap::new(10_000, false)),
+            heads: Arc::new(HeadMap::new(place.caches.heads, false)),
             live,
             presence,
             rooms_held: if place.tight { TIGHT_TOKEN } else { RoomsHeld::default() },
+            caches: place.caches,
             stop: CancellationToken::new(),
         }
     }
@@ -153,6 +157,7 @@ impl Ground {
             accounts: Arc::clone(accounts),
             stop: self.stop.clone(),
             rooms_held: self.rooms_held,
+            caches: self.caches,
         }
     }
 

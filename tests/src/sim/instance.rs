@@ -63,7 +63,7 @@ impl Instance {
             Arc::clone(&ground.random),
             parts::signers(&TENANTS),
             Arc::clone(&ground.names),
-            parts::READ,
+            ground.caches.read,
         );
         let service = Service::new(deps, ground.env(Arc::clone(&ground.journal) as _), LOADED);
         let (live, registry) = (Arc::clone(&ground.live), Arc::clone(&ground.registry));

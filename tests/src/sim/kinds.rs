@@ -14,6 +14,8 @@ const LONG_MS: u64 = 7_000;
 const SHORT_MS: u64 = 3_000;
 const READS_MS: u64 = 5_000;
 const CROWD_MS: u64 = 300;
+const OVERTAKEN_MS: u64 = 9_000;
+const LOG_READS_MS: u64 = 350;
 
 /// What this seed plays, if that is made for one kind of trouble.
 pub(super) fn of(seed: u64) -> Option<Scenario> {
@@ -27,6 +29,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         5 => without_the_bus,
         6 => owners_change,
         9 => gaps,
+        10..=12 => overtaken,
         _ => return None,
     };
     let mut scenario = Scenario { seed, put_off: *chance.pick(&[0, 16, 64]).unwrap_or(&0), ..Scenario::calm() };
@@ -111,7 +114,7 @@ fn slow_reads(chance: &Chance, scenario: &mut Scenario) {
         actors.push(Actor::Guest);
     }
     scenario.mix = mix(actors, chance.some(vec![0, 2, 3, 0], 3), chance.between(4, 10));
-    let slow = [Fault::StoreSlow(150), Fault::LogReadsSlow(150), Fault::LogReadsSlow(600)];
+    let slow = [Fault::StoreSlow(150), Fault::LogReadsSlow(150), Fault::LogReadsSlow(LOG_READS_MS)];
     all_along(scenario, READS_MS, chance.pick(&slow).cloned().into_iter().chain([Fault::BusLoses(1000)]));
     let any = || usize::from(chance.one_in(2));
     for _ in 0..chance.between(1, 3) {
@@ -130,6 +133,14 @@ fn gaps(chance: &Chance, scenario: &mut Scenario) {
     scenario.mix = mix(vec![Actor::Writer(1), Actor::Writer(2)], vec![0], chance.between(4, 60));
     let often = *chance.pick(&[300, 500, 700]).unwrap_or(&500);
     all_along(scenario, READS_MS, [Fault::BusLoses(often)]);
+}
+
+/// Logs are read again and again, since little of them is remembered, so slowly that what is written meanwhile is told first; and so little
+/// is written that a sync begins and ends before something else would tell of it.
+fn overtaken(chance: &Chance, scenario: &mut Scenario) {
+    scenario.mix = mix((0..4).map(Actor::Writer).collect(), vec![0, 2, 3], chance.between(100, 250));
+    all_along(scenario, OVERTAKEN_MS, [Fault::LogReadsSlow(LOG_READS_MS)]);
+    scenario.forgetful = true;
 }
 
 /// Nothing goes wrong but the bus.

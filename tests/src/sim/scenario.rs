@@ -34,6 +34,8 @@ pub struct Scenario {
     pub put_off: u64,
     /// Slots of the registry and journals have little room.
     pub tight: bool,
+    /// Caches hold next to nothing, so that what was known is forgotten.
+    pub forgetful: bool,
     /// A room's bucket is nearly full when it begins.
     pub long: bool,
     /// Clocks of processes, and of the servers of the store, are off by so many milliseconds at most. Then plain writes may be late,
@@ -262,6 +264,7 @@ impl Scenario {
             faults: Vec::new(),
             put_off: 0,
             tight: false,
+            forgetful: false,
             long: false,
             clocks_ms: 0,
             upgrade: false,
@@ -272,8 +275,9 @@ impl Scenario {
     /// What this seed plays.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        let forgetful = Chance::of(seed, "caches").one_in(4);
         if let Some(special) = kinds::of(seed) {
-            return special;
+            return Self { forgetful: forgetful || special.forgetful, ..special };
         }
         let chance = Chance::of(seed, "scenario");
         let begins_ms = *chance.pick(&[500, 1_000, 2_500, 5_000]).unwrap_or(&2_500);
@@ -312,7 +316,7 @@ impl Scenario {
         let purge = Chance::of(seed, "purge");
         let purge_ms = if purge.one_in(4) { Some(purge.below(begins_ms)) } else { None };
         let mix = Mix { actors, readers, slower, crowd: false };
-        Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade, purge_ms }
+        Self { seed, mix, load_ms, faults, put_off, tight, forgetful, long, clocks_ms, upgrade, purge_ms }
     }
 
     /// The same with something left away, simplest first.
@@ -339,6 +343,9 @@ impl Scenario {
         if self.tight {
             all.push(Self { tight: false, ..self.clone() });
         }
+        if self.forgetful {
+            all.push(Self { forgetful: false, ..self.clone() });
+        }
         if self.long {
             all.push(Self { long: false, ..self.clone() });
         }
@@ -364,14 +371,15 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off, tight, long, clocks_ms, upgrade, purge_ms } = self;
+        let Self { seed, mix, load_ms, faults, put_off, tight, forgetful, long, clocks_ms, upgrade, purge_ms } = self;
         let room = if *tight { "little" } else { "much" };
+        let forgetful = if *forgetful { ", small caches" } else { "" };
         let long = if *long { ", a long room" } else { "" };
         let clocks = if *clocks_ms > 0 { ", clocks disagree" } else { "" };
         let upgrade = if *upgrade { ", two versions" } else { "" };
         write!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), ")?;
         let purge = purge_ms.map(|ms| format!(", a purge after {ms} ms")).unwrap_or_default();
-        writeln!(f, "{room} room{long}{clocks}{upgrade}{purge}")?;
+        writeln!(f, "{room} room{forgetful}{long}{clocks}{upgrade}{purge}")?;
         let crowd = if mix.crowd { ", all in one room" } else { "" };
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower{crowd}", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {
