@@ -33,6 +33,7 @@ mod redacted;
 mod refused;
 mod restricted;
 mod states;
+mod unwilling;
 
 struct TestTenant(SigningIdentity);
 

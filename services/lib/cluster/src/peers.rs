@@ -166,7 +166,87 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::Request;
+    use polity_proto::Transport;
+    use tokio::{sync::Notify, time::sleep};
+    use tonic::transport::Endpoint;
+    use tower::service_fn;
+
     use super::*;
+    use crate::{ClusterService, digest::Journal};
+
+    const ASKED: IncarnationId = IncarnationId::new([1; 16]);
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A process that gives signs of life while it is well, and whatever else it is asked it answers never: that connection breaks when
+    /// it is told to.
+    #[derive(Default)]
+    struct Asked {
+        ill: AtomicBool,
+        breaks: Notify,
+    }
+
+    impl Asked {
+        fn peers(self: &Arc<Self>) -> Arc<Peers> {
+            let (asked, signs) = (Arc::clone(self), ClusterService::new(Journal::new(ASKED)).transport());
+            let way = Transport::over(service_fn(move |call: Request<Body>| {
+                let (asked, signs) = (Arc::clone(&asked), signs.clone());
+                async move {
+                    if !call.uri().path().starts_with("/polity.cluster") {
+                        asked.breaks.notified().await;
+                        return Err(Endpoint::from_shared("no address").expect_err("it is none"));
+                    }
+                    if asked.ill.load(Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                    signs.oneshot(call).await
+                }
+            }));
+            Peers::new(Arc::new(move |_: &str| way.clone()))
+        }
+    }
+
+    async fn a_call() -> (Member, Envelope) {
+        let call = Envelope::open(Request::new(Body::empty())).await.expect("a call");
+        (Member::new(ASKED, "test", "a", "a:1"), call)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_connection_breaks_after_long_is_silent_only_from_its_last_sign_of_life() {
+        let asked = Arc::new(Asked::default());
+        let (peers, (member, call)) = (asked.peers(), a_call().await);
+        let breaks = async {
+            sleep(Duration::from_millis(10_100)).await;
+            asked.breaks.notify_one();
+        };
+        let (called, ()) = tokio::join!(peers.call(&member, &call, PATIENCE), breaks);
+        assert!(matches!(called, Called::Unknown(_)), "it may have been carried out");
+        assert!(peers.is_silent(ASKED) && peers.silence(ASKED) <= PROBE, "{:?}", peers.silence(ASKED));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_misses_a_sign_of_life_is_not_silent_until_it_has_missed_them_for_long() {
+        let asked = Arc::new(Asked::default());
+        let (peers, (member, call), began) = (asked.peers(), a_call().await, Instant::now());
+        let ails = async {
+            for (well_s, ill_s) in [(4, 1), (5, 60)] {
+                sleep(Duration::from_secs(well_s)).await;
+                asked.ill.store(true, Ordering::Relaxed);
+                sleep(Duration::from_secs(ill_s)).await;
+                asked.ill.store(false, Ordering::Relaxed);
+            }
+        };
+        let called = tokio::select! {
+            called = peers.call(&member, &call, PATIENCE) => called,
+            () = ails => panic!("it was never given up"),
+        };
+        assert!(matches!(called, Called::Silent));
+        // It was well for ten seconds but for one of them.
+        let given_up = began.elapsed();
+        assert!((Duration::from_secs(12)..Duration::from_secs(13)).contains(&given_up), "after {given_up:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_while_it_is_asked_and_ends_with_an_answer() {
