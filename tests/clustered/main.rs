@@ -8,6 +8,7 @@ mod killed;
 mod names;
 mod outages;
 mod owners;
+mod restored;
 mod tool;
 
 use polity_tests::cluster::{Cluster, Shape};

@@ -6,10 +6,12 @@ mod instance;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
 pub use instance::{Instance, Tier};
+use tokio::process::Command;
 
 use crate::{
     Client,
@@ -210,6 +212,20 @@ impl Cluster {
     pub async fn leave(&mut self, tier: Tier, number: usize, limit: Duration) -> bool {
         let process = self.at(tier, number).take().expect("a process that runs");
         process.terminate(limit).await
+    }
+
+    /// Runs `polity` with these arguments and what it needs to work on the cluster's store; what came of it.
+    ///
+    /// # Panics
+    /// When it still runs after `limit`.
+    pub async fn operate(&self, arguments: &[&str], limit: Duration) -> Output {
+        let mut command = Command::new(self.shape.programs.join(Tier::Polity.program()));
+        command.args(arguments).arg("--config").arg(self.config()).stdin(Stdio::null()).kill_on_drop(true);
+        for (name, value) in self.settings(self.instance(Tier::Polity, 1)) {
+            command.env(format!("POLITY__{name}"), value);
+        }
+        let output = tokio::time::timeout(limit, command.output()).await;
+        output.unwrap_or_else(|_| panic!("{arguments:?} still runs after {limit:?}")).expect("the program can be run")
     }
 
     /// Waits until the proxy gives requests to all processes that run and answer clients.
