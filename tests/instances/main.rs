@@ -8,6 +8,7 @@ mod bus;
 mod counted;
 mod keys;
 mod lost;
+mod profile;
 mod seen;
 mod unheard;
 mod world;

@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::{bus::LossyBus, counted::CountedStore, unheard::HeldStore};
+use crate::{bus::LossyBus, counted::CountedStore, profile::Calls, unheard::HeldStore};
 
 const TENANTS: [parts::Name; 1] = [(TenantId::new(1), "t.test")];
 
@@ -51,12 +51,16 @@ pub(crate) struct World {
     /// The ways to processes, by address.
     processes: Arc<Mutex<HashMap<String, Transport>>>,
     rooms: Transport,
+    /// What the first instance gives to rooms of profiles.
+    pub(crate) profiles_of_first: Arc<Calls>,
     pub(crate) instances: Vec<Instance>,
 }
 
 /// A client-api process.
 pub(crate) struct Instance {
     router: axum::Router,
+    accounts: Arc<Accounts>,
+    api: Arc<Api>,
     /// Reads of the engine and of the API, without those of the registry.
     pub(crate) reads: Arc<CountedStore>,
 }
@@ -79,8 +83,9 @@ impl World {
         // Until there is one.
         let nobody = ClusterService::new(Journal::new(IncarnationId::new([0; 16]))).transport();
         let (rooms_store, clients_store) = (HeldStore::of(Arc::clone(&store) as _), HeldStore::of(store));
-        let (rooms, none) = (nobody, Vec::new());
-        let mut world = Self { rooms_store, clients_store, bus, clock, processes, rooms, instances: none };
+        let (rooms, profiles_of_first, none) = (nobody, Calls::new(), Vec::new());
+        let mut world =
+            Self { rooms_store, clients_store, bus, clock, processes, rooms, profiles_of_first, instances: none };
         world.rooms = world.room_state().await;
         for _ in 0..instances {
             world.start().await;
@@ -142,17 +147,41 @@ impl World {
         let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
         let accounts = Arc::new(Accounts::new(&env, Arc::clone(&marks), &bus, random.clone(), true, 1000).unwrap());
         let stop = CancellationToken::new();
-        let rooms_held = RoomsHeld::default();
-        let reading =
-            Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
+        let (rooms_held, caches, works) = (RoomsHeld::default(), parts::Caches::LARGE, Arc::clone(&accounts));
+        let reading = Reading {
+            store,
+            marks,
+            clock,
+            random,
+            names,
+            heads,
+            interest,
+            writers,
+            accounts,
+            stop,
+            rooms_held,
+            caches,
+        };
         let (engine, own) = (reading.engine(), Arc::clone(&known) as _);
         parts::hear(&engine, &bus, receiver, Some(known));
         tasks::spawn(publish(journal, Arc::clone(&bus), Some(own)));
         let following = Arc::clone(&bus);
         tasks::spawn(async move { flush.run(&*following).await });
-        let parts = parts::api(&TENANTS, engine, self.rooms.clone(), bus);
+        let rooms = match self.instances.is_empty() {
+            true => self.profiles_of_first.way(self.rooms.clone()),
+            false => self.rooms.clone(),
+        };
+        let parts = parts::api(&TENANTS, engine, rooms, bus);
         let api = Api::new(Parts { default_room_version: RoomVersionId::V11, ..parts });
-        self.instances.push(Instance { router: polity_client_api::router(api), reads });
+        let router = polity_client_api::router(Arc::clone(&api));
+        self.instances.push(Instance { router, accounts: works, api, reads });
+    }
+
+    /// From now on the instances do what changes owe elsewhere.
+    pub(crate) fn work(&self) {
+        for Instance { accounts, api, .. } in &self.instances {
+            tasks::spawn(Arc::clone(accounts).work(Arc::clone(api) as _));
+        }
     }
 
     /// A request to one of the instances.
