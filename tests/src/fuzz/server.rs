@@ -131,7 +131,9 @@ async fn serve() -> (axum::Router, Transport) {
     let interest = Interest::new(subscriptions);
     let (writers, stop) = (Writers::none(), CancellationToken::new());
     let rooms_held = RoomsHeld::default();
-    let reading = Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
+    let caches = parts::Caches::LARGE;
+    let reading =
+        Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held, caches };
     let engine = reading.engine();
     parts::hear(&engine, &bus, receiver, None);
     let parts = parts::api(&TENANTS, engine, rooms.clone(), bus);
