@@ -109,8 +109,21 @@ impl Parts {
         let interest = Interest::new(subscriptions);
         let (writers, stop) = (Writers::none(), CancellationToken::new());
         let rooms_held = RoomsHeld::default();
-        let reading =
-            Reading { store, marks, clock, random, names, heads, interest, writers, accounts, stop, rooms_held };
+        let caches = parts::Caches::LARGE;
+        let reading = Reading {
+            store,
+            marks,
+            clock,
+            random,
+            names,
+            heads,
+            interest,
+            writers,
+            accounts,
+            stop,
+            rooms_held,
+            caches,
+        };
         let engine = reading.engine();
         parts::hear(&engine, &bus, receiver, None);
         (engine, reads)
