@@ -35,7 +35,7 @@ async fn a_store_begins_another_life_once_nobody_runs_on_it() {
     let refused = cluster.operate(&restored, TAKES).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(i32::from(exit::IN_USE)), "{said}");
-    assert!(said.contains("processes run on this store: 2"), "{said}");
+    assert!(said.contains("processes run on this store"), "{said}");
     let second = client.send(&room, "2", "nothing has happened").await.expect("an event");
     let same = client.sync(Some(&since), 0, &json!({})).await.expect("a sync");
     assert_eq!(same["rooms"]["join"][&room]["timeline"]["events"][0]["event_id"], *second, "the token holds");

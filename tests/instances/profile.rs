@@ -6,10 +6,13 @@ use http::Request;
 use polity_proto::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 use tower::{ServiceExt as _, service_fn};
 
 use crate::world::{Client, World};
+
+/// Nothing takes so long.
+const LONG: Duration = Duration::from_secs(20);
 
 /// The calls of one instance that give rooms a profile: held back when it is asked for.
 pub(crate) struct Calls {
@@ -40,12 +43,19 @@ impl Calls {
                 }
                 calls.waited.send_modify(|waited| *waited += 1);
                 held.wait_for(|held| !*held).await.unwrap();
-                let answer = rooms.oneshot(call).await;
+                let answer = rooms.oneshot(call).await?;
+                let status = Status::from_header_map(answer.headers());
+                assert!(status.is_none_or(|status| status.code() == Code::Ok), "the room takes it");
                 calls.answered.send_modify(|answered| *answered += 1);
-                answer
+                Ok(answer)
             }
         }))
     }
+}
+
+async fn more_than_none(count: &watch::Sender<usize>) {
+    let mut count = count.subscribe();
+    tokio::time::timeout(LONG, count.wait_for(|count| *count > 0)).await.expect("it never happens").unwrap();
 }
 
 impl Client<'_> {
@@ -59,7 +69,8 @@ impl Client<'_> {
     async fn is_known_as(&self, room: &str, name: &str) {
         let path = format!("/rooms/{room}/state/m.room.member/{}", self.user_id);
         let mut member = Value::Null;
-        for _ in 0..100 {
+        // What fails once is tried again after five seconds.
+        for _ in 0..400 {
             member = self.get(&path).await;
             if member["displayname"] == name {
                 return;
@@ -80,10 +91,10 @@ async fn a_profile_that_comes_late_to_a_room_gives_way_to_a_newer_one() {
     calls.held.send_replace(true);
     alice.call_oneself(0, "Old").await;
     // Whoever gives it to the room has read it.
-    calls.waited.subscribe().wait_for(|waited| *waited > 0).await.unwrap();
+    more_than_none(&calls.waited).await;
     alice.call_oneself(1, "New").await;
     alice.is_known_as(&room, "New").await;
     calls.held.send_replace(false);
-    calls.answered.subscribe().wait_for(|answered| *answered > 0).await.unwrap();
+    more_than_none(&calls.answered).await;
     alice.is_known_as(&room, "New").await;
 }

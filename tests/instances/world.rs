@@ -132,7 +132,7 @@ impl World {
         let reads = CountedStore::new(store);
         let store: Arc<dyn Store> = Arc::clone(&reads) as _;
         let (bus, clock) = (Arc::clone(&self.bus) as Arc<dyn Bus>, Arc::clone(&self.clock));
-        let heads = Arc::new(HeadMap::new(10_000, false));
+        let heads = Arc::new(HeadMap::new(parts::Caches::LARGE.heads, false));
         let (subscriptions, receiver) = bus.receiver(10_000);
         let interest = Interest::new(subscriptions);
         let known = Known { heads: Arc::clone(&heads), marks: Arc::clone(&marks), interest: Arc::clone(&interest) };

@@ -29,7 +29,7 @@ use ruma_common::{OwnedServerName, RoomVersionId};
 use tokio_util::sync::CancellationToken;
 
 /// How much is kept in memory of what was read. Which entries a full cache lets go is the same each time only if it is of one part, which
-/// those are that hold fewer than 64: so either nothing is let go, or nearly everything.
+/// those are that expect at most 62: so either nothing is let go, or nearly everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Caches {
     /// Bytes of rows and nodes.
@@ -38,13 +38,13 @@ pub struct Caches {
     pub heads: usize,
     /// Settings of users, and their unread counts.
     users: usize,
-    /// Bytes of any other cache.
+    /// Bytes of each other cache of what belongs to a user.
     kept: u64,
 }
 
 impl Caches {
-    /// All that a test reads.
-    pub const LARGE: Self = Self { read: 1 << 23, heads: 10_000, users: 1_000, kept: 1 << 20 };
+    /// All that a test reads, also where a cache is of many parts, as it is on many cores.
+    pub const LARGE: Self = Self { read: 1 << 26, heads: 10_000, users: 1_000, kept: 1 << 24 };
     /// Next to nothing.
     pub const SMALL: Self = Self { read: 1 << 13, heads: 4, users: 2, kept: 1 << 11 };
 }

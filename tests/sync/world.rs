@@ -72,7 +72,7 @@ pub(crate) async fn world() -> World {
     let store: Arc<dyn Store> = Arc::clone(&late) as _;
     let this = Member::new(IncarnationId::new([1; 16]), "test", "1", "");
     let registry = Registry::join(Arc::clone(&store), &this).await.unwrap();
-    let heads = Arc::new(HeadMap::new(10_000, true));
+    let heads = Arc::new(HeadMap::new(parts::Caches::LARGE.heads, true));
     let moved = Arc::new(Heard { heads: Arc::clone(&heads), journal: None });
     let env = Env { store: Arc::clone(&store), registry, moved, clock: Arc::clone(&clock), shared: false };
     let names = Arc::new(Names::new(Arc::clone(&store), random.clone(), ROOM_LOG));
@@ -246,7 +246,7 @@ impl World {
 
     /// An engine as it is after a restart, and what it reads.
     pub(crate) fn restarted(&self) -> (Arc<Engine>, Arc<CountedStore>) {
-        self.parts.engine(Arc::new(HeadMap::new(10_000, true)))
+        self.parts.engine(Arc::new(HeadMap::new(parts::Caches::LARGE.heads, true)))
     }
 
     /// An account whose device the viewer of that user is.

@@ -105,7 +105,7 @@ async fn serve() -> (axum::Router, Transport) {
     let (store, marks) = MarkedStore::telling(store, None);
     let this = Member::new(IncarnationId::new(random.bytes()), "polity", "a", "");
     let registry = Registry::join(Arc::clone(&store), &this).await.expect("a registry");
-    let heads = Arc::new(HeadMap::new(1000, true));
+    let heads = Arc::new(HeadMap::new(parts::Caches::LARGE.heads, true));
     let env = Env {
         store: Arc::clone(&store),
         registry,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use http::Method;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
@@ -9,10 +10,12 @@ use super::{
     pages,
     reader::Seen,
     unread,
-    world::{COUNT, Promised, World, text},
+    world::{COUNT, Kept, Promised, World, text},
 };
 use crate::escape;
 
+/// Of what was acknowledged to those who don't come back so much is looked for.
+const KEPT: usize = 300;
 /// Events of a room at which the state is looked at.
 const STATES: usize = 2;
 
@@ -46,6 +49,17 @@ pub(super) async fn everything(world: &World, seen: &[Seen]) {
         if at == 0 {
             stretches(world, room, &stored).await;
         }
+    }
+    kept(world).await;
+}
+
+/// What was acknowledged to who didn't come back for it is there: all of it, or some from all of the time, the last one with it.
+async fn kept(world: &World) {
+    let kept = world.kept.lock().await;
+    for Kept { by, path, tag } in kept.iter().rev().step_by(kept.len().div_ceil(KEPT).max(1)) {
+        let found = world.ask(by, tag, Method::GET, path, None).await;
+        let fault = format_args!("{tag} was acknowledged and isn't at {path}: {:?}", found.as_ref().err());
+        world.journal.check(found.is_ok(), fault, &[tag]);
     }
 }
 

@@ -117,7 +117,22 @@ impl Reader<'_> {
             return self.sync(wait_ms).await;
         }
         let (one, other) = tokio::join!(self.sync(wait_ms), self.sync(wait_ms));
+        self.one_is_the_beginning_of_the_other(&one, &other);
         if self.random.random_range(0..2) == 0 { one } else { other }
+    }
+
+    /// Two answers to one token tell a room's events from the same one on: one of them may know more.
+    fn one_is_the_beginning_of_the_other(&self, one: &Value, other: &Value) {
+        for (room, joined) in joined(one) {
+            let timelines = [&joined["timeline"], &other["rooms"]["join"][room]["timeline"]];
+            if timelines.iter().any(|timeline| timeline["limited"] == json!(true)) {
+                continue;
+            }
+            let [one, other] = timelines.map(ids);
+            let agree = one.starts_with(&other) || other.starts_with(&one);
+            let fault = format_args!("{}: one token gave {one:?} and {other:?} at once", self.seen.manner.name);
+            self.world.journal.check(agree, fault, &[self.seen.manner.name, room]);
+        }
     }
 
     /// Whatever was acknowledged before a sync began it has told, or one before it: all up to the `due`-th promise. But not what may be

@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{journal::Journal, mix::Mix, residents::Residents};
-use crate::{Client, Failure};
+use crate::{Client, Failure, escape};
 
 /// Users who write.
 pub(super) const WRITERS: usize = 4;
@@ -41,6 +41,16 @@ pub(super) struct Promised {
     pub(super) tries: usize,
     /// When it was asked for first.
     pub(super) asked: Instant,
+}
+
+/// Something that was acknowledged to who doesn't come back for it.
+pub(super) struct Kept {
+    /// Who finds it.
+    pub(super) by: Client,
+    /// Where.
+    pub(super) path: String,
+    /// What names it in the journal.
+    pub(super) tag: String,
 }
 
 /// Numbers that were set as account data.
@@ -68,6 +78,7 @@ pub(super) struct World {
     /// All work has ended: what a reader doesn't see now it never will.
     pub(super) quiet: AtomicBool,
     pub(super) promised: Mutex<Vec<Promised>>,
+    pub(super) kept: Mutex<Vec<Kept>>,
     /// The receipts that were acknowledged, by room.
     pub(super) receipts: Mutex<HashMap<usize, Vec<String>>>,
     /// The account data that was acknowledged last: the user's own, and that of a room.
@@ -114,6 +125,7 @@ impl World {
             done: CancellationToken::new(),
             quiet: AtomicBool::new(false),
             promised: Mutex::default(),
+            kept: Mutex::default(),
             receipts: Mutex::default(),
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
@@ -122,6 +134,16 @@ impl World {
             slower: mix.slower,
             crowd: mix.crowd,
         }
+    }
+
+    /// Notes that what was asked for at `path` was acknowledged with this answer, and who finds it. An event is looked for by its id,
+    /// whatever else where it was written to.
+    pub(super) async fn keep(&self, by: &Client, (path, answer): (&str, &Value), tag: &str) {
+        let path = match path.split_once("/send/") {
+            Some((room, _)) => format!("{room}/event/{}", escape(text(answer, "event_id"))),
+            None => path.to_owned(),
+        };
+        self.kept.lock().await.push(Kept { by: by.clone(), path, tag: tag.to_owned() });
     }
 
     /// A moment between two things that needn't be many.

@@ -90,7 +90,7 @@ async fn take_into_use(ground: Ground) {
         Arc::clone(&ground.random),
         parts::signers(&TENANTS),
         Arc::clone(&ground.names),
-        parts::Caches::LARGE.read,
+        ground.caches.read,
     );
     let env = || ground.env(Arc::clone(&ground.journal) as Arc<dyn Moved>);
     let rooms = Service::new(deps, env(), 100);

@@ -12,6 +12,7 @@ use super::chance::Chance;
 
 /// When simulations begin (milliseconds since 1970).
 const BEGINNING_MS: i64 = 1_800_000_000_000;
+const MILLION: i64 = 1_000_000;
 
 /// See the module.
 pub(super) struct SimClock {
@@ -21,11 +22,18 @@ pub(super) struct SimClock {
     started: Instant,
     /// How far its wall time is off, in milliseconds.
     off_ms: AtomicI64,
+    /// How much faster it runs, in millionths.
+    drift_ppm: i64,
 }
 
 impl SimClock {
     pub(super) fn new(began: Instant, off_ms: i64) -> Self {
-        Self { began, started: Instant::now(), off_ms: AtomicI64::new(off_ms) }
+        Self { began, started: Instant::now(), off_ms: AtomicI64::new(off_ms), drift_ppm: 0 }
+    }
+
+    /// The same, but it runs faster by so many millionths, or slower.
+    pub(super) fn drifting(self, drift_ppm: i64) -> Self {
+        Self { drift_ppm, ..self }
     }
 
     /// Sets the wall time so much forward, or back.
@@ -34,19 +42,20 @@ impl SimClock {
     }
 }
 
-/// How far some clock is off, at most so far.
-pub(super) fn off(most_ms: u64, chance: &Chance) -> i64 {
-    let most = i64::try_from(most_ms).unwrap_or_default();
-    i64::try_from(chance.below(2 * most_ms + 1)).unwrap_or_default() - most
+/// How far some clock is off, or how much faster it runs, at most so much.
+pub(super) fn off(most: u64, chance: &Chance) -> i64 {
+    i64::try_from(chance.below(2 * most + 1)).unwrap_or_default() - i64::try_from(most).unwrap_or_default()
 }
 
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
         let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        (BEGINNING_MS + passed + self.off_ms.load(Ordering::Relaxed)).unsigned_abs()
+        let drifted = passed * self.drift_ppm / MILLION;
+        (BEGINNING_MS + passed + drifted + self.off_ms.load(Ordering::Relaxed)).unsigned_abs()
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        let faster = u32::try_from(MILLION + self.drift_ppm).unwrap_or_default();
+        self.started.elapsed() * faster / u32::try_from(MILLION).unwrap_or(1)
     }
 }

@@ -43,6 +43,9 @@ const BACK_MS: (u64, u64) = (20, 500);
 const ENDS: Duration = Duration::from_secs(10);
 const LOOK_MS: u64 = 50;
 
+/// A clock that drifts is so many millionths faster or slower, at most: a bad quartz a hundred times over.
+const DRIFT_PPM: u64 = 10_000;
+
 /// Who is to be killed after some steps lives no longer than that.
 const DIES: Duration = Duration::from_millis(300);
 
@@ -182,7 +185,10 @@ impl Cluster {
 
     fn begin(self: &Arc<Self>, at: usize, run: u64) -> Arc<Process> {
         let name = format!("{} run {run}", name(at));
-        let clock = SimClock::new(self.began, *self.nodes[at].off_ms.lock());
+        // Where clocks are off, they also run at different rates.
+        let drift = if self.clocks_ms > 0 { DRIFT_PPM } else { 0 };
+        let drift = clock::off(drift, &Chance::of(self.seed, &format!("drift of {name}")));
+        let clock = SimClock::new(self.began, *self.nodes[at].off_ms.lock()).drifting(drift);
         let next = self.nodes[at].next.load(Ordering::Relaxed);
         let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), self.put_off);
         let store = SimStore::new(

@@ -21,7 +21,7 @@ use super::{
     cluster::Cluster,
     detached, logs, nap,
     run::{Outcome, played},
-    scenario::{Fault, NODES, Planned, Scenario},
+    scenario::{Fault, NODES, Planned, Scenario, forgetful},
     way::SimWay,
     weather::Weather,
 };
@@ -77,7 +77,7 @@ pub fn restored(seed: u64) -> Outcome {
     let scenario = Scenario {
         seed,
         tight: chance.one_in(2),
-        forgetful: Chance::of(seed, "caches").one_in(4),
+        forgetful: forgetful(seed),
         put_off: *chance.pick(&[0, 4, 16]).unwrap_or(&0),
         clocks_ms: if chance.one_in(2) { 500 } else { 0 },
         long,

@@ -17,6 +17,8 @@ use ruma_common::{EventId, UserId};
 
 use crate::load::Journal;
 
+/// Of so many of the last rows the event itself says what state it is.
+const EVENTS: u64 = 200;
 /// No room has so many rows.
 const ROWS: usize = 100_000;
 
@@ -92,6 +94,11 @@ pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
                 &[],
             );
         }
+        if seq.get() + EVENTS > last.get() {
+            let (due, told) = (change_by(row, &decoded.pdu), changes_told(&decoded.meta.deltas));
+            let fault = format_args!("row {seq:?} of {key} changes {due:?} by its event, {told:?} by its record");
+            journal.check(due.as_slice() == told, fault, &[]);
+        }
         decoded.meta.deltas.iter().for_each(|delta| replay.change(delta));
         if let Some(change) = decoded.meta.membership {
             replay.memberships.insert(change.user_id.to_string(), (change.membership, seq));
@@ -115,6 +122,21 @@ pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
             &[user],
         );
     }
+}
+
+/// A change of the state: type, state key and event.
+type StateChange = (String, String, Option<String>);
+
+/// What a row's event itself says that it changes.
+fn change_by(row: &LogRow, pdu: &[u8]) -> Option<StateChange> {
+    let event: serde_json::Value = serde_json::from_slice(pdu).ok()?;
+    let text = |field: &str| event[field].as_str().map(str::to_owned);
+    Some((text("type")?, text("state_key")?, row.event_id.as_deref().map(str::to_owned)))
+}
+
+fn changes_told(deltas: &[StateDelta]) -> Vec<StateChange> {
+    let after = |delta: &StateDelta| delta.after.as_ref().map(ToString::to_string);
+    deltas.iter().map(|delta| (delta.event_type.clone(), delta.state_key.clone(), after(delta))).collect()
 }
 
 async fn place(store: &dyn Store, key: LogKey, event_id: &str) -> Option<Seq> {

@@ -253,6 +253,11 @@ fn upgrades(chance: &Chance, load_ms: u64) -> Vec<Planned> {
     replaced.collect()
 }
 
+/// Whether caches hold next to nothing.
+pub(super) fn forgetful(seed: u64) -> bool {
+    Chance::of(seed, "caches").one_in(4)
+}
+
 impl Scenario {
     /// Nobody does anything, and nothing goes wrong.
     pub(super) fn calm() -> Self {
@@ -275,7 +280,7 @@ impl Scenario {
     /// What this seed plays.
     #[must_use]
     pub fn of(seed: u64) -> Self {
-        let forgetful = Chance::of(seed, "caches").one_in(4);
+        let forgetful = forgetful(seed);
         if let Some(special) = kinds::of(seed) {
             return Self { forgetful: forgetful || special.forgetful, ..special };
         }
@@ -285,6 +290,9 @@ impl Scenario {
         let mut actors: Vec<Actor> = chance.some(chance.some(whole.actors, 4), 2);
         if chance.one_in(4) {
             actors.push(Actor::Neighbour);
+        }
+        if Chance::of(seed, "barred").one_in(4) {
+            actors.push(Actor::Barred);
         }
         let readers = chance.some(chance.some(whole.readers, 2), 1);
         let mut faults: Vec<Planned> = (0..chance.below(5)).map(|_| Planned::any(&chance, begins_ms)).collect();

@@ -2,7 +2,10 @@
 
 use std::ops::Bound;
 
-use polity_core::{Bucket, LogKey, Seq};
+use polity_core::{
+    Bucket, LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::{Bounds, Consistency, Store, Value, Values, schema, values, values_of};
 
 use crate::{
@@ -201,6 +204,9 @@ pub async fn back(store: &dyn Store, key: LogKey, from: Seq, limit: usize) -> Re
         let page = store.scan(&schema::LOG, partition, bounds, limit - rows.len(), consistency).await?;
         for row in page.rows {
             let Some(row) = LogRow::from_row(row)? else { continue };
+            if rows.is_empty() && planted(Mutation::HeadBeforeRows) {
+                next = row.seq;
+            }
             if row.seq != next {
                 break;
             }

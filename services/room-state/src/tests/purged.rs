@@ -67,7 +67,7 @@ impl Noting {
 }
 
 impl World {
-    async fn purge(&mut self, room: &str) -> Result<(), Detail> {
+    pub(super) async fn purge(&mut self, room: &str) -> Result<(), Detail> {
         let request = PurgeRoomRequest { tenant: TENANT, room_id: room.into() };
         self.client.purge_room(request).await.map(drop).map_err(|status| Detail::from(&status))
     }

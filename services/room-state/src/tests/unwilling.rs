@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_proto::room_state::PurgeRoomRequest;
 use polity_store::{Cas, Change, Condition, Durability, StoreError, Table, Values, Wrap, Write, schema};
 
 use super::*;
 
-/// What is asked of a table.
+/// Something that is asked of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Asked {
+enum Step {
     Cas(u8),
     Put(u8),
     Drop(u8),
@@ -21,7 +20,7 @@ enum Asked {
 struct Unwilling {
     store: Arc<dyn Store>,
     /// How often each is done before it is refused, and how often it is refused then.
-    refuses: Mutex<BTreeMap<Asked, (usize, usize)>>,
+    refuses: Mutex<BTreeMap<Step, (usize, usize)>>,
     /// How often each partition of `MEMBERSHIPS` was written.
     told: Mutex<BTreeMap<Values, usize>>,
 }
@@ -39,13 +38,13 @@ impl Wrap for Unwilling {
         condition: Condition,
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
-        self.asked(Asked::Cas(table.number))?;
+        self.asked(Step::Cas(table.number))?;
         self.store.cas(table, partition, condition, changes).await
     }
 
     async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
         for write in &writes {
-            self.asked(Asked::Put(write.table.number))?;
+            self.asked(Step::Put(write.table.number))?;
         }
         for write in writes.iter().filter(|write| write.table.number == schema::MEMBERSHIPS.number) {
             *self.told.lock().entry(write.partition.clone()).or_default() += 1;
@@ -54,7 +53,7 @@ impl Wrap for Unwilling {
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        self.asked(Asked::Drop(table.number))?;
+        self.asked(Step::Drop(table.number))?;
         self.store.drop_partition(table, partition).await
     }
 }
@@ -65,13 +64,13 @@ impl Unwilling {
         Arc::new(Self { store, refuses: Mutex::default(), told: Mutex::default() })
     }
 
-    /// From now on `asked` is done so often, and then refused so often.
-    fn refuse(&self, asked: Asked, after: usize, times: usize) {
-        self.refuses.lock().insert(asked, (after, times));
+    /// From now on `step` is done so often, and then refused so often.
+    fn refuse(&self, step: Step, after: usize, times: usize) {
+        self.refuses.lock().insert(step, (after, times));
     }
 
-    fn asked(&self, asked: Asked) -> Result<(), StoreError> {
-        match self.refuses.lock().get_mut(&asked) {
+    fn asked(&self, step: Step) -> Result<(), StoreError> {
+        match self.refuses.lock().get_mut(&step) {
             Some((after @ 1.., _)) => *after -= 1,
             Some((0, times @ 1..)) => {
                 *times -= 1;
@@ -101,13 +100,12 @@ async fn a_purge_goes_on_where_it_was_refused_and_tells_everybody_once() {
         world.send(ALICE, &room, &n.to_string()).await.unwrap();
     }
     unwilling.told.lock().clear();
-    unwilling.refuse(Asked::Put(schema::MEMBERSHIPS.number), 0, 1);
+    unwilling.refuse(Step::Put(schema::MEMBERSHIPS.number), 0, 1);
     // While rows go: some have gone.
-    unwilling.refuse(Asked::Drop(schema::TRANSACTIONS.number), 3, 1);
-    unwilling.refuse(Asked::Drop(schema::REDACTIONS.number), 0, 1);
-    unwilling.refuse(Asked::Cas(schema::LOG.number), 1, 1);
-    let request = PurgeRoomRequest { tenant: TENANT, room_id: room.clone() };
-    world.client.purge_room(request).await.expect("however often it takes");
+    unwilling.refuse(Step::Drop(schema::TRANSACTIONS.number), 3, 1);
+    unwilling.refuse(Step::Drop(schema::REDACTIONS.number), 0, 1);
+    unwilling.refuse(Step::Cas(schema::LOG.number), 1, 1);
+    world.purge(&room).await.expect("however often it takes");
     assert!(unwilling.is_content(), "{:?}", unwilling.refuses.lock());
     let told = unwilling.told.lock().clone();
     assert_eq!(told.len(), users.len() + 1, "all, and who made the room");
@@ -126,7 +124,7 @@ async fn an_alias_that_cannot_be_given_back_is_not_asked_for_elsewhere() {
         other.close(IncarnationId::new([1; 16])).await.unwrap();
         if !given_back {
             // Reserved it can be.
-            unwilling.refuse(Asked::Cas(schema::ALIASES.number), 1, 1);
+            unwilling.refuse(Step::Cas(schema::ALIASES.number), 1, 1);
         }
         let request = CreateRoomRequest {
             requester: who(ALICE),

@@ -137,6 +137,9 @@ async fn tries(world: &World, client: &Client, tag: &str, mut inside: bool, late
     inside = told.unwrap_or(inside);
     let path = format!("/rooms/{room}/send/org.polity.knock/{tag}{inside}");
     let said = world.ask(client, tag, Method::PUT, &path, Some(&json!({}))).await.map(|answered| answered.value);
+    if let Ok(answer) = &said {
+        world.keep(&world.writers[0], (&path, answer), tag).await;
+    }
     let told = match &said {
         Ok(_) => Some(true),
         Err(refused) => (refused.status == StatusCode::FORBIDDEN).then_some(false),

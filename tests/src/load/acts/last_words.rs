@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::register;
 use crate::{
-    Failure, escape,
+    Client, Failure, escape,
     load::world::{ROOMS, World, text},
 };
 
@@ -25,8 +25,7 @@ pub(super) async fn say(world: Arc<World>) {
         let tag = format!("last-brim-{number}.");
         world.must(client, &tag, Method::PUT, &message(&room, &tag), Some(&json!({}))).await;
     }
-    let told = client.call(Method::PUT, &message(&room, "last-brim"), Some(json!({}))).await;
-    note(&world, "last-brim", told);
+    say_once(&world, client, "last-brim", &message(&room, "last-brim")).await;
     for number in 0_u64.. {
         if world.is_done() {
             return;
@@ -45,15 +44,17 @@ pub(super) async fn say(world: Arc<World>) {
                 message(&escape(text(&made, "room_id")), &tag)
             }
         };
-        let told = client.call(Method::PUT, &path, Some(json!({}))).await;
-        note(&world, &tag, told);
+        say_once(&world, &client, &tag, &path).await;
         world.breathe(&mut random, 60).await;
     }
 }
 
-fn note(world: &World, tag: &str, told: Result<Value, Failure>) {
-    let told = match told {
-        Ok(_) => "done".to_owned(),
+async fn say_once(world: &World, client: &Client, tag: &str, path: &str) {
+    let told = match client.call(Method::PUT, path, Some(json!({}))).await {
+        Ok(answer) => {
+            world.keep(client, (path, &answer), tag).await;
+            "done".to_owned()
+        }
         Err(Failure::Refused(status, body)) if !status.is_server_error() => {
             world.journal.fail(format!("the last words are refused: {status} {body}"), &[tag])
         }
