@@ -1,41 +1,20 @@
 //! What a process leaves of an alias that dies while it makes a room with one.
 
-use std::{path::Path, sync::Arc};
-
 use http::{Method, StatusCode};
-use polity_core::{Clock, LogId, SystemClock, SystemRandom, TenantId};
 use polity_store::rooms::{self, AliasUse};
-use polity_store_local::{LocalStore, Options};
-use polity_tests::{Client, Failure, Sandbox};
+use polity_tests::{Client, Failure, Sandbox, Stopped};
 use ruma_common::{RoomAliasId, RoomId, UserId, owned_room_alias_id, room_id};
 use serde_json::{Value, json};
 
-/// The store of a server that doesn't run.
-struct Stopped {
-    store: Arc<LocalStore>,
-    tenant: TenantId,
+async fn reserve(stopped: &Stopped, alias: &RoomAliasId, room: &RoomId, by: &str, since_ms: u64) {
+    let by = <&UserId>::try_from(by).expect("a user id");
+    let usage = (AliasUse::Reserved, since_ms);
+    let made = rooms::claim_alias(&*stopped.store, stopped.tenant, alias, None, (room, by), usage).await;
+    assert!(made.expect("written").is_some(), "{alias} was free");
 }
 
-impl Stopped {
-    fn of(sandbox: &Sandbox) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let path = sandbox.folder().join(Path::new("data/store"));
-        let store = LocalStore::open(&path, &Options::default(), clock, &SystemRandom).expect("its store");
-        let id = LogId::derived(TenantId::new(0), "tenant", "polity.test");
-        let id = id.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
-        Self { store, tenant: TenantId::new(id) }
-    }
-
-    async fn reserve(&self, alias: &RoomAliasId, room: &RoomId, by: &str, since_ms: u64) {
-        let by = <&UserId>::try_from(by).expect("a user id");
-        let usage = (AliasUse::Reserved, since_ms);
-        let made = rooms::claim_alias(&*self.store, self.tenant, alias, None, (room, by), usage).await;
-        assert!(made.expect("written").is_some(), "{alias} was free");
-    }
-
-    async fn usage(&self, alias: &RoomAliasId) -> Option<AliasUse> {
-        rooms::alias(&*self.store, self.tenant, alias).await.expect("read").map(|alias| alias.usage)
-    }
+async fn usage(stopped: &Stopped, alias: &RoomAliasId) -> Option<AliasUse> {
+    rooms::alias(&*stopped.store, stopped.tenant, alias).await.expect("read").map(|alias| alias.usage)
 }
 
 async fn resolve(client: &Client, name: &str) -> Result<Value, Failure> {
@@ -53,8 +32,8 @@ async fn a_reservation_counts_for_as_much_as_its_room() {
     let (made, never) = (owned_room_alias_id!("#made:polity.test"), owned_room_alias_id!("#never:polity.test"));
     let stopped = Stopped::of(&sandbox);
     // As if it had died after it made the one room, and before the other one.
-    stopped.reserve(&made, room.as_str().try_into().expect("a room id"), &alice.user_id, 1).await;
-    stopped.reserve(&never, room_id!("!never"), &alice.user_id, 1).await;
+    reserve(&stopped, &made, room.as_str().try_into().expect("a room id"), &alice.user_id, 1).await;
+    reserve(&stopped, &never, room_id!("!never"), &alice.user_id, 1).await;
     drop(stopped);
     sandbox.restart().await;
 
@@ -69,6 +48,6 @@ async fn a_reservation_counts_for_as_much_as_its_room() {
     sandbox.kill().await;
 
     let stopped = Stopped::of(&sandbox);
-    assert_eq!(stopped.usage(&made).await, Some(AliasUse::InUse), "settled by who resolved it");
-    assert_eq!(stopped.usage(&never).await, Some(AliasUse::InUse));
+    assert_eq!(usage(&stopped, &made).await, Some(AliasUse::InUse), "settled by who resolved it");
+    assert_eq!(usage(&stopped, &never).await, Some(AliasUse::InUse));
 }

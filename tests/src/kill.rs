@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use crate::{Sandbox, load::Load};
+use crate::{Sandbox, Stopped, load::Load};
+
+/// How long the server takes to end, at most.
+const ENDS: Duration = Duration::from_secs(30);
 
 /// How the server is treated.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,9 @@ pub async fn run(plan: Plan) {
     kill_again_and_again(&mut sandbox, &load, plan).await;
     let acknowledged = load.acknowledged().await;
     load.finish().await;
+    sandbox.signal("TERM");
+    assert!(sandbox.ended(ENDS).await.success(), "{}", sandbox.said());
+    load.stands_in(&Stopped::of(&sandbox)).await;
     assert!(acknowledged > 3, "only {acknowledged} events were sent between the kills");
     sandbox.assert_no_panic();
 }

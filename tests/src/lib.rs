@@ -13,7 +13,9 @@ mod raw;
 mod sandbox;
 pub mod servers;
 pub mod sim;
+mod stopped;
 
 pub use client::{Client, Failure, Way, escape};
 pub use raw::{Answer, Raw};
 pub use sandbox::{Sandbox, run};
+pub use stopped::Stopped;

@@ -12,6 +12,7 @@ mod mix;
 mod pages;
 mod reader;
 mod residents;
+pub(crate) mod rows;
 mod unread;
 mod world;
 
@@ -20,9 +21,12 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use polity_core::SystemRandom;
+use polity_log::Names;
+use polity_room_state::ROOM_LOG;
 use tokio::task::JoinHandle;
 
-use crate::Client;
+use crate::{Client, Stopped};
 pub use journal::Journal;
 pub use mix::{Actor, Mix};
 use reader::Seen;
@@ -55,6 +59,20 @@ impl Load {
         let acting = mix.actors.iter().map(|actor| acts::start(*actor, &world)).collect();
         let reading = mix.readers.iter().map(|reader| reader::start(*reader, &world)).collect();
         Self { acting, following: acts::follow(&world, &mix), reading, world }
+    }
+
+    /// The log of each room is what it must be, in the store of a server that has ended in order.
+    ///
+    /// # Panics
+    /// When a row is missing, or what is derived from one.
+    pub async fn stands_in(&self, Stopped { store, tenant }: &Stopped) {
+        let names = Names::new(Arc::clone(store) as _, Arc::new(SystemRandom), ROOM_LOG);
+        for room in self.rooms() {
+            let key = names.find(*tenant, room).await.ok().flatten();
+            let journal = &self.world.journal;
+            let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
+            rows::check(&**store, key, journal).await;
+        }
     }
 
     /// Notes what was done to the server, for whoever must find out why something went wrong.

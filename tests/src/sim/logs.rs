@@ -6,8 +6,8 @@ use polity_log::{LogError, read};
 use polity_room_engine::record::RoomHead;
 use polity_store::{Bounds, Consistency, Store, Value, Values, schema, values_of};
 
-use super::{purge, rows, torn::TornStore};
-use crate::load::Journal;
+use super::{purge, torn::TornStore};
+use crate::load::{Journal, rows};
 
 /// The partition of all processes, and the key of a slot's own row.
 const CLUSTER: &str = "polity";

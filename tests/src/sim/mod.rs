@@ -27,7 +27,6 @@ mod process;
 mod purge;
 mod requests;
 mod restored;
-mod rows;
 mod run;
 mod scenario;
 mod settled;

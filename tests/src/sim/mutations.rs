@@ -73,8 +73,8 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::ReadUnderWayShared, 2),
     (Mutation::SameLife, 1),
     (Mutation::FinishedForGood, 32),
-    (Mutation::BeyondTheEndStays, 7),
-    (Mutation::DeletionForgotten, 50),
+    (Mutation::BeyondTheEndStays, 46),
+    (Mutation::DeletionForgotten, 177),
     (Mutation::OvertakenReadKept, 969),
 ];
 

@@ -11,7 +11,7 @@ use http::Method;
 use parking_lot::Mutex;
 use polity_store::Store;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -108,6 +108,7 @@ async fn acts(
     let tasks = world.set_to_work();
     nap(chance.between(LASTS_MS.0, LASTS_MS.1)).await;
     before.before_the_copy(&world).await;
+    let weather_before = bad_weather(&Chance::of(scenario.seed, "weather"), &cluster);
     let fault = chance.one_in(2).then(|| {
         let at = usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
         let fault = if chance.one_in(2) { Fault::Killed(at, chance.below(200)) } else { Fault::Leaves(at) };
@@ -132,7 +133,7 @@ async fn acts(
     for task in tasks {
         task.await.expect("nothing ends it");
     }
-    if let Some(fault) = fault {
+    for fault in weather_before.into_iter().chain(fault) {
         fault.await.expect("nothing ends it");
     }
     cluster.off();
@@ -147,10 +148,36 @@ async fn acts(
     cluster.run().await;
     let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed + 1));
     let world = world.at(&way);
+    let weather_after = bad_weather(&Chance::of(scenario.seed, "weather after"), &cluster);
     world.check(began, &before).await;
+    for fault in weather_after {
+        fault.await.expect("nothing ends it");
+    }
     cluster.end().await;
     logs::check(&cluster.store, &journal).await;
     world.seen.lock().sent.len()
+}
+
+/// What slows everybody down from now on, and keeps nobody from being answered.
+fn bad_weather(chance: &Chance, cluster: &Arc<Cluster>) -> Vec<JoinHandle<()>> {
+    let node = || usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
+    let all = [
+        Fault::StoreSlow(60),
+        Fault::LogReadsSlow(100),
+        Fault::BusLoses(300),
+        Fault::BusLoses(1000),
+        Fault::BusLate(200),
+        Fault::BusRepeats(300),
+        Fault::CallsSlow(60),
+        Fault::Deaf(node()),
+        Fault::Mute(node()),
+    ];
+    let some = (0..chance.below(3)).filter_map(|_| chance.pick(&all).cloned());
+    some.map(|fault| {
+        let (planned, cluster) = (Planned { at_ms: 0, for_ms: chance.between(100, 3_000), fault }, Arc::clone(cluster));
+        detached(async move { cluster.suffer(&planned).await })
+    })
+    .collect()
 }
 
 /// Rooms that the reader moves in and out of.
@@ -231,7 +258,7 @@ impl World {
         self.journal.note("reader", format!("{how} {room}"));
     }
 
-    fn set_to_work(self: &Arc<Self>) -> [tokio::task::JoinHandle<()>; 4] {
+    fn set_to_work(self: &Arc<Self>) -> [JoinHandle<()>; 4] {
         let at = || Arc::clone(self);
         let (writes, whispers, reads, keys) = (at(), at(), at(), at());
         [

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use polity_log::{Member, MemberState, Registry};
 use tokio::time::Instant;
 
-use super::{NEIGHBOUR, TENANT, cluster::Cluster, logs, rows};
-use crate::load::{Journal, Load};
+use super::{NEIGHBOUR, TENANT, cluster::Cluster, logs};
+use crate::load::{Journal, Load, rows};
 
 /// So long is waited for what the dead left: they are closed only when they have been watched for a while, and one after the other.
 const SEEN_TO: Duration = Duration::from_secs(240);

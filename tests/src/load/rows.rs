@@ -15,7 +15,7 @@ use polity_room_engine::{
 use polity_store::{Consistency, Store, Value, Values, rooms, schema, values_of};
 use ruma_common::{EventId, UserId};
 
-use crate::load::Journal;
+use super::Journal;
 
 /// Of so many of the last rows the event itself says what state it is.
 const EVENTS: u64 = 200;
@@ -58,7 +58,7 @@ impl Replay {
 }
 
 /// Checks the log of a room.
-pub(super) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
+pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
     let found = read::head(store, key, Seq::ZERO, Consistency::Serial).await.ok().flatten();
     let Some(head) = found.map(|found| found.head) else { journal.fail(format!("{key} has no head"), &[]) };
     let rows = read::after(store, key, Seq::ZERO, ROWS, Consistency::Serial).await.unwrap_or_default();
