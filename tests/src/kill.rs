@@ -6,8 +6,8 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{Sandbox, Stopped, load::Load};
 
-/// How long the server takes to end, at most.
-const ENDS: Duration = Duration::from_secs(30);
+/// How long the server takes to end, at most: longer than it allows itself.
+const ENDS: Duration = Duration::from_secs(60);
 
 /// How the server is treated.
 #[derive(Debug, Clone, Copy)]

@@ -154,14 +154,18 @@ fn plant_all(plan: &Plan) -> Result<usize, String> {
             scope.spawn(|| {
                 while let Some((bug, what)) = planted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match catch(*bug, plan.first, plan.seeds) {
-                        Some(caught) => {
+                        Ok(Some(caught)) => {
                             let fault: Vec<&str> = caught.fault.lines().take(2).collect();
                             let (seed, how) = (caught.seed, if caught.known { "again" } else { "by a search" });
                             println!("{bug:?} ({what}): found {how} by seed {seed}: {}", fault.join(" "));
                         }
-                        None => {
+                        Ok(None) => {
                             survived.fetch_add(1, Ordering::Relaxed);
                             println!("{bug:?} ({what}): NOT FOUND by {} seeds", plan.seeds);
+                        }
+                        Err(wrong) => {
+                            survived.fetch_add(1, Ordering::Relaxed);
+                            println!("{bug:?} ({what}): {wrong}");
                         }
                     }
                 }

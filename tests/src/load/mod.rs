@@ -61,17 +61,14 @@ impl Load {
         Self { acting, following: acts::follow(&world, &mix), reading, world }
     }
 
-    /// The log of each room is what it must be, in the store of a server that has ended in order.
+    /// The log of each room that is written to is what it must be, in the store of a server that has ended in order.
     ///
     /// # Panics
     /// When a row is missing, or what is derived from one.
     pub async fn stands_in(&self, Stopped { store, tenant }: &Stopped) {
         let names = Names::new(Arc::clone(store) as _, Arc::new(SystemRandom), ROOM_LOG);
         for room in self.rooms() {
-            let key = names.find(*tenant, room).await.ok().flatten();
-            let journal = &self.world.journal;
-            let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
-            rows::check(&**store, key, journal).await;
+            rows::check_room(&**store, &names, (*tenant, room), &self.world.journal).await;
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Kept {
     pub(super) path: String,
     /// What names it in the journal.
     pub(super) tag: String,
+    /// What is in the answer there.
+    pub(super) shows: String,
 }
 
 /// Numbers that were set as account data.
@@ -136,14 +138,41 @@ impl World {
         }
     }
 
-    /// Notes that what was asked for at `path` was acknowledged with this answer, and who finds it. An event is looked for by its id,
-    /// whatever else where it was written to.
-    pub(super) async fn keep(&self, by: &Client, (path, answer): (&str, &Value), tag: &str) {
-        let path = match path.split_once("/send/") {
-            Some((room, _)) => format!("{room}/event/{}", escape(text(answer, "event_id"))),
-            None => path.to_owned(),
-        };
-        self.kept.lock().await.push(Kept { by: by.clone(), path, tag: tag.to_owned() });
+    /// Asks once, and doesn't come back if there is no answer; what was answered.
+    pub(super) async fn ask_once(
+        &self,
+        client: &Client,
+        tag: &str,
+        (method, path): (Method, &str),
+        body: Value,
+    ) -> Option<Value> {
+        let shown = format!("asks once: {method} {path}");
+        match client.call(method, path, Some(body)).await {
+            Ok(answer) => {
+                self.journal.note(tag, format!("{shown}: {}", short(&answer)));
+                Some(answer)
+            }
+            Err(Failure::Refused(status, body)) if !status.is_server_error() => {
+                self.journal.fail(format!("who {shown} is refused: {status} {body}"), &[tag])
+            }
+            Err(failure) => {
+                self.journal.note(tag, format!("{shown}: {failure}"));
+                None
+            }
+        }
+    }
+
+    /// Notes that something was acknowledged, and who finds it at `path`: an answer in which `shows` is.
+    pub(super) async fn keep(&self, by: &Client, tag: &str, path: String, shows: &str) {
+        let (by, tag, shows) = (by.clone(), tag.to_owned(), shows.to_owned());
+        self.kept.lock().await.push(Kept { by, path, tag, shows });
+    }
+
+    /// The same of an event that was sent to this path.
+    pub(super) async fn keep_event(&self, by: &Client, tag: &str, (sent_to, answer): (&str, &Value)) {
+        let (room, _) = sent_to.split_once("/send/").unwrap_or((sent_to, ""));
+        let event_id = text(answer, "event_id");
+        self.keep(by, tag, format!("{room}/event/{}", escape(event_id)), event_id).await;
     }
 
     /// A moment between two things that needn't be many.

@@ -22,7 +22,7 @@ pub(super) struct SimClock {
     started: Instant,
     /// How far its wall time is off, in milliseconds.
     off_ms: AtomicI64,
-    /// How much faster it runs, in millionths.
+    /// How much faster it runs since the process began, in millionths. (Timers go by the runtime, which has one clock.)
     drift_ppm: i64,
 }
 
@@ -50,7 +50,8 @@ pub(super) fn off(most: u64, chance: &Chance) -> i64 {
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
         let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let drifted = passed * self.drift_ppm / MILLION;
+        let lived = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let drifted = lived * self.drift_ppm / MILLION;
         (BEGINNING_MS + passed + drifted + self.off_ms.load(Ordering::Relaxed)).unsigned_abs()
     }
 

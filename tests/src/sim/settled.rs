@@ -31,9 +31,7 @@ pub(super) async fn check(cluster: &Arc<Cluster>, journal: &Journal, load: &Load
     journal.check(wrongs.is_empty(), wrongs.join("\n"), &[]);
     let rooms = load.rooms().iter().map(|room| (TENANT, &**room));
     for (tenant, room) in rooms.chain(load.room_elsewhere().map(|room| (NEIGHBOUR, room))) {
-        let key = cluster.names().find(tenant, room).await.ok().flatten();
-        let Some(key) = key else { journal.fail(format!("the room {room} has no log"), &[room]) };
-        rows::check(&*cluster.store, key, journal).await;
+        rows::check_room(&*cluster.store, &cluster.names(), (tenant, room), journal).await;
     }
     let kept = cluster.end().await;
     journal.check(kept.is_empty(), format_args!("who has left let not go of what it had: {kept:?}"), &[]);

@@ -21,6 +21,8 @@ struct Late {
     outs: usize,
     /// Of those that go out: by a ban, which also keeps out.
     bans: usize,
+    /// Those that let somebody in again who is banned.
+    unbans: usize,
 }
 
 impl Late {
@@ -73,8 +75,9 @@ async fn come_in(world: &World, client: &Client, tag: &str, late: &mut Late) {
         let by_late_ban = refused.status == StatusCode::FORBIDDEN && late.bans > 0;
         world.journal.check(by_late_ban, format!("a join is refused: {refused:?}"), &["barred-"]);
         late.bans -= 1;
+        late.ins += refused.tries - 1;
         let body = json!({"user_id": client.user_id});
-        done(world, &world.writers[0], tag, &format!("/rooms/{room}/unban"), &body, true).await;
+        late.unbans += done(world, &world.writers[0], tag, &format!("/rooms/{room}/unban"), &body, true).await - 1;
     }
 }
 
@@ -85,9 +88,12 @@ async fn forget(world: &World, client: &Client, tag: &str, late: &mut Late) {
     stays_forgotten(world, client, tag).await;
     for what in ["ban", "unban"] {
         let (path, body) = (format!("/rooms/{}/{what}", escape(room)), json!({"user_id": client.user_id}));
-        let more = done(world, &world.writers[0], tag, &path, &body, false).await - 1;
+        let maybe_done = what == "unban" && late.unbans > 0;
+        let more = done(world, &world.writers[0], tag, &path, &body, maybe_done).await - 1;
         if what == "ban" {
             (late.outs, late.bans) = (late.outs + more, late.bans + more);
+        } else {
+            late.unbans += more;
         }
         stays_forgotten(world, client, tag).await;
     }
@@ -138,7 +144,7 @@ async fn tries(world: &World, client: &Client, tag: &str, mut inside: bool, late
     let path = format!("/rooms/{room}/send/org.polity.knock/{tag}{inside}");
     let said = world.ask(client, tag, Method::PUT, &path, Some(&json!({}))).await.map(|answered| answered.value);
     if let Ok(answer) = &said {
-        world.keep(&world.writers[0], (&path, answer), tag).await;
+        world.keep_event(&world.writers[0], tag, (&path, answer)).await;
     }
     let told = match &said {
         Ok(_) => Some(true),

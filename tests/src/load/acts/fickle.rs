@@ -6,26 +6,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    Failure, escape,
+    escape,
     load::world::{PASSWORD, World, text},
 };
-
-/// Notes where what was made is found from now on.
-async fn keep(world: &World, (path, answer): (&str, &Value), tag: &str) {
-    let somebody = &world.others["claimer"];
-    match path {
-        "/register" => {
-            let mut new = world.stranger.stranger();
-            new.token = Some(text(answer, "access_token").to_owned());
-            world.keep(&new, ("/account/whoami", answer), tag).await;
-        }
-        "/createRoom" => {
-            let path = format!("/rooms/{}/state/m.room.name", escape(text(answer, "room_id")));
-            world.keep(somebody, (&path, answer), tag).await;
-        }
-        _ => world.keep(somebody, (path, answer), tag).await,
-    }
-}
 
 /// Makes rooms and accounts, and speaks in rooms that are made for it, in turn.
 pub(super) async fn ask_once(world: Arc<World>) {
@@ -35,33 +18,39 @@ pub(super) async fn ask_once(world: Arc<World>) {
             return;
         }
         let tag = format!("fickle-{number}.");
-        let (somebody, stranger) = (&world.others["claimer"], world.stranger.stranger());
-        let room = json!({"preset": "private_chat", "name": tag});
-        let (method, path, body) = match number % 3 {
-            0 => (Method::POST, "/createRoom".to_owned(), room),
-            1 => {
-                let auth = json!({"type": "m.login.dummy"});
-                let body = json!({"username": format!("fickle{number}"), "password": PASSWORD, "auth": auth});
-                (Method::POST, "/register".to_owned(), body)
-            }
-            _ => {
-                let made = world.must(somebody, &tag, Method::POST, "/createRoom", Some(&room)).await.value;
-                let path = format!("/rooms/{}/send/m.room.message/1", escape(text(&made, "room_id")));
-                (Method::PUT, path, json!({"msgtype": "m.text", "body": tag}))
-            }
-        };
-        let by = if path == "/register" { &stranger } else { somebody };
-        let told = match by.call(method, &path, Some(body)).await {
-            Ok(answer) => {
-                keep(&world, (&path, &answer), &tag).await;
-                "done".to_owned()
-            }
-            Err(Failure::Refused(status, body)) if !status.is_server_error() => {
-                world.journal.fail(format!("who asks once is refused: {status} {body}"), &[&tag])
-            }
-            Err(failure) => failure.to_string(),
-        };
-        world.journal.note(&tag, format!("asks once: {told}"));
+        match number % 3 {
+            0 => make_a_room(&world, &tag).await,
+            1 => register(&world, &tag, &format!("fickle{number}")).await,
+            _ => speak(&world, &tag).await,
+        }
         world.breathe(&mut random, 60).await;
+    }
+}
+
+async fn make_a_room(world: &World, tag: &str) {
+    let (somebody, room) = (&world.others["claimer"], json!({"preset": "private_chat", "name": tag}));
+    if let Some(made) = world.ask_once(somebody, tag, (Method::POST, "/createRoom"), room).await {
+        let path = format!("/rooms/{}/state/m.room.name", escape(text(&made, "room_id")));
+        world.keep(somebody, tag, path, tag).await;
+    }
+}
+
+async fn register(world: &World, tag: &str, name: &str) {
+    let body = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});
+    let mut client = world.stranger.stranger();
+    if let Some(account) = world.ask_once(&client, tag, (Method::POST, "/register"), body).await {
+        client.token = Some(text(&account, "access_token").to_owned());
+        world.keep(&client, tag, "/account/whoami".to_owned(), &format!("@{name}:")).await;
+    }
+}
+
+async fn speak(world: &World, tag: &str) {
+    let somebody = &world.others["claimer"];
+    let room: Value = json!({"preset": "private_chat", "name": tag});
+    let made = world.must(somebody, tag, Method::POST, "/createRoom", Some(&room)).await.value;
+    let path = format!("/rooms/{}/send/m.room.message/1", escape(text(&made, "room_id")));
+    let message = json!({"msgtype": "m.text", "body": tag});
+    if let Some(sent) = world.ask_once(somebody, tag, (Method::PUT, &path), message).await {
+        world.keep_event(somebody, tag, (&path, &sent)).await;
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::register;
 use crate::{
-    Client, Failure, escape,
+    Client, escape,
     load::world::{ROOMS, World, text},
 };
 
@@ -50,15 +50,11 @@ pub(super) async fn say(world: Arc<World>) {
 }
 
 async fn say_once(world: &World, client: &Client, tag: &str, path: &str) {
-    let told = match client.call(Method::PUT, path, Some(json!({}))).await {
-        Ok(answer) => {
-            world.keep(client, (path, &answer), tag).await;
-            "done".to_owned()
+    if let Some(answer) = world.ask_once(client, tag, (Method::PUT, path), json!({})).await {
+        if path.contains("/send/") {
+            world.keep_event(client, tag, (path, &answer)).await;
+        } else {
+            world.keep(client, tag, path.to_owned(), "{}").await;
         }
-        Err(Failure::Refused(status, body)) if !status.is_server_error() => {
-            world.journal.fail(format!("the last words are refused: {status} {body}"), &[tag])
-        }
-        Err(failure) => failure.to_string(),
-    };
-    world.journal.note(tag, format!("says its last words: {told}"));
+    }
 }
