@@ -190,6 +190,8 @@ export class User {
     // What was heard says more than that the wait was in vain.
     await until("all of them", () => heard().length >= texts.length).catch(() => {});
     await sleep(300);
-    same(heard(), texts, `messages '${prefix}' as ${this.id} received them`);
+    const dark = this.events.filter((e) => e.getRoomId() === roomId && e.getSender() === sender && e.isDecryptionFailure());
+    const why = dark.length > 0 ? ` (${dark.length} can't be read: ${dark[0].decryptionFailureReason})` : "";
+    same(heard(), texts, `messages '${prefix}' as ${this.id} received them${why}`);
   }
 }

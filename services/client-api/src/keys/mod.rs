@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use axum::routing::MethodFilter;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use polity_accounts::OneTimeKey;
+use polity_accounts::{DeviceRef, KeyUpload, OneTimeKey};
 use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ use crate::{
 const USERS: usize = 2000;
 /// Devices of which one request claims keys.
 const CLAIMS: usize = 10_000;
+/// How often a key is claimed that the store doesn't give, when it gave others.
+const CLAIM_TRIES: usize = 3;
 /// Users or devices of one request that are looked at at once.
 const AT_ONCE: usize = 32;
 
@@ -71,21 +73,22 @@ struct DeviceKeys {
     signatures: BTreeMap<OwnedUserId, BTreeMap<String, String>>,
 }
 
+/// A device's identity keys, if they are its own.
+fn identity(device: DeviceRef<'_>, keys: Map<String, Value>) -> Result<Vec<u8>, ApiError> {
+    let named = DeviceKeys::deserialize(&keys).map_err(|error| ApiError::bad_json(format!("device_keys: {error}")))?;
+    if named.user_id != device.user_id || named.device_id != device.device_id {
+        return Err(ApiError::invalid_param("the device keys are another device's"));
+    }
+    Ok(Value::Object(keys).to_string().into_bytes())
+}
+
 async fn upload(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Upload, _) = (call.json()?, call.context.requester()?);
     let (accounts, device) = (&call.context.api.accounts, requester.device());
     // All is looked at before anything is taken.
     let (one_time, fallback) = (keys(body.one_time_keys)?, keys(body.fallback_keys)?);
-    if let Some(device_keys) = body.device_keys {
-        let keys = DeviceKeys::deserialize(&device_keys)
-            .map_err(|error| ApiError::bad_json(format!("device_keys: {error}")))?;
-        if keys.user_id != device.user_id || keys.device_id != device.device_id {
-            return Err(ApiError::invalid_param("the device keys are another device's"));
-        }
-        accounts.set_device_keys(device, Value::Object(device_keys).to_string().into_bytes()).await?;
-    }
-    accounts.upload_one_time_keys(device, one_time).await?;
-    accounts.set_fallback_keys(device, fallback).await?;
+    let device_keys = body.device_keys.map(|keys| identity(device, keys)).transpose()?;
+    accounts.upload_keys(device, KeyUpload { device_keys, one_time, fallback }).await?;
     let counts = accounts.key_counts(device).await?.one_time;
     Ok(json!({"one_time_key_counts": counts}).into())
 }
@@ -158,40 +161,50 @@ struct Claim {
     one_time_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, String>>,
 }
 
+/// A device of which a key is claimed: user, device, algorithm.
+type Wanted = (OwnedUserId, OwnedDeviceId, String);
+
 async fn claim(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Claim, _) = (call.json()?, call.context.requester()?);
     if body.one_time_keys.values().map(BTreeMap::len).sum::<usize>() > CLAIMS {
         return Err(ApiError::invalid_param(format!("keys of more than {CLAIMS} devices at once")));
     }
     let accounts = &call.context.api.accounts;
-    let wanted = body.one_time_keys.into_iter().flat_map(|(user_id, devices)| {
+    let of_user = |(user_id, devices): (OwnedUserId, BTreeMap<OwnedDeviceId, String>)| {
         devices.into_iter().map(move |(device_id, algorithm)| (user_id.clone(), device_id, algorithm))
-    });
-    let claims = wanted.map(|(user_id, device_id, algorithm)| async move {
-        let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await;
-        (user_id, device_id, algorithm, claimed)
-    });
-    let mut claims = stream::iter(claims).buffer_unordered(AT_ONCE);
+    };
+    let mut wanted: Vec<Wanted> = body.one_time_keys.into_iter().flat_map(of_user).collect();
     let mut out: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Map<String, Value>>> = BTreeMap::new();
-    let mut failed = None;
-    while let Some((user_id, device_id, algorithm, claimed)) = claims.next().await {
-        match claimed {
-            Ok(Some((key_id, key))) => {
-                let key: Value = serde_json::from_slice(&key).unwrap_or_default();
-                let named = Map::from_iter([(format!("{algorithm}:{key_id}"), key)]);
-                out.entry(user_id).or_default().insert(device_id, named);
-            }
-            Ok(None) => {}
-            // The keys that were claimed must reach the client: nobody else gets them. It asks for the others again.
-            Err(error) => {
-                tracing::warn!(%error, "a one-time key can't be claimed");
-                failed = Some(error);
+    for tries in 1.. {
+        let claims = wanted.drain(..).map(|(user_id, device_id, algorithm)| async move {
+            let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await;
+            ((user_id, device_id, algorithm), claimed)
+        });
+        let (mut claims, mut failed, mut why) = (stream::iter(claims).buffer_unordered(AT_ONCE), Vec::new(), None);
+        while let Some(((user_id, device_id, algorithm), claimed)) = claims.next().await {
+            match claimed {
+                Ok(Some((key_id, key))) => {
+                    let key: Value = serde_json::from_slice(&key).unwrap_or_default();
+                    let named = Map::from_iter([(format!("{algorithm}:{key_id}"), key)]);
+                    out.entry(user_id).or_default().insert(device_id, named);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a one-time key can't be claimed");
+                    failed.push((user_id, device_id, algorithm));
+                    why = Some(error);
+                }
             }
         }
-    }
-    // Who is given nothing must know that it isn't for want of keys.
-    if let Some(error) = failed.filter(|_| out.is_empty()) {
-        return Err(error.into());
+        drop(claims);
+        match why {
+            // Who is given nothing must know that it isn't for want of keys.
+            Some(error) if out.is_empty() => return Err(error.into()),
+            // The keys that were claimed must reach the client, as nobody else gets them. A device that isn't in the answer has no
+            // keys for it, and some clients then leave it out for good.
+            Some(_) if tries < CLAIM_TRIES => wanted = failed,
+            _ => break,
+        }
     }
     Ok(json!({"one_time_keys": out, "failures": {}}).into())
 }

@@ -4,15 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polity_core::TenantId;
+use polity_core::{
+    TenantId,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Accounts, Change, DeviceRef, Error,
+    Accounts, Change, DeviceRef, Error, OneTimeKey,
     cross_signing::add_signatures,
-    jobs,
+    jobs, one_time,
     record::{self, kind},
 };
 
@@ -38,7 +41,41 @@ struct DeviceKeys {
     signatures: Signatures,
 }
 
+/// What a device uploads of its keys at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyUpload {
+    /// Its identity keys, as JSON.
+    pub device_keys: Option<Vec<u8>>,
+    /// See [`Accounts::upload_one_time_keys`].
+    pub one_time: Vec<OneTimeKey>,
+    /// See [`Accounts::set_fallback_keys`].
+    pub fallback: Vec<OneTimeKey>,
+}
+
 impl Accounts {
+    /// Takes in what a device uploads. Its identity keys come last: who finds them may write to it at once, and some clients do that
+    /// once only, without the devices of which no key is left.
+    ///
+    /// # Errors
+    /// Those of the three parts; what is too large is told before anything is taken.
+    pub async fn upload_keys(&self, device: DeviceRef<'_>, upload: KeyUpload) -> Result<(), Error> {
+        let KeyUpload { mut device_keys, one_time, fallback } = upload;
+        check(device_keys.as_ref().map_or(0, Vec::len))?;
+        one_time::check(&one_time)?;
+        one_time::check(&fallback)?;
+        if planted(Mutation::FoundWithoutKeys)
+            && let Some(keys) = device_keys.take()
+        {
+            self.set_device_keys(device, keys).await?;
+        }
+        self.upload_one_time_keys(device, one_time).await?;
+        self.set_fallback_keys(device, fallback).await?;
+        match device_keys {
+            Some(keys) => self.set_device_keys(device, keys).await,
+            None => Ok(()),
+        }
+    }
+
     /// Sets a device's identity keys.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;
 pub use inbox::{INBOX_PAGE, Message};
 pub use jobs::RoomWork;
+pub use keys::KeyUpload;
 pub use lists::{changed_user, device_lists_log};
 pub use login::{LoggedIn, NewDevice};
 pub use metric::describe_metrics;

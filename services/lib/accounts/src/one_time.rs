@@ -316,19 +316,28 @@ fn contended() -> Error {
 
 /// The keys by their algorithms, if none is too large.
 pub(crate) fn by_algorithm(keys: Vec<OneTimeKey>) -> Result<BTreeMap<String, Vec<OneTimeKey>>, Error> {
+    check(&keys)?;
     let mut out: BTreeMap<String, Vec<OneTimeKey>> = BTreeMap::new();
     for key in keys {
-        if key.algorithm.len() + key.key_id.len() + key.key.len() > KEY_MAX {
-            return Err(Error::TooLarge(format!("a key has at most {KEY_MAX} bytes")));
-        }
-        if key.algorithm.len() > ALGORITHM_MAX {
-            return Err(Error::TooLarge(format!("an algorithm's name has at most {ALGORITHM_MAX} bytes")));
-        }
         out.entry(key.algorithm.clone()).or_default().push(key);
     }
-    let bytes = |keys: &Vec<OneTimeKey>| keys.iter().map(|key| key.key_id.len() + key.key.len()).sum::<usize>();
-    if out.values().any(|keys| bytes(keys) > UPLOAD_MAX) {
+    Ok(out)
+}
+
+/// Whether keys of one upload are small enough.
+pub(crate) fn check(keys: &[OneTimeKey]) -> Result<(), Error> {
+    let mut bytes: BTreeMap<&str, usize> = BTreeMap::new();
+    for OneTimeKey { algorithm, key_id, key } in keys {
+        if algorithm.len() + key_id.len() + key.len() > KEY_MAX {
+            return Err(Error::TooLarge(format!("a key has at most {KEY_MAX} bytes")));
+        }
+        if algorithm.len() > ALGORITHM_MAX {
+            return Err(Error::TooLarge(format!("an algorithm's name has at most {ALGORITHM_MAX} bytes")));
+        }
+        *bytes.entry(algorithm).or_default() += key_id.len() + key.len();
+    }
+    if bytes.values().any(|bytes| *bytes > UPLOAD_MAX) {
         return Err(Error::TooLarge(format!("keys of one algorithm have at most {UPLOAD_MAX} bytes in one upload")));
     }
-    Ok(out)
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use http::Method;
 use rand::RngExt as _;
 use serde_json::{Map, Value, json};
@@ -25,8 +25,10 @@ struct Keys {
 /// The owner uploads some, the claimer claims them, in turn.
 pub(super) async fn upload_and_claim(world: Arc<World>) {
     let (mut random, mut keys) = (world.random("keys"), Keys::default());
+    let ((), first) = join(upload(&world, &mut keys, true), claim_once_found(&world)).await;
+    keys.take_first(&world, &first);
     while !world.is_done() {
-        upload(&world, &mut keys).await;
+        upload(&world, &mut keys, false).await;
         for _ in 0..BATCH / 2 {
             let at_once = random.random_range(1..=3);
             claim(&world, &mut keys, at_once).await;
@@ -40,27 +42,57 @@ pub(super) async fn upload_and_claim(world: Arc<World>) {
     world.journal.check(missing <= keys.lost, fault, &["keys-"]);
 }
 
-/// A client that has no answer uploads the same keys again.
-async fn upload(world: &World, keys: &mut Keys) {
+/// A client that has no answer uploads the same keys again. The device's own keys come with the first ones.
+async fn upload(world: &World, keys: &mut Keys, first: bool) {
     let tag = format!("keys-upload-{}.", keys.uploaded);
     let names = keys.uploaded..keys.uploaded + BATCH;
     let batch: Map<String, Value> =
         names.map(|n| (format!("{ALGORITHM}:k{n}"), json!({"key": format!("key{n}")}))).collect();
-    let body = json!({"one_time_keys": batch});
-    world.must(&world.others["owner"], &tag, Method::POST, "/keys/upload", Some(&body)).await;
+    let owner = &world.others["owner"];
+    let mut body = json!({"one_time_keys": batch});
+    if first {
+        body["device_keys"] = json!({
+            "user_id": owner.user_id, "device_id": owner.device_id, "algorithms": [], "keys": {}, "signatures": {},
+        });
+    }
+    world.must(owner, &tag, Method::POST, "/keys/upload", Some(&body)).await;
     keys.uploaded += BATCH;
+}
+
+/// Claims a key as soon as the owner's device is found: who has something for it waits for nothing else.
+async fn claim_once_found(world: &World) -> Answered {
+    let (owner, claimer) = (&world.others["owner"], &world.others["claimer"]);
+    let (mut random, body) = (world.random("keys-found"), json!({"device_keys": {&owner.user_id: []}}));
+    loop {
+        let found = world.must(claimer, "keys-query", Method::POST, "/keys/query", Some(&body)).await.value;
+        if found["device_keys"][&owner.user_id].get(&owner.device_id).is_some() {
+            return claim_one(world).await;
+        }
+        world.breathe(&mut random, 10).await;
+    }
+}
+
+async fn claim_one(world: &World) -> Answered {
+    let owner = &world.others["owner"];
+    let body = json!({"one_time_keys": {&owner.user_id: {&owner.device_id: ALGORITHM}}});
+    world.must(&world.others["claimer"], "keys-claim", Method::POST, "/keys/claim", Some(&body)).await
 }
 
 /// Claims some at once; how many were given.
 async fn claim(world: &World, keys: &mut Keys, at_once: usize) -> usize {
-    let (owner, claimer) = (&world.others["owner"], &world.others["claimer"]);
-    let body = json!({"one_time_keys": {&owner.user_id: {&owner.device_id: ALGORITHM}}});
-    let claims = (0..at_once).map(|_| world.must(claimer, "keys-claim", Method::POST, "/keys/claim", Some(&body)));
-    let answers = join_all(claims).await;
+    let answers = join_all((0..at_once).map(|_| claim_one(world))).await;
     answers.iter().filter(|answered| keys.take(world, answered)).count()
 }
 
 impl Keys {
+    /// Takes what the first claim gave, which came when the device had been found.
+    fn take_first(&mut self, world: &World, answered: &Answered) {
+        // Each claim without an answer may have taken one.
+        let lost = u64::try_from(answered.tries - 1).expect("few tries");
+        let fits = self.take(world, answered) || lost >= BATCH;
+        world.journal.check(fits, "a device was found, and there was no key of it to claim", &["keys-"]);
+    }
+
     /// Takes what a claim gave; whether there was a key.
     fn take(&mut self, world: &World, answered: &Answered) -> bool {
         let owner = &world.others["owner"];
