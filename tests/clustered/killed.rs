@@ -8,7 +8,7 @@ use polity_tests::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::{given, own, seed};
+use super::{given, own, seed, stored};
 
 /// A clean end may take so long.
 const LEAVE: Duration = Duration::from_secs(30);
@@ -47,6 +47,7 @@ async fn nothing_acknowledged_is_lost_when_any_process_is_killed() {
     all_ready(cluster).await;
     println!("{} events were acknowledged", load.acknowledged().await);
     load.finish().await;
+    load.stands_in(&stored::at_rest(cluster).await).await;
     cluster.assert_no_panic();
 }
 

@@ -9,6 +9,7 @@ mod names;
 mod outages;
 mod owners;
 mod restored;
+mod stored;
 mod tool;
 
 use polity_tests::cluster::{Cluster, Shape};

@@ -1,7 +1,7 @@
 //! Who follows the rooms by sync, through every kill: each with a filter of its own, some asleep most of the time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -39,6 +39,9 @@ pub(super) const MANNERS: [Manner; 5] = [
     Manner { name: "reader-lazy", limit: 10, texts_only: false, state_after: false, sleeps_ms: 4000 },
 ];
 
+/// So many tokens back a reader asks again, at most.
+const MARKS: usize = 8;
+
 /// What one reader knows at the end.
 pub(super) struct Seen {
     pub(super) manner: Manner,
@@ -55,11 +58,19 @@ pub(super) fn start(reader: usize, world: &Arc<World>) -> JoinHandle<Seen> {
     tasks::spawn(follow(Arc::clone(world), MANNERS[reader % MANNERS.len()]))
 }
 
+/// A token, and how many events of each room were seen when it was given.
+struct Mark {
+    since: String,
+    seen: HashMap<String, usize>,
+}
+
 struct Reader<'a> {
     world: &'a World,
     client: Client,
     random: StdRng,
     since: Option<String>,
+    /// The last of those before, oldest first.
+    marks: VecDeque<Mark>,
     seen: Seen,
     /// So many promises were looked for.
     told: usize,
@@ -71,7 +82,8 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
     let seen = Seen { manner, events: HashMap::new(), unread: Vec::new(), state: HashMap::new() };
     let random = world.random(manner.name);
     let (client, began) = (world.writers[1].clone(), Instant::now());
-    let mut reader = Reader { world: &world, client, random, since: None, seen, told: 0, began };
+    let mut reader =
+        Reader { world: &world, client, random, since: None, marks: VecDeque::new(), seen, told: 0, began };
     loop {
         let last = world.is_quiet();
         let due = world.promised.lock().await.len();
@@ -86,6 +98,10 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
             reader.began = Instant::now();
         }
         reader.told_what_was_promised(due).await;
+        reader.mark();
+        if reader.random.random_range(0..12) == 0 {
+            reader.ask_again_long_after().await;
+        }
         if last && quiet {
             return reader.seen;
         }
@@ -102,10 +118,10 @@ impl Reader<'_> {
         timeline
     }
 
-    async fn sync(&self, wait_ms: u64) -> Value {
+    async fn sync(&self, since: Option<&str>, wait_ms: u64) -> Value {
         // Only what this reader compares: other rooms come and go.
         let filter = json!({"room": {"rooms": self.world.rooms, "timeline": self.timeline_filter()}});
-        let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
         let after = if self.seen.manner.state_after { "&use_state_after=true" } else { "" };
         let path = format!("/sync?timeout={wait_ms}&filter={}{after}{since}", escape(&filter.to_string()));
         self.world.get(&self.client, self.seen.manner.name, &path).await
@@ -113,10 +129,12 @@ impl Reader<'_> {
 
     /// One sync; now and then two at once, of which either may be the one that counts.
     async fn sync_once_or_twice(&mut self, wait_ms: u64) -> Value {
-        if self.since.is_none() || self.random.random_range(0..8) > 0 {
-            return self.sync(wait_ms).await;
+        let since = self.since.clone();
+        let since = since.as_deref();
+        if since.is_none() || self.random.random_range(0..8) > 0 {
+            return self.sync(since, wait_ms).await;
         }
-        let (one, other) = tokio::join!(self.sync(wait_ms), self.sync(wait_ms));
+        let (one, other) = tokio::join!(self.sync(since, wait_ms), self.sync(since, wait_ms));
         self.one_is_the_beginning_of_the_other(&one, &other);
         if self.random.random_range(0..2) == 0 { one } else { other }
     }
@@ -154,9 +172,8 @@ impl Reader<'_> {
     /// The same token once more: it gives the same, and perhaps more. What nobody was promised yet, one process may have read, while
     /// another one hasn't heard of it.
     async fn repeat(&self, first: &Value) {
-        let promised: HashSet<String> =
-            self.world.promised.lock().await.iter().map(|promised| promised.event_id.clone()).collect();
-        let again = self.sync(0).await;
+        let promised = self.promised().await;
+        let again = self.sync(self.since.as_deref(), 0).await;
         for (room, joined) in joined(first) {
             let (before, now) = (ids(&joined["timeline"]), ids(&again["rooms"]["join"][room]["timeline"]));
             let limited = again["rooms"]["join"][room]["timeline"]["limited"] == json!(true);
@@ -166,6 +183,42 @@ impl Reader<'_> {
                 || unheard.is_some_and(|unheard| unheard.iter().all(|event_id| !promised.contains(event_id)));
             let fault = format_args!("{}: one token gave {before:?} and then {now:?}", self.seen.manner.name);
             self.world.journal.check(holds, fault, &[self.seen.manner.name, room]);
+        }
+    }
+
+    /// What was acknowledged to anybody so far.
+    async fn promised(&self) -> HashSet<String> {
+        self.world.promised.lock().await.iter().map(|promised| promised.event_id.clone()).collect()
+    }
+
+    fn mark(&mut self) {
+        let Some(since) = self.since.clone() else { return };
+        let seen = self.seen.events.iter().map(|(room, events)| (room.clone(), events.len())).collect();
+        self.marks.push_back(Mark { since, seen });
+        if self.marks.len() > MARKS {
+            self.marks.pop_front();
+        }
+    }
+
+    /// A token from before, as one who was put back to it asks: it gives what was told since then, but perhaps for what one process has
+    /// read and another one hasn't heard of, since nobody was promised it.
+    async fn ask_again_long_after(&mut self) {
+        let at = self.random.random_range(0..MARKS);
+        let Some(mark) = self.marks.get(at) else { return };
+        let promised = self.promised().await;
+        let answer = self.sync(Some(&mark.since), 0).await;
+        for (room, events) in &self.seen.events {
+            let timeline = &answer["rooms"]["join"][room]["timeline"];
+            if timeline["limited"] == json!(true) {
+                continue;
+            }
+            let (since, now) = (&events[mark.seen.get(room).copied().unwrap_or(0)..], ids(timeline));
+            let unheard = since.strip_prefix(now.as_slice());
+            let holds = now.starts_with(since)
+                || unheard.is_some_and(|unheard| unheard.iter().all(|event_id| !promised.contains(event_id)));
+            let name = self.seen.manner.name;
+            let fault = format_args!("{name}: the token {} gives {now:?}, told were {since:?}", mark.since);
+            self.world.journal.check(holds, fault, &[name, room]);
         }
     }
 

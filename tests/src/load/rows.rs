@@ -2,12 +2,12 @@
 //! be found, and the state is what a straightforward replay gives.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use polity_core::{LogKey, Seq, TenantId};
-use polity_log::{LogRow, Names, read};
+use polity_log::{LogRow, Names, check_rows, read};
 use polity_room_engine::{
     record::{RoomHead, RoomRow, Roots, StateDelta},
     state::{self, Node, NodeHash, Nodes, Part, Put},
@@ -71,13 +71,13 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
         Ok(rows) => rows,
         Err(error) => journal.fail(format!("the rows of {key} can't be read: {error}"), &[]),
     };
-    let last = rows.last().map_or(Seq::ZERO, |row| row.seq);
-    journal.check(head.seq == last, format_args!("the head of {key} is {:?}, its rows end at {last:?}", head.seq), &[]);
-    let (mut events, mut transactions, mut replay) = (BTreeSet::new(), BTreeSet::new(), Replay::default());
+    if let Err(fault) = check_rows(Seq::ZERO, &rows, head.seq) {
+        journal.fail(format!("of {key}: {fault}"), &[]);
+    }
+    let mut replay = Replay::default();
     for row in &rows {
         let seq = row.seq;
         if let Some(event_id) = &row.event_id {
-            journal.check(events.insert(event_id), format_args!("{event_id} stands twice in {key}"), &[event_id]);
             let found = place(store, key, event_id).await;
             journal.check(
                 found == Some(seq),
@@ -86,7 +86,6 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
             );
         }
         if let (Some(device), Some(txn)) = (&row.device, &row.txn) {
-            journal.check(transactions.insert((device, txn)), format_args!("{txn} of {device} gave two rows"), &[txn]);
             let found = transaction(store, key, row).await;
             journal.check(
                 found == Some(seq),

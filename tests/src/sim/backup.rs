@@ -1,6 +1,6 @@
 //! A backup of a store in use, made table by table as operators are told to (`deploy/README.md`), and putting it back.
 
-use std::{panic, sync::Arc, time::Duration};
+use std::{error::Error, panic, sync::Arc, time::Duration};
 
 use polity_accounts::Accounts;
 use polity_core::{IncarnationId, SystemClock, tasks};
@@ -9,8 +9,8 @@ use polity_room_state::{Deps, Service};
 use polity_store::{Table, life, schema};
 use polity_store_local::LocalStore;
 
-use super::{chance::Chance, cluster::Cluster, ground::Ground, instance::TENANTS, nap};
-use crate::parts;
+use super::{chance::Chance, cluster::Cluster, ground::Ground, instance::TENANTS, nap, scenario::Fault};
+use crate::{load::Journal, parts};
 
 /// In this order, so that no projection is ahead of its log, and each log that moved meanwhile stands in the registry: see `polity_log::restore`.
 /// What stands on one line is copied at once.
@@ -65,24 +65,52 @@ fn part_of(key: &[u8]) -> u8 {
     blake3::hash(&key[..key.len() - ROW]).as_bytes()[0] % PARTS
 }
 
-/// What `polity schema restored` does, on the store of a cluster in which nothing runs. It may be killed, and is begun again then.
-pub(super) async fn put_back(cluster: &Arc<Cluster>, chance: &Chance) {
+/// The store may fail in the first runs of what puts the copy back.
+const IN_TROUBLE: u64 = 4;
+
+/// What `polity schema restored` does, on the store of a cluster in which nothing runs. It may be killed, or fail with the store, and is
+/// begun again then.
+pub(super) async fn put_back(cluster: &Arc<Cluster>, (chance, journal): (&Chance, &Journal)) {
+    let trouble = Chance::of(chance.below(u64::MAX), "trouble");
     for run in 0.. {
         let (process, ground) = cluster.aside(run).await;
         if run < 2 && chance.one_in(2) {
             process.kill_after(chance.below(400));
         }
-        let done = tasks::spawn_in(&process.owner(), take_into_use(ground));
-        match done.await {
-            Ok(()) => return process.kill(),
-            Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-            Err(_) => nap(10).await,
+        let fault = trouble.pick(&TROUBLE).filter(|_| run < IN_TROUBLE && trouble.one_in(3));
+        if let Some(fault) = fault {
+            journal.note("restore", format!("run {run}: {fault:?}"));
+            cluster.weather.begin(fault.clone());
         }
+        let done = tasks::spawn_in(&process.owner(), take_into_use(ground)).await;
+        if let Some(fault) = fault {
+            cluster.weather.end(fault);
+        }
+        match done {
+            Ok(Ok(())) => return process.kill(),
+            Ok(Err(error)) => {
+                journal.note("restore", format!("run {run} ends: {error}"));
+                journal.check(run < IN_TROUBLE, "it isn't put back though nothing goes wrong any more", &[]);
+                process.kill();
+            }
+            Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+        nap(10).await;
     }
 }
 
-async fn take_into_use(ground: Ground) {
-    life::begin(&*ground.store, IncarnationId::new(ground.random.bytes())).await.expect("nothing goes wrong");
+/// See there. A write that is torn would have to be known on to the store that is opened next.
+const TROUBLE: [Fault; 5] = [
+    Fault::StoreRefuses(5),
+    Fault::StoreRefuses(60),
+    Fault::StoreUnanswered(20),
+    Fault::StoreLate(20),
+    Fault::StoreSlow(60),
+];
+
+async fn take_into_use(ground: Ground) -> Result<(), Box<dyn Error + Send + Sync>> {
+    life::begin(&*ground.store, IncarnationId::new(ground.random.bytes())).await?;
     let deps = Deps::new(
         Arc::clone(&ground.store),
         Arc::clone(&ground.bus),
@@ -98,8 +126,8 @@ async fn take_into_use(ground: Ground) {
     let accounts = Accounts::new(&env(), marks, &ground.bus, random, true, 100).expect("cheap passwords");
     let mut uses: Vec<Arc<dyn Recover>> = accounts.uses().recover();
     uses.push(rooms.recover());
-    restore(&ground.registry, &uses, HIDDEN).await.expect("nothing goes wrong");
+    restore(&ground.registry, &uses, HIDDEN).await?;
     let limit = Duration::from_secs(5);
     let ended = rooms.drain(limit).await && accounts.uses().drain(limit).await;
-    assert!(ended && ground.registry.leave().await.expect("nothing goes wrong"), "nothing is left");
+    if ended && ground.registry.leave().await? { Ok(()) } else { Err("something of it is left".into()) }
 }

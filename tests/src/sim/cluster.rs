@@ -28,7 +28,7 @@ use super::{
     net::Net,
     process::Process,
     requests::UnderWay,
-    scenario::{Fault, NODES, OF_A_TIER, Planned, Scenario},
+    scenario::{Fault, Planned, Scenario},
     stamped::StampedStore,
     store::SimStore,
     torn::TornStore,
@@ -55,6 +55,7 @@ pub(super) struct Cluster {
     put_off: u64,
     tight: bool,
     caches: Caches,
+    of_a_tier: usize,
     clocks_ms: u64,
     began: Instant,
     /// How far all wall time is off.
@@ -104,11 +105,6 @@ impl Node {
     }
 }
 
-fn name(node: usize) -> String {
-    let tier = if node < OF_A_TIER { "rooms" } else { "clients" };
-    format!("{tier}-{}", node % OF_A_TIER)
-}
-
 impl Cluster {
     /// Starts all processes. Their clocks are off by so many milliseconds.
     pub(super) async fn start(scenario: &Scenario, parts: (Arc<dyn Store>, Arc<Weather>), off_ms: i64) -> Arc<Self> {
@@ -119,7 +115,7 @@ impl Cluster {
 
     /// Starts all processes.
     pub(super) async fn run(self: &Arc<Self>) {
-        for at in 0..NODES {
+        for at in 0..self.nodes.len() {
             detached(Arc::clone(self).keep_running(at));
         }
         detached(Arc::clone(self).doom());
@@ -132,13 +128,14 @@ impl Cluster {
         let clock = |chance: &Chance| SimClock::new(began, off_ms + clock::off(clocks_ms, chance));
         let store = StampedStore::new((store, Arc::clone(&weather)), clock, Chance::of(seed, "coordinators"));
         let clocks = Chance::of(seed, "clocks of nodes");
-        let nodes = (0..NODES)
-            .map(|at| Node::new(off_ms + clock::off(clocks_ms, &clocks), scenario.upgrade && at % OF_A_TIER == 0));
+        let next = |at| scenario.upgrade && at % scenario.of_a_tier == 0;
+        let nodes = (0..scenario.nodes()).map(|at| Node::new(off_ms + clock::off(clocks_ms, &clocks), next(at)));
         Arc::new(Self {
             seed,
             put_off: scenario.put_off,
             tight: scenario.tight,
             caches: if scenario.forgetful { Caches::SMALL } else { Caches::LARGE },
+            of_a_tier: scenario.of_a_tier,
             clocks_ms,
             began,
             off_ms,
@@ -149,6 +146,25 @@ impl Cluster {
             nodes: nodes.collect(),
             leaks: Arc::default(),
         })
+    }
+
+    /// How many nodes there are.
+    pub(super) fn nodes(&self) -> u64 {
+        self.nodes.len() as u64
+    }
+
+    /// Whether a node's process writes rooms; the others answer clients.
+    fn writes(&self, node: usize) -> bool {
+        node < self.of_a_tier
+    }
+
+    fn name(&self, node: usize) -> String {
+        let tier = if self.writes(node) { "rooms" } else { "clients" };
+        format!("{tier}-{}", node % self.of_a_tier)
+    }
+
+    fn address(&self, node: usize) -> String {
+        format!("{}:1", self.name(node))
     }
 
     /// Kills all, whenever somebody waits with whom they are to die.
@@ -177,14 +193,14 @@ impl Cluster {
             process.ended().await;
             node.ready.send_replace(false);
             *node.running.lock() = None;
-            self.net.close(&address(at));
+            self.net.close(&self.address(at));
             self.exchange.leave(&process.name);
             nap(chance.between(BACK_MS.0, BACK_MS.1)).await;
         }
     }
 
     fn begin(self: &Arc<Self>, at: usize, run: u64) -> Arc<Process> {
-        let name = format!("{} run {run}", name(at));
+        let name = format!("{} run {run}", self.name(at));
         // Where clocks are off, they also run at different rates.
         let drift = if self.clocks_ms > 0 { DRIFT_PPM } else { 0 };
         let drift = clock::off(drift, &Chance::of(self.seed, &format!("drift of {name}")));
@@ -200,8 +216,8 @@ impl Cluster {
         let place = Place {
             node: at,
             next,
-            kind: if at < OF_A_TIER { kind::ROOM_STATE } else { kind::CLIENT_API },
-            address: address(at),
+            kind: if self.writes(at) { kind::ROOM_STATE } else { kind::CLIENT_API },
+            address: self.address(at),
             net: Arc::clone(&self.net),
             store: Arc::new(store),
             bus: Arc::new(self.exchange.join(&name, at, next)),
@@ -213,7 +229,7 @@ impl Cluster {
         let (cluster, begun) = (Arc::clone(self), Arc::clone(&process));
         tasks::spawn_in(&process.owner(), async move {
             let ground = Ground::lay(&begun, place).await;
-            let instance = if at < OF_A_TIER { Instance::rooms(ground) } else { Instance::clients(ground) };
+            let instance = if cluster.writes(at) { Instance::rooms(ground) } else { Instance::clients(ground) };
             let node = &cluster.nodes[at];
             if let Some(running) = node.running.lock().as_mut() {
                 running.instance = Some(Arc::new(instance));
@@ -226,7 +242,7 @@ impl Cluster {
 
     /// A process that answers clients, if one runs there.
     pub(super) fn front(&self, number: u64) -> Option<(Arc<Process>, axum::Router, UnderWay)> {
-        let at = OF_A_TIER + usize::try_from(number).unwrap_or_default() % OF_A_TIER;
+        let at = self.of_a_tier + usize::try_from(number).unwrap_or_default() % self.of_a_tier;
         let Running { process, instance } = self.nodes[at].running.lock().clone()?;
         let (router, under_way) = instance?.front()?;
         process.is_alive().then_some((process, router, under_way))
@@ -234,8 +250,8 @@ impl Cluster {
 
     /// The way to a process that writes rooms, or to where one will run again, for who is no process himself.
     pub(super) fn writer(&self, number: u64) -> Transport {
-        let at = usize::try_from(number).unwrap_or_default() % OF_A_TIER;
-        self.net.way(NODES, false, &address(at))
+        let at = usize::try_from(number).unwrap_or_default() % self.of_a_tier;
+        self.net.way(self.nodes.len(), false, &self.address(at))
     }
 
     /// The processes that run, and their place among the others.
@@ -271,10 +287,10 @@ impl Cluster {
     fn hit(&self, fault: &Fault) -> Vec<usize> {
         match *fault {
             Fault::Killed(at, steps) => self.kill(at, steps),
-            Fault::AllKilled(steps) => (0..NODES).flat_map(|at| self.kill(at, steps)).collect(),
-            Fault::Stopped(at) => {
+            Fault::AllKilled(steps) => (0..self.nodes.len()).flat_map(|at| self.kill(at, steps)).collect(),
+            Fault::Stopped(at, steps) => {
                 if let Some(process) = self.nodes[at].process() {
-                    process.stop();
+                    process.stop_after(steps);
                 }
                 vec![at]
             }
@@ -352,13 +368,13 @@ impl Cluster {
         let chance = Chance::of(self.seed, &format!("store of {name}"));
         let parts = (Arc::clone(&self.weather), Arc::clone(&process));
         let place = Place {
-            node: NODES,
+            node: self.nodes.len(),
             next: false,
             kind: kind::POLITY,
             address: String::new(),
             net: Arc::clone(&self.net),
             store: Arc::new(SimStore::new(Arc::clone(&self.store), parts, chance, (false, false))),
-            bus: Arc::new(self.exchange.join(&name, NODES, false)),
+            bus: Arc::new(self.exchange.join(&name, self.nodes.len(), false)),
             tight: self.tight,
             caches: self.caches,
         };
@@ -368,7 +384,7 @@ impl Cluster {
 
     /// All leave in order, those first who answer clients; waits until they have. What those kept that left in order, then and before.
     pub(super) async fn end(&self) -> Vec<String> {
-        for at in (0..NODES).rev() {
+        for at in (0..self.nodes.len()).rev() {
             let process = self.nodes[at].process();
             self.leave(at);
             if let Some(process) = process {
@@ -383,8 +399,4 @@ impl Cluster {
         self.all_ready().await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-fn address(at: usize) -> String {
-    format!("{}:1", name(at))
 }

@@ -33,6 +33,8 @@ struct State {
     ended: bool,
     /// After so many further steps it is killed.
     last_steps: Option<u64>,
+    /// After so many further steps it is stopped.
+    stops_in: Option<u64>,
     /// Who goes on when it does.
     waiting: Vec<Waker>,
     tasks: Vec<Task>,
@@ -47,6 +49,18 @@ struct Task {
     handle: AbortHandle,
     number: u64,
     by: &'static Location<'static>,
+}
+
+impl State {
+    /// Whether it is stopped now, one step later.
+    fn is_stopped(&mut self) -> bool {
+        match &mut self.stops_in {
+            Some(0) => self.stopped = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.stopped
+    }
 }
 
 impl Process {
@@ -91,16 +105,16 @@ impl Process {
         self.state.lock().last_steps = Some(steps);
     }
 
-    /// `SIGSTOP`.
-    pub(super) fn stop(&self) {
-        self.state.lock().stopped = true;
+    /// `SIGSTOP` after so many further steps of its tasks, unless it is to go on before.
+    pub(super) fn stop_after(&self, steps: u64) {
+        self.state.lock().stops_in = Some(steps);
     }
 
     /// `SIGCONT`.
     pub(super) fn go_on(&self) {
         let waiting = {
             let mut state = self.state.lock();
-            state.stopped = false;
+            (state.stopped, state.stops_in) = (false, None);
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
@@ -132,7 +146,7 @@ impl tasks::Process for Process {
             Some(left) => *left -= 1,
             None => {}
         }
-        if state.stopped {
+        if state.is_stopped() {
             state.waiting.push(context.waker().clone());
             return Poll::Pending;
         }

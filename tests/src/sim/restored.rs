@@ -21,7 +21,7 @@ use super::{
     cluster::Cluster,
     detached, logs, nap,
     run::{Outcome, played},
-    scenario::{Fault, NODES, Planned, Scenario, forgetful},
+    scenario::{Fault, Planned, Scenario, forgetful},
     way::SimWay,
     weather::Weather,
 };
@@ -110,7 +110,7 @@ async fn acts(
     before.before_the_copy(&world).await;
     let weather_before = bad_weather(&Chance::of(scenario.seed, "weather"), &cluster);
     let fault = chance.one_in(2).then(|| {
-        let at = usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
+        let at = usize::try_from(chance.below(cluster.nodes())).unwrap_or_default();
         let fault = if chance.one_in(2) { Fault::Killed(at, chance.below(200)) } else { Fault::Leaves(at) };
         let planned = Planned { at_ms: 0, for_ms: chance.between(20, 600), fault };
         let (cluster, journal) = (Arc::clone(&cluster), Arc::clone(&journal));
@@ -140,7 +140,7 @@ async fn acts(
     journal.note("kill", "everything is off, and the backup is put back");
     let life = copy.incarnation();
     let empty = Cluster::lay(&scenario, (Arc::clone(&copy) as _, Arc::clone(&weather)), so_far_ms());
-    put_back(&empty, &chance).await;
+    put_back(&empty, (&chance, &journal)).await;
     let store = copy.copy().expect("it is in memory");
     journal.check(store.incarnation() != life, "the store is in the same life as before", &[]);
     let cluster = Cluster::lay(&scenario, (store as _, weather), so_far_ms());
@@ -160,7 +160,7 @@ async fn acts(
 
 /// What slows everybody down from now on, and keeps nobody from being answered.
 fn bad_weather(chance: &Chance, cluster: &Arc<Cluster>) -> Vec<JoinHandle<()>> {
-    let node = || usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
+    let node = || usize::try_from(chance.below(cluster.nodes())).unwrap_or_default();
     let all = [
         Fault::StoreSlow(60),
         Fault::LogReadsSlow(100),

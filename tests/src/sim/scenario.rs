@@ -5,10 +5,10 @@ use std::fmt;
 use super::{chance::Chance, kinds, weather::Conditions};
 use crate::load::{Actor, Mix};
 
-/// Processes of each tier.
+/// Processes of each tier, if a scenario says nothing else.
 pub(super) const OF_A_TIER: usize = 2;
-/// Nodes: those that write rooms first, then those that answer clients.
-pub(super) const NODES: usize = 2 * OF_A_TIER;
+/// Of so many scenarios one has one process more in each tier.
+const WIDE: u64 = 8;
 
 /// Nobody hears anybody on the bus for so long, when it is off.
 const BUS_OFF_MS: u64 = 60_000;
@@ -28,6 +28,8 @@ pub struct Scenario {
     pub mix: Mix,
     /// For how long something is done, in simulated milliseconds.
     pub load_ms: u64,
+    /// Processes of each tier. Those that write rooms are the first nodes, those that answer clients the others.
+    pub of_a_tier: usize,
     /// What goes wrong.
     pub faults: Vec<Planned>,
     /// Of so many steps of tasks one is put off; 0: none.
@@ -99,8 +101,8 @@ pub enum Fault {
     Killed(usize, u64),
     /// All are.
     AllKilled(u64),
-    /// A node's process is stopped, and goes on when it is over.
-    Stopped(usize),
+    /// A node's process is stopped after so many steps of its tasks, and goes on when it is over.
+    Stopped(usize, u64),
     /// A node's process leaves in order, and another one comes when it is over.
     Leaves(usize),
     /// A node's process leaves in order, and one of the other version (the next one, or this) comes when it is over.
@@ -139,7 +141,7 @@ impl Fault {
             // What is done to a node: see the cluster.
             Self::Killed(..)
             | Self::AllKilled(_)
-            | Self::Stopped(_)
+            | Self::Stopped(..)
             | Self::Leaves(_)
             | Self::Replaced(_)
             | Self::ClockJumps(..) => {}
@@ -160,7 +162,7 @@ impl Fault {
             Self::AnswersLost(_) | Self::CallsSlow(_) | Self::Apart(..) => "times the network was bad",
             Self::Killed(..) => "kills",
             Self::AllKilled(_) => "kills of all",
-            Self::Stopped(_) => "stops",
+            Self::Stopped(..) => "stops",
             Self::Leaves(_) => "departures",
             Self::Replaced(_) => "processes replaced by another version",
             Self::ClockJumps(..) => "clocks set",
@@ -190,9 +192,9 @@ impl Fault {
         self.kills() || matches!(self, Self::Leaves(_) | Self::Replaced(_) | Self::DiesWaiting(_))
     }
 
-    /// One of all that there are.
-    fn any(chance: &Chance) -> Self {
-        let node = || usize::try_from(chance.below(NODES as u64)).unwrap_or_default();
+    /// One of all that there are, on so many nodes.
+    fn any(chance: &Chance, nodes: usize) -> Self {
+        let node = || usize::try_from(chance.below(nodes as u64)).unwrap_or_default();
         let often = || *chance.pick(&[20, 100, 300, 1000]).unwrap_or(&100);
         let rarely = || *chance.pick(&[5, 20, 60, 200]).unwrap_or(&20);
         match chance.below(26) {
@@ -209,7 +211,7 @@ impl Fault {
             14 => Self::Apart(node(), node()),
             15..=17 => Self::Killed(node(), chance.below(400)),
             18 => Self::AllKilled(chance.below(50)),
-            19 => Self::Stopped(node()),
+            19 => Self::Stopped(node(), chance.below(400)),
             20 => Self::Leaves(node()),
             21 => Self::ClockJumps(node(), i64::try_from(chance.below(20_000)).unwrap_or_default() - 10_000),
             22 => Self::Deaf(node()),
@@ -221,11 +223,11 @@ impl Fault {
 
 impl Planned {
     /// Something, some time while there is load.
-    fn any(chance: &Chance, load_ms: u64) -> Self {
-        let fault = Fault::any(chance);
+    fn any(chance: &Chance, load_ms: u64, nodes: usize) -> Self {
+        let fault = Fault::any(chance, nodes);
         let for_ms = match fault {
             // Sometimes so long that others see to what it has left.
-            Fault::Killed(..) | Fault::AllKilled(_) | Fault::Stopped(_) | Fault::Leaves(_) => {
+            Fault::Killed(..) | Fault::AllKilled(_) | Fault::Stopped(..) | Fault::Leaves(_) => {
                 *chance.pick(&[20, 20, 300, 300, 1_500, 1_500, 4_000, 16_000]).unwrap_or(&20)
             }
             // Or so long that who isn't heard isn't asked any more.
@@ -237,9 +239,9 @@ impl Planned {
 }
 
 /// Those of this version are replaced by the next one, one after the other, and one of the others is taken back meanwhile.
-fn upgrades(chance: &Chance, load_ms: u64) -> Vec<Planned> {
-    let taken_back = chance.below(OF_A_TIER as u64) * OF_A_TIER as u64;
-    let old = (0..NODES as u64).filter(|at| at % OF_A_TIER as u64 != 0);
+fn upgrades(chance: &Chance, load_ms: u64, of_a_tier: u64) -> Vec<Planned> {
+    let taken_back = chance.below(2) * of_a_tier;
+    let old = (0..2 * of_a_tier).filter(|at| at % of_a_tier != 0);
     let order: Vec<u64> = if chance.one_in(2) {
         old.chain([taken_back]).collect()
     } else {
@@ -266,6 +268,7 @@ impl Scenario {
             seed: 0,
             mix,
             load_ms: 0,
+            of_a_tier: OF_A_TIER,
             faults: Vec::new(),
             put_off: 0,
             tight: false,
@@ -295,7 +298,9 @@ impl Scenario {
             actors.push(Actor::Barred);
         }
         let readers = chance.some(chance.some(whole.readers, 2), 1);
-        let mut faults: Vec<Planned> = (0..chance.below(5)).map(|_| Planned::any(&chance, begins_ms)).collect();
+        let of_a_tier = OF_A_TIER + usize::from(Chance::of(seed, "tiers").one_in(WIDE));
+        let any = |_| Planned::any(&chance, begins_ms, 2 * of_a_tier);
+        let mut faults: Vec<Planned> = (0..chance.below(5)).map(any).collect();
         if chance.one_in(4) {
             // At once: one hides what would mend the other.
             let (at_ms, for_ms) = (chance.below(begins_ms), 3_000);
@@ -306,7 +311,7 @@ impl Scenario {
         }
         let upgrade = Chance::of(seed, "upgrade").one_in(4);
         if upgrade {
-            faults.extend(upgrades(&Chance::of(seed, "upgrades"), begins_ms));
+            faults.extend(upgrades(&Chance::of(seed, "upgrades"), begins_ms, of_a_tier as u64));
         }
         // While something is wrong, and for a while after.
         let load_ms = faults.iter().map(|planned| planned.at_ms + planned.for_ms).fold(begins_ms, u64::max) + AFTER_MS;
@@ -324,7 +329,12 @@ impl Scenario {
         let purge = Chance::of(seed, "purge");
         let purge_ms = if purge.one_in(4) { Some(purge.below(begins_ms)) } else { None };
         let mix = Mix { actors, readers, slower, crowd: false };
-        Self { seed, mix, load_ms, faults, put_off, tight, forgetful, long, clocks_ms, upgrade, purge_ms }
+        Self { seed, mix, load_ms, of_a_tier, faults, put_off, tight, forgetful, long, clocks_ms, upgrade, purge_ms }
+    }
+
+    /// How many nodes there are.
+    pub(super) fn nodes(&self) -> usize {
+        2 * self.of_a_tier
     }
 
     /// The same with something left away, simplest first.
@@ -379,7 +389,21 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mix, load_ms, faults, put_off, tight, forgetful, long, clocks_ms, upgrade, purge_ms } = self;
+        let Self {
+            seed,
+            mix,
+            load_ms,
+            of_a_tier,
+            faults,
+            put_off,
+            tight,
+            forgetful,
+            long,
+            clocks_ms,
+            upgrade,
+            purge_ms,
+        } = self;
+        let wide = if *of_a_tier > OF_A_TIER { ", a process more of each tier" } else { "" };
         let room = if *tight { "little" } else { "much" };
         let forgetful = if *forgetful { ", small caches" } else { "" };
         let long = if *long { ", a long room" } else { "" };
@@ -387,7 +411,7 @@ impl fmt::Display for Scenario {
         let upgrade = if *upgrade { ", two versions" } else { "" };
         write!(f, "seed {seed}, {load_ms} ms, one step of {put_off} is put off (0: none), ")?;
         let purge = purge_ms.map(|ms| format!(", a purge after {ms} ms")).unwrap_or_default();
-        writeln!(f, "{room} room{forgetful}{long}{clocks}{upgrade}{purge}")?;
+        writeln!(f, "{room} room{wide}{forgetful}{long}{clocks}{upgrade}{purge}")?;
         let crowd = if mix.crowd { ", all in one room" } else { "" };
         writeln!(f, "  actors {:?}, readers {:?}, {} times slower{crowd}", mix.actors, mix.readers, mix.slower)?;
         for Planned { at_ms, for_ms, fault } in faults {

@@ -8,6 +8,7 @@ use polity_store::{Cas, Change, Condition, Consistency, Expect, Store, StoreErro
 
 use crate::{
     LogError,
+    invariant::check_rows,
     read::{self, Found, partition},
     types::{Head, LogRow, head_key},
 };
@@ -120,8 +121,8 @@ pub(crate) async fn append(
     rows: &[LogRow],
     head: &Head,
 ) -> Result<Outcome, LogError> {
-    debug_assert!(rows.len() <= known.room() && head.seq == known.seq().plus(rows.len() as u64));
-    debug_assert!(head.epoch > known.epoch() || rows.first().is_some_and(|row| row.seq == known.seq().next()));
+    debug_assert_eq!(check_rows(known.seq(), rows, head.seq), Ok(()), "of a group of {key}");
+    debug_assert!(rows.len() <= known.room() && (head.epoch > known.epoch() || !rows.is_empty()));
     let (bucket, condition) = known.condition();
     let gone = gone(bucket, known.head.first, head.first);
     let changes =

@@ -8,6 +8,7 @@
 
 mod append;
 mod held;
+mod invariant;
 mod log;
 mod logs;
 mod machine;
@@ -31,6 +32,7 @@ mod types;
 mod tests;
 
 pub use append::{GROUP_BYTES, GROUP_ROWS};
+pub use invariant::check_rows;
 pub use logs::{Env, Logs, Moved};
 pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
 pub use members::{Listed, Member, MemberState};

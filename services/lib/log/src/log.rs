@@ -12,6 +12,7 @@ use crate::{
     Claim, Head, LogError, LogRow, Machine,
     append::{self, Known, Outcome},
     held::Held,
+    invariant::check_rows,
     logs::Inner,
     metric,
     pause::pause,
@@ -150,7 +151,7 @@ impl<M: Machine> Log<M> {
     async fn rows_after(&self, after: Seq, to: Seq) -> Result<Vec<LogRow>, LogError> {
         let store = &*self.inner.env.store;
         let mut rows: Vec<LogRow> = Vec::new();
-        let mut at = after;
+        let (mut at, mut begin) = (after, after);
         while at < to {
             let page = read::after(store, self.key, at, PAGE, Consistency::Serial).await?;
             if let Some(last) = page.last().filter(|_| page.first().is_some_and(|row| row.seq == at.next())) {
@@ -165,8 +166,10 @@ impl<M: Machine> Log<M> {
             // Whatever came before it went.
             rows.clear();
             at = Seq::new(now.head.first.get() - 1);
+            begin = at;
         }
         rows.retain(|row| row.seq <= to);
+        debug_assert_eq!(check_rows(begin.min(to), &rows, to), Ok(()), "of the rows of {}", self.key);
         Ok(rows)
     }
 
