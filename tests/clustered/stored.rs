@@ -9,7 +9,10 @@ use std::{
 use polity_core::{SystemClock, SystemRandom};
 use polity_store::{Bounds, Consistency, Store, schema, values_of};
 use polity_store_scylla::{CqlConfig, CqlStore, Schema};
-use polity_tests::cluster::{Cluster, Tier};
+use polity_tests::{
+    Stopped,
+    cluster::{Cluster, Tier},
+};
 
 /// Within so long it is finished what processes left that were killed last: they are watched for a while before.
 const SEEN_TO: Duration = Duration::from_secs(120);
@@ -22,7 +25,7 @@ const DRAINED: i64 = 2;
 const PROCESSES: usize = 1000;
 
 /// Waits until nothing is left of who died, ends everybody in order, and gives what they leave.
-pub(super) async fn at_rest(cluster: &mut Cluster) -> Arc<dyn Store> {
+pub(super) async fn at_rest(cluster: &mut Cluster) -> Stopped {
     let (store, began) = (open(cluster).await, Instant::now());
     let mut names: Vec<(Tier, usize)> = cluster.running().map(|instance| (instance.tier, instance.number)).collect();
     loop {
@@ -38,7 +41,7 @@ pub(super) async fn at_rest(cluster: &mut Cluster) -> Arc<dyn Store> {
         assert!(cluster.leave(tier, number, LEAVE).await, "{tier} {number} didn't end by itself");
     }
     assert_eq!(unfinished(&*store).await, 0, "all have left in order");
-    store
+    Stopped::at(store)
 }
 
 async fn open(cluster: &Cluster) -> Arc<dyn Store> {

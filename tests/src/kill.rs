@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use crate::{Sandbox, load::Load, stopped};
+use crate::{Sandbox, Stopped, load::Load};
 
 /// How long the server takes to end, at most: longer than it allows itself.
 const ENDS: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub async fn run(plan: Plan) {
     load.finish().await;
     sandbox.signal("TERM");
     assert!(sandbox.ended(ENDS).await.success(), "{}", sandbox.said());
-    load.stands_in(&stopped::store(&sandbox)).await;
+    load.stands_in(&Stopped::of(&sandbox)).await;
     assert!(acknowledged > 3, "only {acknowledged} events were sent between the kills");
     sandbox.assert_no_panic();
 }

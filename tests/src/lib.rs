@@ -18,3 +18,4 @@ mod stopped;
 pub use client::{Client, Failure, Way, escape};
 pub use raw::{Answer, Raw};
 pub use sandbox::{Sandbox, run};
+pub use stopped::Stopped;

@@ -21,21 +21,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use polity_core::{LogId, SystemRandom, TenantId};
+use polity_core::SystemRandom;
 use polity_log::Names;
 use polity_room_state::ROOM_LOG;
-use polity_store::Store;
 use tokio::task::JoinHandle;
 
-use crate::Client;
+use crate::{Client, Stopped};
 pub use journal::Journal;
 pub use mix::{Actor, Mix};
 use reader::Seen;
 pub use residents::Residents;
 use world::World;
-
-/// The name of the servers that tests start.
-const SERVER: &str = "polity.test";
 
 /// All actors and readers, at work.
 pub struct Load {
@@ -65,17 +61,14 @@ impl Load {
         Self { acting, following: acts::follow(&world, &mix), reading, world }
     }
 
-    /// The log of each room that is written to is what it must be, in the store of a server that has ended in order.
+    /// The log of each room that is written to is what it must be, in the store of servers that have ended in order.
     ///
     /// # Panics
     /// When a row is missing, or what is derived from one.
-    pub async fn stands_in(&self, store: &Arc<dyn Store>) {
+    pub async fn stands_in(&self, Stopped { store, tenant }: &Stopped) {
         let names = Names::new(Arc::clone(store), Arc::new(SystemRandom), ROOM_LOG);
-        // As a server derives it that has one tenant.
-        let id = LogId::derived(TenantId::new(0), "tenant", SERVER);
-        let id = id.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
         for room in self.rooms() {
-            rows::check_room(&**store, &names, (TenantId::new(id), room), &self.world.journal).await;
+            rows::check_room(&**store, &names, (*tenant, room), &self.world.journal).await;
         }
     }
 
