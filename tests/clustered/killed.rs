@@ -8,10 +8,10 @@ use polity_tests::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::{given, own, seed, stored};
-
-/// A clean end may take so long.
-const LEAVE: Duration = Duration::from_secs(30);
+use super::{
+    given, own, seed,
+    stored::{self, LEAVE},
+};
 
 /// One process is killed, most often while the others run, sometimes while others start; it comes back after a while.
 async fn kill_one(cluster: &mut Cluster, load: &Load, random: &mut StdRng, kill: u64) {

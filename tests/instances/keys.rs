@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use polity_store::schema;
 use serde_json::json;
 
 use crate::world::World;
@@ -27,6 +28,48 @@ async fn a_one_time_key_is_handed_out_once() {
     assert_eq!((given.len(), given.iter().collect::<BTreeSet<_>>().len()), (KEYS, KEYS), "{claimed:?}");
     assert_eq!(bob.sync(0).await["device_one_time_keys_count"]["signed_curve25519"], 0);
     assert_eq!(bob.sync(0).await["device_one_time_keys_count"]["signed_curve25519"], 0);
+}
+
+/// Some clients write once, and leave out for good the devices of which they got no key.
+#[tokio::test]
+async fn a_claim_of_which_the_store_says_nothing_is_made_again_beside_others() {
+    let world = World::of(1).await;
+    let (alice, others) = (world.user("alice").await, [world.user("bob").await, world.user("carol").await]);
+    let keys: serde_json::Map<_, _> =
+        (0..KEYS).map(|n| (format!("signed_curve25519:{n}"), json!({"key": n.to_string()}))).collect();
+    for other in &others {
+        other.call("POST", "/keys/upload", json!({"one_time_keys": keys})).await;
+    }
+    let [bob, carol] = others.each_ref().map(|other| other.user_id.as_str());
+    let device = json!({"D": "signed_curve25519"});
+    let body = json!({"one_time_keys": {bob: device, carol: device}});
+    world.clients_store.lose(&schema::ONE_TIME_KEYS, 1);
+    let claimed = &alice.call("POST", "/keys/claim", body.clone()).await["one_time_keys"];
+    assert!(claimed[bob]["D"].is_object() && claimed[carol]["D"].is_object(), "{claimed}");
+    // Who is given nothing at all is told why, and asks again.
+    world.clients_store.lose(&schema::ONE_TIME_KEYS, 2);
+    assert_eq!(alice.at(0, "POST", "/keys/claim", body.clone()).await.0, 503);
+    assert_eq!(alice.at(0, "POST", "/keys/claim", body).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_device_is_found_though_another_key_stands_under_one_of_its_ids() {
+    let world = World::of(1).await;
+    let bob = world.user("bob").await;
+    let upload = |key: &str| {
+        json!({
+            "device_keys": {"user_id": bob.user_id, "device_id": "D", "algorithms": [], "keys": {}, "signatures": {}},
+            "one_time_keys": {"signed_curve25519:A": {"key": key}},
+        })
+    };
+    let found = async || {
+        let query = bob.call("POST", "/keys/query", json!({"device_keys": {(&bob.user_id): []}})).await;
+        query["device_keys"][&bob.user_id]["D"].is_object()
+    };
+    bob.call("POST", "/keys/upload", json!({"one_time_keys": upload("one")["one_time_keys"]})).await;
+    assert!(!found().await);
+    assert_eq!(bob.at(0, "POST", "/keys/upload", upload("other")).await.0, 400);
+    assert!(found().await);
 }
 
 #[tokio::test]

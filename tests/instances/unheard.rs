@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use polity_store::{Bounds, Cas, Change, Condition, Consistency, Page, Store, StoreError, Table, Values, Wrap, schema};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,16 +19,30 @@ pub(crate) struct HeldStore {
     held: watch::Sender<Option<u8>>,
     /// How much was held back so far.
     waiting: watch::Sender<usize>,
+    /// The number of a table, and how many of the next answers to conditional writes on it get lost.
+    lost: Mutex<(u8, usize)>,
 }
 
 impl HeldStore {
     pub(crate) fn of(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, held: watch::Sender::new(None), waiting: watch::Sender::new(0) })
+        Arc::new(Self { inner, held: watch::Sender::new(None), waiting: watch::Sender::new(0), lost: Mutex::default() })
     }
 
     /// Holds back what concerns this table from now on, and nothing else.
     fn hold(&self, table: Option<&'static Table>) {
         self.held.send_replace(table.map(|table| table.number));
+    }
+
+    /// So many of the next answers to conditional writes on this table get lost.
+    pub(crate) fn lose(&self, table: &'static Table, answers: usize) {
+        *self.lost.lock() = (table.number, answers);
+    }
+
+    fn is_lost(&self, table: &'static Table) -> bool {
+        let mut lost = self.lost.lock();
+        let is_lost = lost.0 == table.number && lost.1 > 0;
+        lost.1 -= usize::from(is_lost);
+        is_lost
     }
 
     /// Waits until something is held back.
@@ -59,7 +74,7 @@ impl Wrap for HeldStore {
     ) -> Result<Cas, StoreError> {
         let answer = self.inner.cas(table, partition, condition, changes).await;
         self.wait(table).await;
-        answer
+        if self.is_lost(table) { Err(StoreError::Unknown("the answer is lost".to_owned())) } else { answer }
     }
 
     async fn on_scan(

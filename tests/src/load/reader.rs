@@ -69,7 +69,7 @@ struct Reader<'a> {
     client: Client,
     random: StdRng,
     since: Option<String>,
-    /// The last of those before, oldest first.
+    /// It, and some of those before, oldest first.
     marks: VecDeque<Mark>,
     seen: Seen,
     /// So many promises were looked for.
@@ -176,7 +176,9 @@ impl Reader<'_> {
         let again = self.sync(self.since.as_deref(), 0).await;
         for (room, joined) in joined(first) {
             let (before, now) = (ids(&joined["timeline"]), ids(&again["rooms"]["join"][room]["timeline"]));
-            let limited = again["rooms"]["join"][room]["timeline"]["limited"] == json!(true);
+            // One that knows of more may tell the newest only, and leave out the oldest.
+            let timelines = [&joined["timeline"], &again["rooms"]["join"][room]["timeline"]];
+            let limited = timelines.iter().any(|timeline| timeline["limited"] == json!(true));
             let unheard = before.as_slice().strip_prefix(now.as_slice());
             let holds = limited
                 || now.starts_with(&before)
@@ -203,8 +205,12 @@ impl Reader<'_> {
     /// A token from before, as one who was put back to it asks: it gives what was told since then, but perhaps for what one process has
     /// read and another one hasn't heard of, since nobody was promised it.
     async fn ask_again_long_after(&mut self) {
-        let at = self.random.random_range(0..MARKS);
-        let Some(mark) = self.marks.get(at) else { return };
+        // The last one is the one that it has.
+        let older = self.marks.len() - 1;
+        if older == 0 {
+            return;
+        }
+        let mark = &self.marks[self.random.random_range(0..older)];
         let promised = self.promised().await;
         let answer = self.sync(Some(&mark.since), 0).await;
         for (room, events) in &self.seen.events {

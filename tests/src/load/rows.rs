@@ -71,8 +71,10 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
         Ok(rows) => rows,
         Err(error) => journal.fail(format!("the rows of {key} can't be read: {error}"), &[]),
     };
-    if let Err(fault) = check_rows(Seq::ZERO, &rows, head.seq) {
-        journal.fail(format!("of {key}: {fault}"), &[]);
+    if let Err((seq, fault)) = check_rows(Seq::ZERO, &rows, head.seq) {
+        let of_row = rows.iter().filter(|row| row.seq == seq);
+        let about: Vec<&str> = of_row.flat_map(|row| [&row.event_id, &row.txn]).filter_map(Option::as_deref).collect();
+        journal.fail(format!("of {key}: {fault}"), &about);
     }
     let mut replay = Replay::default();
     for row in &rows {

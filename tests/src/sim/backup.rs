@@ -74,6 +74,10 @@ pub(super) async fn put_back(cluster: &Arc<Cluster>, (chance, journal): (&Chance
     let trouble = Chance::of(chance.below(u64::MAX), "trouble");
     for run in 0.. {
         let (process, ground) = cluster.aside(run).await;
+        if run == IN_TROUBLE {
+            // What the last of them wrote may be late, and change what this one has read.
+            cluster.weather.all_have_come().await;
+        }
         if run < 2 && chance.one_in(2) {
             process.kill_after(chance.below(400));
         }
@@ -81,6 +85,7 @@ pub(super) async fn put_back(cluster: &Arc<Cluster>, (chance, journal): (&Chance
         if let Some(fault) = fault {
             journal.note("restore", format!("run {run}: {fault:?}"));
             cluster.weather.begin(fault.clone());
+            cluster.weather.count("restores in trouble");
         }
         let done = tasks::spawn_in(&process.owner(), take_into_use(ground)).await;
         if let Some(fault) = fault {

@@ -46,7 +46,7 @@ const LOOK_MS: u64 = 50;
 /// A clock that drifts is so many millionths faster or slower, at most: a bad quartz a hundred times over.
 const DRIFT_PPM: u64 = 10_000;
 
-/// Who is to be killed after some steps lives no longer than that.
+/// Who is to be killed or stopped after some steps goes on no longer than that.
 const DIES: Duration = Duration::from_millis(300);
 
 /// See the module.
@@ -272,6 +272,8 @@ impl Cluster {
         let hit = self.hit(fault);
         if fault.kills() {
             self.killed(&hit).await;
+        } else if fault.stops() {
+            self.stopped(&hit).await;
         }
         nap(*for_ms).await;
         self.weather.end(fault);
@@ -323,6 +325,16 @@ impl Cluster {
         for process in nodes.iter().filter_map(|at| self.nodes[*at].process()) {
             if tokio::time::timeout(DIES, process.ended()).await.is_err() {
                 process.kill();
+            }
+        }
+    }
+
+    /// Waits until these are stopped; who doesn't take so many steps is after a while.
+    async fn stopped(&self, nodes: &[usize]) {
+        for process in nodes.iter().filter_map(|at| self.nodes[*at].process()) {
+            let mut stopped = process.stopped();
+            if tokio::time::timeout(DIES, stopped.wait_for(|stopped| *stopped)).await.is_err() {
+                process.stop();
             }
         }
     }

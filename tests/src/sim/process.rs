@@ -24,6 +24,8 @@ pub(super) struct Process {
     /// Of so many steps one is put off, so that other tasks go first; 0: none.
     put_off: u64,
     state: Mutex<State>,
+    /// What the state says, for who waits for it.
+    stopped: watch::Sender<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -52,22 +54,19 @@ struct Task {
 }
 
 impl State {
-    /// Whether it is stopped now, one step later.
-    fn is_stopped(&mut self) -> bool {
-        match &mut self.stops_in {
-            Some(0) => self.stopped = true,
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        self.stopped
+    /// Takes a step; whether that stops it.
+    fn step(&mut self) -> bool {
+        let Some(left) = self.stops_in else { return false };
+        self.stops_in = left.checked_sub(1);
+        left == 0
     }
 }
 
 impl Process {
     pub(super) fn new(name: String, clock: SimClock, chance: Chance, put_off: u64) -> Arc<Self> {
         let (clock, chance) = (Arc::new(clock), Arc::new(chance));
-        let ended = watch::Sender::new(false);
-        Arc::new(Self { name, clock, chance, put_off, state: Mutex::default(), ended })
+        let (stopped, ended) = (watch::Sender::new(false), watch::Sender::new(false));
+        Arc::new(Self { name, clock, chance, put_off, state: Mutex::default(), stopped, ended })
     }
 
     /// As the owner of tasks.
@@ -110,11 +109,23 @@ impl Process {
         self.state.lock().stops_in = Some(steps);
     }
 
+    /// `SIGSTOP` now.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.stopped.send_replace(true);
+    }
+
+    /// Whether it is stopped.
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
     /// `SIGCONT`.
     pub(super) fn go_on(&self) {
         let waiting = {
             let mut state = self.state.lock();
             (state.stopped, state.stops_in) = (false, None);
+            self.stopped.send_replace(false);
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
@@ -146,7 +157,11 @@ impl tasks::Process for Process {
             Some(left) => *left -= 1,
             None => {}
         }
-        if state.is_stopped() {
+        if !state.stopped && state.step() {
+            state.stopped = true;
+            self.stopped.send_replace(true);
+        }
+        if state.stopped {
             state.waiting.push(context.waker().clone());
             return Poll::Pending;
         }

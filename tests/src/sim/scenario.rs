@@ -174,6 +174,11 @@ impl Fault {
         matches!(self, Self::Killed(..) | Self::AllKilled(_))
     }
 
+    /// Whether it stops somebody.
+    pub(super) fn stops(&self) -> bool {
+        matches!(self, Self::Stopped(..))
+    }
+
     /// Whether it concerns the bus, and nothing else.
     pub(super) fn is_of_the_bus(&self) -> bool {
         matches!(

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use axum::routing::MethodFilter;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use polity_accounts::{DeviceRef, KeyUpload, OneTimeKey};
+use polity_accounts::{Claimed, DeviceRef, KeyUpload, OneTimeKey, Wanted};
 use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -26,9 +26,7 @@ use crate::{
 const USERS: usize = 2000;
 /// Devices of which one request claims keys.
 const CLAIMS: usize = 10_000;
-/// How often a key is claimed that the store doesn't give, when it gave others.
-const CLAIM_TRIES: usize = 3;
-/// Users or devices of one request that are looked at at once.
+/// Users of one request that are looked at at once.
 const AT_ONCE: usize = 32;
 
 /// Adds this chapter's endpoints.
@@ -85,7 +83,7 @@ fn identity(device: DeviceRef<'_>, keys: Map<String, Value>) -> Result<Vec<u8>, 
 async fn upload(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Upload, _) = (call.json()?, call.context.requester()?);
     let (accounts, device) = (&call.context.api.accounts, requester.device());
-    // All is looked at before anything is taken.
+    // All is read before anything is taken.
     let (one_time, fallback) = (keys(body.one_time_keys)?, keys(body.fallback_keys)?);
     let device_keys = body.device_keys.map(|keys| identity(device, keys)).transpose()?;
     accounts.upload_keys(device, KeyUpload { device_keys, one_time, fallback }).await?;
@@ -161,50 +159,21 @@ struct Claim {
     one_time_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, String>>,
 }
 
-/// A device of which a key is claimed: user, device, algorithm.
-type Wanted = (OwnedUserId, OwnedDeviceId, String);
-
 async fn claim(call: Call) -> Result<Answer, ApiError> {
     let (body, requester): (Claim, _) = (call.json()?, call.context.requester()?);
     if body.one_time_keys.values().map(BTreeMap::len).sum::<usize>() > CLAIMS {
         return Err(ApiError::invalid_param(format!("keys of more than {CLAIMS} devices at once")));
     }
-    let accounts = &call.context.api.accounts;
     let of_user = |(user_id, devices): (OwnedUserId, BTreeMap<OwnedDeviceId, String>)| {
-        devices.into_iter().map(move |(device_id, algorithm)| (user_id.clone(), device_id, algorithm))
+        devices.into_iter().map(move |(device_id, algorithm)| Wanted { user_id: user_id.clone(), device_id, algorithm })
     };
-    let mut wanted: Vec<Wanted> = body.one_time_keys.into_iter().flat_map(of_user).collect();
+    let wanted = body.one_time_keys.into_iter().flat_map(of_user).collect();
+    let claimed = call.context.api.accounts.claim_one_time_keys(requester.tenant, wanted).await?;
     let mut out: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Map<String, Value>>> = BTreeMap::new();
-    for tries in 1.. {
-        let claims = wanted.drain(..).map(|(user_id, device_id, algorithm)| async move {
-            let claimed = accounts.claim_one_time_key(requester.tenant, &user_id, &device_id, &algorithm).await;
-            ((user_id, device_id, algorithm), claimed)
-        });
-        let (mut claims, mut failed, mut why) = (stream::iter(claims).buffer_unordered(AT_ONCE), Vec::new(), None);
-        while let Some(((user_id, device_id, algorithm), claimed)) = claims.next().await {
-            match claimed {
-                Ok(Some((key_id, key))) => {
-                    let key: Value = serde_json::from_slice(&key).unwrap_or_default();
-                    let named = Map::from_iter([(format!("{algorithm}:{key_id}"), key)]);
-                    out.entry(user_id).or_default().insert(device_id, named);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a one-time key can't be claimed");
-                    failed.push((user_id, device_id, algorithm));
-                    why = Some(error);
-                }
-            }
-        }
-        drop(claims);
-        match why {
-            // Who is given nothing must know that it isn't for want of keys.
-            Some(error) if out.is_empty() => return Err(error.into()),
-            // The keys that were claimed must reach the client, as nobody else gets them. A device that isn't in the answer has no
-            // keys for it, and some clients then leave it out for good.
-            Some(_) if tries < CLAIM_TRIES => wanted = failed,
-            _ => break,
-        }
+    for Claimed { of: Wanted { user_id, device_id, algorithm }, key_id, key } in claimed {
+        let key: Value = serde_json::from_slice(&key).unwrap_or_default();
+        let named = Map::from_iter([(format!("{algorithm}:{key_id}"), key)]);
+        out.entry(user_id).or_default().insert(device_id, named);
     }
     Ok(json!({"one_time_keys": out, "failures": {}}).into())
 }

@@ -57,7 +57,8 @@ impl Accounts {
     /// once only, without the devices of which no key is left.
     ///
     /// # Errors
-    /// Those of the three parts; what is too large is told before anything is taken.
+    /// Those of the three parts; a key that has too many bytes is told before anything is taken. Where a one-time key is refused because
+    /// another one stands there, the identity keys are taken nevertheless: there is a key for who finds them.
     pub async fn upload_keys(&self, device: DeviceRef<'_>, upload: KeyUpload) -> Result<(), Error> {
         let KeyUpload { mut device_keys, one_time, fallback } = upload;
         check(device_keys.as_ref().map_or(0, Vec::len))?;
@@ -68,12 +69,15 @@ impl Accounts {
         {
             self.set_device_keys(device, keys).await?;
         }
-        self.upload_one_time_keys(device, one_time).await?;
+        let refused = match self.upload_one_time_keys(device, one_time).await {
+            Err(Error::KeyExists(key_id)) => Err(Error::KeyExists(key_id)),
+            taken => Ok(taken?),
+        };
         self.set_fallback_keys(device, fallback).await?;
-        match device_keys {
-            Some(keys) => self.set_device_keys(device, keys).await,
-            None => Ok(()),
+        if let Some(keys) = device_keys {
+            self.set_device_keys(device, keys).await?;
         }
+        refused
     }
 
     /// Sets a device's identity keys.

@@ -6,6 +6,7 @@
 
 mod account;
 mod accounts;
+mod claims;
 mod cross_signing;
 mod data;
 mod devices;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use account::NewAccount;
 pub use accounts::{Accounts, Uses};
+pub use claims::{Claimed, Wanted};
 pub use cross_signing::CrossSigningKey;
 pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;

@@ -35,7 +35,7 @@ pub use append::{GROUP_BYTES, GROUP_ROWS};
 pub use invariant::check_rows;
 pub use logs::{Env, Logs, Moved};
 pub use machine::{Decision, Dedup, Machine, RepeatedRow, Sealed};
-pub use members::{Listed, Member, MemberState};
+pub use members::{Listed, Member, MemberState, listed};
 pub use metric::describe_metrics;
 pub use names::{Named, Names};
 pub use owner::{Asked, Claim, Why, Writers};

@@ -148,7 +148,7 @@ pub(crate) fn with_told(mut row: Row, told: u64) -> Row {
 ///
 /// # Errors
 /// When the store can't be read.
-pub(crate) async fn all(store: &dyn Store, consistency: Consistency) -> Result<Listed, LogError> {
+pub async fn listed(store: &dyn Store, consistency: Consistency) -> Result<Listed, LogError> {
     let mut listed = Listed::default();
     for row in rows(store, consistency).await? {
         match (Member::from_row(&row), row.guards) {

@@ -233,7 +233,7 @@ impl Registry {
         let earlier = |member: &Member| {
             &*member.node == node && member.state != MemberState::Drained && member.incarnation != self.incarnation
         };
-        let listed = members::all(&*self.store, Consistency::Serial).await?;
+        let listed = members::listed(&*self.store, Consistency::Serial).await?;
         Ok(listed.members.into_iter().filter(earlier).collect())
     }
 
@@ -269,7 +269,7 @@ impl Registry {
     /// # Errors
     /// When the store can't be read.
     pub async fn listed(&self) -> Result<Listed, LogError> {
-        members::all(&*self.store, Consistency::Quorum).await
+        members::listed(&*self.store, Consistency::Quorum).await
     }
 
     /// Closes a dead process: it can open nothing any more, also if it isn't dead after all. What it had open is found then by
