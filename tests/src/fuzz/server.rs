@@ -8,7 +8,10 @@ use http_body_util::{BodyExt as _, Full};
 use polity_accounts::Accounts;
 use polity_bus::{Bus, LocalBus};
 use polity_client_api::{Api, Parts};
-use polity_cluster::digest::Writers;
+use polity_cluster::{
+    ClusterService,
+    digest::{Journal, Writers},
+};
 use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom, TenantId, sync_token::RoomsHeld};
 use polity_log::{Env, Member, Names, Registry};
 use polity_proto::Transport;
@@ -34,6 +37,8 @@ pub(super) struct Server {
     runtime: Runtime,
     router: axum::Router,
     pub(super) rooms: Transport,
+    /// The way to what every process answers.
+    pub(super) cluster: Transport,
     /// What stands for what in questions: `{token}`, `{user}`, `{room}`, `{event}`, `{since}`.
     pub(super) names: Vec<(&'static str, String)>,
     asked: usize,
@@ -57,8 +62,8 @@ impl Server {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
-        let (router, rooms) = runtime.block_on(serve());
-        let mut server = Self { runtime, router, rooms, names: Vec::new(), asked: 0 };
+        let (router, rooms, cluster) = runtime.block_on(serve());
+        let mut server = Self { runtime, router, rooms, cluster, names: Vec::new(), asked: 0 };
         let body = json!({"username": "a", "password": "p", "device_id": "D", "auth": {"type": "m.login.dummy"}});
         let registered = server.succeed("POST", "/register", body);
         server.names.push(("{token}", registered["access_token"].as_str().expect("a token").to_owned()));
@@ -98,18 +103,20 @@ impl Server {
     }
 }
 
-/// The routes of the client API, and the way to who writes rooms: what one process has, as the composition root builds it.
-async fn serve() -> (axum::Router, Transport) {
+/// The routes of the client API, the way to who writes rooms, and to what every process answers: what one process has, as the composition
+/// root builds it.
+async fn serve() -> (axum::Router, Transport, Transport) {
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
     let store = LocalStore::memory(Arc::clone(&clock), &*random).expect("a store");
     let (store, marks) = MarkedStore::telling(store, None);
     let this = Member::new(IncarnationId::new(random.bytes()), "polity", "a", "");
     let registry = Registry::join(Arc::clone(&store), &this).await.expect("a registry");
+    let journal = Journal::new(this.incarnation);
     let heads = Arc::new(HeadMap::new(parts::Caches::LARGE.heads, true));
     let env = Env {
         store: Arc::clone(&store),
         registry,
-        moved: Arc::new(Heard { heads: Arc::clone(&heads), journal: None }),
+        moved: Arc::new(Heard { heads: Arc::clone(&heads), journal: Some(Arc::clone(&journal)) }),
         clock: Arc::clone(&clock),
         shared: false,
     };
@@ -138,5 +145,5 @@ async fn serve() -> (axum::Router, Transport) {
     parts::hear(&engine, &bus, receiver, None);
     let parts = parts::api(&TENANTS, engine, rooms.clone(), bus);
     let api = Api::new(Parts { shared_secret: Some("secret".to_owned()), ..parts });
-    (polity_client_api::router(api), rooms)
+    (polity_client_api::router(api), rooms, ClusterService::new(journal).transport())
 }

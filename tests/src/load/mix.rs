@@ -27,6 +27,8 @@ pub enum Actor {
     Barred,
     /// Says something where nobody else does, once.
     LastWords,
+    /// Changes a name that rooms show.
+    Profile,
     /// Is of another tenant, where the residents have one.
     Neighbour,
 }

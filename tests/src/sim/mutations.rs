@@ -17,7 +17,7 @@
 //!
 //! Slots that are read before they are closed chance finds too seldom: planted is that none is closed ([`Mutation::SlotsLeftOpen`]), and the
 //! order is played step by step in `log/src/tests/ordered.rs`. And what isn't there can't be broken: marks of destinations that owe something
-//! come with federation.
+//! come with federation (what a record owes its rooms is there: [`Mutation::FreshJobCleared`]).
 
 use polity_core::mutation::{Mutation, plant};
 
@@ -52,6 +52,7 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::KeyByRead, 16),
     (Mutation::KeyGivenUnknown, 247),
     (Mutation::FoundWithoutKeys, 16),
+    (Mutation::FreshJobCleared, 252),
     (Mutation::HeadBeforeRows, 137),
     (Mutation::TokenBehind, 1),
     (Mutation::TokenAhead, 1),

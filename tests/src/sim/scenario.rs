@@ -299,6 +299,9 @@ impl Scenario {
         if chance.one_in(4) {
             actors.push(Actor::Neighbour);
         }
+        if Chance::of(seed, "profile").one_in(6) {
+            actors.push(Actor::Profile);
+        }
         if Chance::of(seed, "barred").one_in(4) {
             actors.push(Actor::Barred);
         }

@@ -14,7 +14,11 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use polity_core::{Clock, TenantId, tasks};
+use polity_core::{
+    Clock, TenantId,
+    mutation::{Mutation, planted},
+    tasks,
+};
 use ruma_common::{OwnedUserId, UserId};
 use tokio::sync::{Notify, Semaphore};
 
@@ -192,7 +196,8 @@ impl Accounts {
     /// Takes a job off the record, unless it was given again since: then it is noted again, too.
     async fn job_done(&self, tenant: TenantId, user_id: &UserId, job: &Entry) -> Result<(), Error> {
         self.update(tenant, user_id, (kind::JOB, "", &job.key), None, |now| {
-            let same = now.is_some_and(|now| now.seq == job.seq && now.value.is_some());
+            let same = now
+                .is_some_and(|now| now.value.is_some() && (now.seq == job.seq || planted(Mutation::FreshJobCleared)));
             Ok(((), if same { vec![Change::new(kind::JOB, "", &job.key, None)] } else { Vec::new() }))
         })
         .await

@@ -10,6 +10,7 @@ mod keys;
 mod last_words;
 mod membership;
 mod neighbour;
+mod profile;
 mod receipts;
 mod register;
 mod to_device;
@@ -39,6 +40,7 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::Fickle => tasks::spawn(fickle::ask_once(world)),
         Actor::Barred => tasks::spawn(barred::try_the_door(world)),
         Actor::LastWords => tasks::spawn(last_words::say(world)),
+        Actor::Profile => tasks::spawn(profile::change(world)),
         Actor::Neighbour => tasks::spawn(neighbour::live_apart(world)),
         Actor::Receipts => tasks::spawn(receipts::read(world)),
     }
