@@ -273,6 +273,7 @@ pub struct SetProfileRequest {
     pub requester: ::core::option::Option<Requester>,
     #[prost(string, tag = "2")]
     pub room_id: ::prost::alloc::string::String,
+    /// That of a user who has no account here.
     #[prost(message, optional, tag = "3")]
     pub profile: ::core::option::Option<Profile>,
 }
@@ -702,7 +703,7 @@ pub mod room_state_client {
                 .insert(GrpcMethod::new("polity.room_state.v1.RoomState", "UnbanUser"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a member another profile.
+        /// Gives a member the profile that the user has when it is decided.
         pub async fn set_profile(
             &mut self,
             request: impl tonic::IntoRequest<super::SetProfileRequest>,
@@ -878,7 +879,7 @@ pub mod room_state_server {
             tonic::Response<super::UnbanUserResponse>,
             tonic::Status,
         >;
-        /// Gives a member another profile.
+        /// Gives a member the profile that the user has when it is decided.
         async fn set_profile(
             &self,
             request: tonic::Request<super::SetProfileRequest>,

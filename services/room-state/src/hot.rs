@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use polity_core::{LogKey, Seq};
+use polity_core::{LogKey, Seq, TenantId};
 use polity_log::{LogError, read};
 use polity_room_engine::{
     pdu::Pdu,
@@ -11,10 +11,11 @@ use polity_room_engine::{
     state::{self, Part, Put},
 };
 use polity_store::rooms::{self, EventPlace};
-use ruma_common::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
+use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId, room_version_rules::RoomVersionRules};
 
 use crate::{
     deps::Deps,
+    membership::Profile,
     nodes::{NodeCache, Pinned},
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Hot {
     pub(crate) rules: RoomVersionRules,
     known: Known,
     pub(crate) targets: HashMap<OwnedEventId, Option<Target>>,
+    /// Of who has an account, as they are.
+    profiles: HashMap<OwnedUserId, Profile>,
     pinned: Pinned,
     /// The group being decided: its first row and the state before it.
     group: Option<(Seq, Roots)>,
@@ -85,6 +88,7 @@ impl Hot {
             rules,
             known: Known::default(),
             targets: HashMap::new(),
+            profiles: HashMap::new(),
             pinned: Pinned::default(),
             group: None,
             puts: (Vec::new(), Vec::new()),
@@ -156,6 +160,31 @@ impl Hot {
         Ok(())
     }
 
+    pub(crate) async fn know_profile(
+        &mut self,
+        deps: &Deps,
+        tenant: TenantId,
+        user_id: &UserId,
+    ) -> Result<(), LogError> {
+        let read = polity_accounts::profile(&*deps.store, tenant, user_id).await;
+        let read = read.map_err(|error| match error {
+            polity_accounts::Error::Log(error) => error,
+            polity_accounts::Error::Store(error) => error.into(),
+            other => LogError::Corrupt(other.to_string()),
+        })?;
+        if let Some(mut fields) = read {
+            let profile =
+                Profile { displayname: fields.remove("displayname"), avatar_url: fields.remove("avatar_url") };
+            self.profiles.insert(user_id.to_owned(), profile);
+        }
+        Ok(())
+    }
+
+    /// The profile of a user who has an account, as it was when this group was prepared.
+    pub(crate) fn profile(&self, user_id: &UserId) -> Option<&Profile> {
+        self.profiles.get(user_id)
+    }
+
     /// The state's key under which the target of a redaction stands or stood.
     pub(crate) fn key_of_target(&self, id: &EventId) -> Option<(String, String)> {
         let target = self.targets.get(id)?.as_ref()?;
@@ -206,6 +235,7 @@ impl Hot {
     fn let_go(&mut self) {
         self.pinned = Pinned::default();
         self.targets = HashMap::new();
+        self.profiles = HashMap::new();
     }
 
     /// The group's first row and the state before it, given the number of the next row.

@@ -95,6 +95,9 @@ impl Machine for Room {
             for (event_type, state_key) in change.needs() {
                 hot.know(&self.deps, key, &event_type, &state_key).await?;
             }
+            if let Some(user_id) = change.profile_of() {
+                hot.know_profile(&self.deps, key.tenant, user_id).await?;
+            }
             if let Some(target) = change.redacts() {
                 hot.know_target(&self.deps, key, target).await?;
                 if let Some((event_type, state_key)) = hot.key_of_target(target) {

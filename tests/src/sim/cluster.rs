@@ -43,6 +43,9 @@ const BACK_MS: (u64, u64) = (20, 500);
 const ENDS: Duration = Duration::from_secs(10);
 const LOOK_MS: u64 = 50;
 
+/// Whoever made a call that got lost waits no longer than that.
+const CALLS_LAST: Duration = Duration::from_secs(61);
+
 /// A clock that drifts is so many millionths faster or slower, at most: a bad quartz a hundred times over.
 const DRIFT_PPM: u64 = 10_000;
 
@@ -396,6 +399,10 @@ impl Cluster {
 
     /// All leave in order, those first who answer clients; waits until they have. What those kept that left in order, then and before.
     pub(super) async fn end(&self) -> Vec<String> {
+        if self.weather.counts().contains_key("calls lost") {
+            // Work that no request waits for is under way as long as the call that it waits for.
+            tokio::time::sleep(CALLS_LAST).await;
+        }
         for at in (0..self.nodes.len()).rev() {
             let process = self.nodes[at].process();
             self.leave(at);

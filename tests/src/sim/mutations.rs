@@ -52,7 +52,7 @@ const FOUND_BY: &[(Mutation, u64)] = &[
     (Mutation::KeyByRead, 16),
     (Mutation::KeyGivenUnknown, 247),
     (Mutation::FoundWithoutKeys, 16),
-    (Mutation::FreshJobCleared, 252),
+    (Mutation::FreshJobCleared, 1083),
     (Mutation::HeadBeforeRows, 137),
     (Mutation::TokenBehind, 1),
     (Mutation::TokenAhead, 1),

@@ -3,14 +3,11 @@
 use async_trait::async_trait;
 use polity_accounts::{Error, RoomWork};
 use polity_core::TenantId;
-use polity_proto::room_state::{LeaveRoomRequest, Profile, SetProfileRequest};
+use polity_proto::room_state::{LeaveRoomRequest, SetProfileRequest};
 use polity_store::rooms::memberships;
 use ruma_common::{OwnedDeviceId, RoomId, UserId};
 
 use crate::{Api, ApiError, auth::Requester, endpoint::CALL, room_client};
-
-/// How often a profile changes while one room is given it.
-const NEWER: usize = 8;
 
 /// What a user owes to a room.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +21,6 @@ enum Owed {
 #[async_trait]
 impl RoomWork for Api {
     async fn profile_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        // Each room is given the profile as it is then: the newest value, and none twice.
         self.in_rooms(tenant, user_id, &["join"], Owed::Profile).await
     }
 
@@ -39,10 +35,10 @@ impl Api {
         // No device asks.
         let by = Requester { tenant, user_id: user_id.to_owned(), device_id: OwnedDeviceId::from(""), life: 0 };
         let rooms = memberships(&*self.store, tenant, user_id).await?;
-        let (mut missed, mut profile) = (0, None);
+        let mut missed = 0;
         for (room_id, _) in rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str())) {
             let paid = match owed {
-                Owed::Profile => self.give_profile(&by, &room_id, &mut profile).await,
+                Owed::Profile => self.give_profile(&by, &room_id).await,
                 Owed::Leave => self.leave(&by, &room_id).await,
             };
             match paid {
@@ -55,29 +51,13 @@ impl Api {
         if missed > 0 { Err(Error::Unfinished(format!("{missed} rooms couldn't be reached"))) } else { Ok(()) }
     }
 
-    /// Gives a room the profile as it is: `known`, as it was last read. It is read again after that: who gave the room a newer one meanwhile
-    /// may have been faster.
-    async fn give_profile(
-        &self,
-        by: &Requester,
-        room_id: &RoomId,
-        known: &mut Option<Profile>,
-    ) -> Result<(), ApiError> {
-        let mut profile = match known.take() {
-            Some(profile) => profile,
-            None => self.profile_of(by, &by.user_id).await?,
-        };
-        for _ in 0..NEWER {
-            let (requester, room_id) = (room_client::requester(by), room_id.to_string());
-            let request = SetProfileRequest { requester, room_id, profile: Some(profile.clone()) };
-            self.rooms.clone().set_profile(self.call(request, CALL)).await?;
-            let now = self.profile_of(by, &by.user_id).await?;
-            if now == profile {
-                break;
-            }
-            profile = now;
-        }
-        *known = Some(profile);
+    /// Gives a room the profile, which the room reads itself when it decides.
+    async fn give_profile(&self, by: &Requester, room_id: &RoomId) -> Result<(), ApiError> {
+        let (requester, room_id) = (room_client::requester(by), room_id.to_string());
+        self.rooms
+            .clone()
+            .set_profile(self.call(SetProfileRequest { requester, room_id, profile: None }, CALL))
+            .await?;
         Ok(())
     }
 

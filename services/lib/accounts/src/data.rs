@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use polity_core::{Seq, TenantId};
+use polity_store::Store;
 use ruma_common::UserId;
 
 use crate::{
-    Accounts, Change, Entry, Error, jobs,
+    Accounts, Change, Entry, Error,
+    account::NAME,
+    jobs,
     record::{self, Must, Refused, kind},
 };
 
@@ -23,19 +26,31 @@ pub(crate) fn check_profile(field: &str, value: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The fields of a user's profile that are set, whatever was acknowledged before; `None`: there is no such account.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn profile(
+    store: &dyn Store,
+    tenant: TenantId,
+    user_id: &UserId,
+) -> Result<Option<BTreeMap<String, String>>, Error> {
+    let entries = record::entries(store, tenant, user_id, kind::PROFILE, Some(""));
+    let (account, entries) = futures_util::try_join!(record::entry(store, tenant, user_id, NAME), entries)?;
+    if account.is_none() {
+        return Ok(None);
+    }
+    let field = |entry: Entry| Ok(entry.decode()?.map(|value| (entry.key, value)));
+    entries.into_iter().filter_map(|entry| field(entry).transpose()).collect::<Result<_, _>>().map(Some)
+}
+
 impl Accounts {
     /// A user's profile: the fields that are set.
     ///
     /// # Errors
     /// [`Error::NoAccount`].
     pub async fn profile(&self, tenant: TenantId, user_id: &UserId) -> Result<BTreeMap<String, String>, Error> {
-        let entries = record::entries(&*self.store, tenant, user_id, kind::PROFILE, Some(""));
-        let (exists, entries) = futures_util::try_join!(self.exists(tenant, user_id), entries)?;
-        if !exists {
-            return Err(Error::NoAccount);
-        }
-        let field = |entry: Entry| Ok(entry.decode()?.map(|value| (entry.key, value)));
-        entries.into_iter().filter_map(|entry| field(entry).transpose()).collect()
+        profile(&*self.store, tenant, user_id).await?.ok_or(Error::NoAccount)
     }
 
     /// Sets (or removes) a field of a profile. The rooms are told by a job.

@@ -48,6 +48,8 @@ const AT_ONCE: usize = 8;
 const OWN: Duration = Duration::from_secs(5);
 /// What couldn't be done is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks whether work that is under way has ended.
+const SOON: Duration = Duration::from_millis(20);
 /// How often it is looked at what is due.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -147,12 +149,18 @@ impl Accounts {
 
     /// Does all that is owed, whether or not it is its time. For a shutdown (and tests): says whether nothing is left.
     pub(crate) async fn settle_all(&self, rooms: &dyn RoomWork) -> bool {
-        while let Some((tenant, user_id)) = self.pending.take(Duration::MAX) {
-            if !self.settle(tenant, user_id, rooms).await {
-                return false;
+        loop {
+            while let Some((tenant, user_id)) = self.pending.take(Duration::MAX) {
+                if !self.settle(tenant, user_id, rooms).await {
+                    return false;
+                }
             }
+            if self.pending.is_idle() {
+                return true;
+            }
+            // Some is under way.
+            tokio::time::sleep(SOON).await;
         }
-        self.pending.is_idle()
     }
 
     /// Does what a user's record owes; says whether nothing is left.

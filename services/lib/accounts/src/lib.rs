@@ -33,6 +33,7 @@ pub use account::NewAccount;
 pub use accounts::{Accounts, Uses};
 pub use claims::{Claimed, Wanted};
 pub use cross_signing::CrossSigningKey;
+pub use data::profile;
 pub use devices::{Device, DeviceRef, Session};
 pub use error::Error;
 pub use inbox::{INBOX_PAGE, Message};

@@ -64,6 +64,11 @@ pub(crate) trait Change: std::marker::Send + Sync {
     /// The entries of the state that deciding it needs, beside those that every command does.
     fn needs(&self) -> Vec<(String, String)>;
 
+    /// Whose profile deciding it needs, as it is when it is decided.
+    fn profile_of(&self) -> Option<&UserId> {
+        None
+    }
+
     /// The event that it redacts.
     fn redacts(&self) -> Option<&EventId> {
         None

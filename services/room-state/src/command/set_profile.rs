@@ -1,9 +1,13 @@
-//! Gives a member another profile.
+//! Gives a member the profile that the user has.
+//!
+//! It is read when the command is decided, on the head that its row will follow: whoever waits with a command while a newer profile is given to the
+//! room brings no old one back, however late it is and whatever became of who asked for it.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information>
 
 use polity_core::Seq;
 use polity_log::Dedup;
+use ruma_common::UserId;
 use ruma_events::room::member::MembershipState;
 use serde_json::{Map, Value};
 
@@ -17,6 +21,7 @@ use crate::{
 /// See the module.
 pub(crate) struct SetProfile {
     pub(crate) requester: Requester,
+    /// That of a user who has no account here.
     pub(crate) profile: Profile,
 }
 
@@ -29,10 +34,15 @@ impl Change for SetProfile {
         vec![member_key(&self.requester.user_id)]
     }
 
+    fn profile_of(&self) -> Option<&UserId> {
+        Some(&self.requester.user_id)
+    }
+
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
         let sender = &self.requester.user_id;
         stage.expect_joined(sender)?;
-        let content = content(MembershipState::Join, Some(&self.profile), None);
+        let profile = stage.hot.profile(sender).unwrap_or(&self.profile);
+        let content = content(MembershipState::Join, Some(profile), None);
         if let Some(now) = stage.member_event(sender)
             && serde_json::from_str::<Map<String, Value>>(now.content().get()).is_ok_and(|now| now == content)
         {
