@@ -21,7 +21,7 @@ use crate::{
 /// See the module.
 pub(crate) struct SetProfile {
     pub(crate) requester: Requester,
-    /// That of a user who has no account here.
+    /// That of a user who has no account here: nobody who asks today.
     pub(crate) profile: Profile,
 }
 
