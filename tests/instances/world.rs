@@ -180,7 +180,7 @@ impl World {
     /// From now on the instances do what changes owe elsewhere.
     pub(crate) fn work(&self) {
         for Instance { accounts, api, .. } in &self.instances {
-            tasks::spawn(Arc::clone(accounts).work(Arc::clone(api) as _));
+            tasks::spawn(Arc::clone(accounts).work(api.room_work()));
         }
     }
 

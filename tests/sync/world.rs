@@ -14,8 +14,8 @@ use polity_proto::{
     Transport,
     room_state::{
         BanUserRequest, CreateRoomRequest, InviteUserRequest, JoinRoomRequest, KickUserRequest, LeaveRoomRequest,
-        Preset, Profile, PurgeRoomRequest, RedactEventRequest, Requester, SendEventRequest, SetProfileRequest,
-        SetStateRequest, UnbanUserRequest, room_state_client::RoomStateClient,
+        Preset, PurgeRoomRequest, RedactEventRequest, Requester, SendEventRequest, SetProfileRequest, SetStateRequest,
+        UnbanUserRequest, room_state_client::RoomStateClient,
     },
 };
 use polity_room_engine::record::RoomRow;
@@ -165,14 +165,26 @@ impl World {
         }
     }
 
+    /// Gives a user a name; an account, too, where there is none.
+    async fn call(&self, user: &str, name: String) {
+        let (accounts, user) = (&self.engine.accounts, OwnedUserId::try_from(user).unwrap());
+        let displayname = Some(name.clone());
+        match accounts.register(TENANT, &user, NewAccount { displayname, ..NewAccount::default() }).await {
+            Err(polity_accounts::Error::UserInUse) => {
+                accounts.set_profile(TENANT, &user, "displayname", Some(name)).await.unwrap();
+            }
+            made => drop(made.unwrap()),
+        }
+    }
+
     /// Changes a membership; nothing if that isn't allowed.
     pub(crate) async fn member(&self, user: &str, room: &str, target: &str, membership: &str, name: Option<String>) {
         let (requester, room_id, user_id) = (who(user), room.to_owned(), target.to_owned());
         let mut client = self.client.clone();
         match (membership, name) {
             ("join", Some(name)) => {
-                let profile = Some(Profile { displayname: Some(name), avatar_url: None });
-                let _ = client.set_profile(SetProfileRequest { requester, room_id, profile }).await;
+                self.call(user, name).await;
+                let _ = client.set_profile(SetProfileRequest { requester, room_id }).await;
             }
             ("join", None) => {
                 let request = JoinRoomRequest { requester, room_id, ..Default::default() };

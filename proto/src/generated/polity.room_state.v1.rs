@@ -14,14 +14,6 @@ pub struct Requester {
     #[prost(bytes = "bytes", tag = "4")]
     pub call: ::prost::bytes::Bytes,
 }
-/// A user's profile, as member events have it.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Profile {
-    #[prost(string, optional, tag = "1")]
-    pub displayname: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(string, optional, tag = "2")]
-    pub avatar_url: ::core::option::Option<::prost::alloc::string::String>,
-}
 /// An event that is in the log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Appended {
@@ -57,25 +49,14 @@ pub struct CreateRoomRequest {
     /// An alias to make with the room.
     #[prost(string, optional, tag = "9")]
     pub alias: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(message, repeated, tag = "10")]
-    pub invite: ::prost::alloc::vec::Vec<Invitee>,
+    /// Users who are invited from the beginning.
+    #[prost(string, repeated, tag = "10")]
+    pub invite: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "11")]
     pub is_direct: bool,
-    /// The creator's profile.
-    #[prost(message, optional, tag = "12")]
-    pub profile: ::core::option::Option<Profile>,
     /// Whether the room stands in the directory from the beginning.
-    #[prost(bool, tag = "13")]
+    #[prost(bool, tag = "12")]
     pub listed: bool,
-}
-/// Somebody who is invited from the beginning.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Invitee {
-    #[prost(string, tag = "1")]
-    pub user_id: ::prost::alloc::string::String,
-    /// Their profile, where they are users here.
-    #[prost(message, optional, tag = "2")]
-    pub profile: ::core::option::Option<Profile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitialState {
@@ -158,9 +139,6 @@ pub struct JoinRoomRequest {
     pub room_id: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "3")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// The requester's.
-    #[prost(message, optional, tag = "4")]
-    pub profile: ::core::option::Option<Profile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRoomResponse {
@@ -175,9 +153,6 @@ pub struct KnockRoomRequest {
     pub room_id: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "3")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// The requester's.
-    #[prost(message, optional, tag = "4")]
-    pub profile: ::core::option::Option<Profile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KnockRoomResponse {
@@ -208,10 +183,7 @@ pub struct InviteUserRequest {
     pub user_id: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "4")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// The invited user's, where that is a user here.
-    #[prost(message, optional, tag = "5")]
-    pub profile: ::core::option::Option<Profile>,
-    #[prost(bool, tag = "6")]
+    #[prost(bool, tag = "5")]
     pub is_direct: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -273,9 +245,6 @@ pub struct SetProfileRequest {
     pub requester: ::core::option::Option<Requester>,
     #[prost(string, tag = "2")]
     pub room_id: ::prost::alloc::string::String,
-    /// That of a user who has no account here.
-    #[prost(message, optional, tag = "3")]
-    pub profile: ::core::option::Option<Profile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetProfileResponse {

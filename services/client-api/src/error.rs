@@ -87,11 +87,6 @@ impl ApiError {
         error
     }
 
-    /// Whether the same may succeed later.
-    pub(crate) fn is_transient(&self) -> bool {
-        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
-    }
-
     /// Whether the requester may not do or see that.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status == StatusCode::FORBIDDEN

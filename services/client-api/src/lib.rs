@@ -25,3 +25,4 @@ pub use api::{Api, Parts, Tenant, Tenants};
 pub use error::ApiError;
 pub use limits::Limits;
 pub use routes::router;
+pub use user::OwedToRooms;

@@ -24,6 +24,8 @@ pub(crate) enum Counted {
     ToDevice,
     /// A value of one's own account data, by the user: counted like events, and apart from them.
     AccountData,
+    /// A field of one's own profile, which all of the user's rooms are told of: counted like events, and apart from them.
+    Profile,
     /// A room made or joined, by the user.
     Join,
     /// A user invited, by who invites.
@@ -40,6 +42,7 @@ pub struct Limits {
     messages: Option<RateLimiter>,
     to_device: Option<RateLimiter>,
     account_data: Option<RateLimiter>,
+    profiles: Option<RateLimiter>,
     joins: Option<RateLimiter>,
     invites: Option<RateLimiter>,
     logins: Option<RateLimiter>,
@@ -55,6 +58,7 @@ impl Limits {
             messages: limiter(config.messages()),
             to_device: limiter(config.messages()),
             account_data: limiter(config.messages()),
+            profiles: limiter(config.messages()),
             joins: limiter(config.joins()),
             invites: limiter(config.invites()),
             logins: limiter(config.logins()),
@@ -67,6 +71,7 @@ impl Limits {
             Counted::Message => self.messages.as_ref(),
             Counted::ToDevice => self.to_device.as_ref(),
             Counted::AccountData => self.account_data.as_ref(),
+            Counted::Profile => self.profiles.as_ref(),
             Counted::Join => self.joins.as_ref(),
             Counted::Invite => self.invites.as_ref(),
             Counted::Login => self.logins.as_ref(),

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use polity_core::Random;
 use polity_proto::{
     Transport,
     room_state::{
         BanUserRequest, CreateRoomRequest, InviteUserRequest, JoinRoomRequest, KickUserRequest, KnockRoomRequest,
-        LeaveRoomRequest, ListRoomRequest, Profile, RedactEventRequest, Requester as ProtoRequester, SendEventRequest,
+        LeaveRoomRequest, ListRoomRequest, RedactEventRequest, Requester as ProtoRequester, SendEventRequest,
         SetProfileRequest, SetStateRequest, UnbanUserRequest, room_state_client::RoomStateClient,
     },
     route, with_deadline,
 };
-use ruma_common::{OwnedEventId, UserId};
+use ruma_common::OwnedEventId;
 
 use crate::{Api, ApiError, auth::Requester, endpoint::Context};
 
@@ -93,6 +94,15 @@ impl Message for CreateRoomRequest {
     fn name(&mut self, _call: [u8; 16]) {}
 }
 
+/// A message that must be answered within `limit`, on its way to whoever has the room.
+pub(crate) fn call<T: Message>(random: &dyn Random, mut message: T, limit: Duration) -> polity_proto::Call<T> {
+    if !message.is_repeatable() {
+        message.name(random.bytes());
+    }
+    let (to, repeatable) = (message.route(), message.is_repeatable());
+    route::routed(with_deadline(message, limit), &to, repeatable)
+}
+
 /// Who asks, for the wire.
 pub(crate) fn requester(requester: &Requester) -> Option<ProtoRequester> {
     Some(ProtoRequester {
@@ -128,20 +138,7 @@ impl Context {
 
 impl Api {
     /// A message that must be answered within `limit`, on its way to whoever has the room.
-    pub(crate) fn call<T: Message>(&self, mut message: T, limit: Duration) -> polity_proto::Call<T> {
-        if !message.is_repeatable() {
-            message.name(self.random.bytes());
-        }
-        let (to, repeatable) = (message.route(), message.is_repeatable());
-        route::routed(with_deadline(message, limit), &to, repeatable)
-    }
-
-    /// A user's profile for member events; empty for users that aren't here.
-    pub(crate) async fn profile_of(&self, by: &Requester, user_id: &UserId) -> Result<Profile, ApiError> {
-        let mut profile = match self.accounts.profile(by.tenant, user_id).await {
-            Err(polity_accounts::Error::NoAccount) => return Ok(Profile::default()),
-            profile => profile?,
-        };
-        Ok(Profile { displayname: profile.remove("displayname"), avatar_url: profile.remove("avatar_url") })
+    pub(crate) fn call<T: Message>(&self, message: T, limit: Duration) -> polity_proto::Call<T> {
+        call(&*self.random, message, limit)
     }
 }

@@ -105,7 +105,7 @@ impl Clients {
 
     /// Does what changes of users owe, while requests are served.
     pub(crate) fn work(&self, life: &Lifecycle) {
-        let (accounts, rooms, stop) = (Arc::clone(&self.accounts), Arc::clone(&self.api), life.stop());
+        let (accounts, rooms, stop) = (Arc::clone(&self.accounts), self.api.room_work(), life.stop());
         life.essential("work", async move {
             tokio::select! { () = stop.cancelled() => {}, () = accounts.work(rooms) => {} }
         });
@@ -119,7 +119,7 @@ impl Clients {
 
     /// Does what users owe to rooms, then ends all logs; whether in time.
     pub(crate) async fn drain(&self, limit: Duration) -> bool {
-        self.accounts.drain(&*self.api, limit).await
+        self.accounts.drain(&*self.api.room_work(), limit).await
     }
 }
 

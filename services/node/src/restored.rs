@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use polity_accounts::Accounts;
 use polity_bus::LocalBus;
+use polity_client_api::OwedToRooms;
 use polity_core::{Clock, IncarnationId, Random, SystemClock, SystemRandom};
 use polity_log::{Recover, Restored, restore};
 use polity_platform::{
@@ -22,7 +23,9 @@ const LOADED: usize = 1_000;
 /// Where a partition was deleted a CQL store hides what is written for so long: the deletion bears a time a minute ahead, and clocks may
 /// be another one apart.
 const HIDDEN: Duration = Duration::from_secs(125);
-/// How long the logs take to end.
+/// How long the work takes that records of the copy owe, and then their logs' end.
+const OWED: Duration = Duration::from_secs(600);
+/// How long rooms' logs take to end.
 const ENDS: Duration = Duration::from_secs(30);
 
 /// See the module. Each step may be done again.
@@ -52,8 +55,9 @@ pub(crate) async fn restored(config: &Config) -> Result<(), Failure> {
     uses.push(rooms.recover());
     let hidden = if config.store.kind == StoreKind::Cql { HIDDEN } else { Duration::ZERO };
     let Restored { runs, logs, buckets, unfinished } = restore(&ground.registry, &uses, hidden).await?;
-    // What is left of this run the next one finishes.
-    let ended = rooms.drain(ENDS).await && accounts.uses().drain(ENDS).await;
+    // What records of the copy owe: those of users who never come back nobody else might load again. What is left the next run finishes.
+    let owed = OwedToRooms::new(Arc::clone(&ground.store), rooms.transport(), Arc::clone(&ground.random));
+    let ended = accounts.drain(&owed, OWED).await && rooms.drain(ENDS).await;
     let left = ended && ground.registry.leave().await?;
     say(&format!(
         "finished: {logs} logs that {runs} processes had in use, {buckets} parts beyond the backup's end deleted"

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use polity_log::Recover;
 use polity_platform::grpc::Services;
+use polity_proto::Transport;
 use polity_room_state::{Deps, Service};
 
 use crate::{ground::Ground, members::Members};
@@ -39,6 +40,11 @@ impl Rooms {
         }
         let rooms = self.0.clone();
         services.with(members.forward(ground, move |asked| rooms.asked(asked)))
+    }
+
+    /// The way to it for callers in this process.
+    pub(crate) fn transport(&self) -> Transport {
+        self.0.transport()
     }
 
     pub(crate) fn recover(&self) -> Arc<dyn Recover> {

@@ -84,6 +84,10 @@ impl RoomError {
             || matches!(self.kind, Invalid | Forbidden | NotFound | Conflict | TooLarge | Unsupported | Overloaded)
     }
 
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.kind == ErrorKind::Forbidden
+    }
+
     pub(crate) fn invalid_param(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, Reason::InvalidParam, message)
     }

@@ -7,9 +7,10 @@ use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use js_int::UInt;
 use polity_core::{ErrorKind, LogKey, TenantId};
+use polity_log::LogError;
 use polity_proto::{
     Reason,
-    room_state::{CreateRoomRequest, Invitee, Preset as ProtoPreset},
+    room_state::{CreateRoomRequest, Preset as ProtoPreset},
 };
 use polity_room_engine::{
     build::{self, EventDraft},
@@ -25,8 +26,8 @@ use serde_json::{Map, Value, value::RawValue};
 use crate::{
     command::{Command, Create, INITIAL_STATE_MAX, INVITE_MAX, Invite, Preset, Requester},
     error::RoomError,
-    grpc::{object, profile, requester, user_id},
-    membership::Profile,
+    grpc::{object, requester, user_id},
+    profiles::{self, Profile},
     rooms::Service,
 };
 
@@ -47,8 +48,9 @@ impl Service {
 
     /// Makes a room, unless its id is another one's.
     async fn try_to_found(&self, request: CreateRoomRequest) -> Result<Option<OwnedRoomId>, RoomError> {
-        let create = self.plan(request)?;
+        let create = self.plan(request).await?;
         let (by, room_id) = (create.requester.clone(), create.create.room_id().to_owned());
+        let shown = create.profile.clone();
         let (alias, is_direct) = (create.canonical_alias.clone(), create.is_direct);
         let late = create.late_invitations().to_vec();
         let reserved = match &alias {
@@ -74,11 +76,14 @@ impl Service {
             Err(error) if error.is_of_taken_id() => return Ok(None),
             made => made?,
         };
+        // The room is there, whatever else can't be done: an error would say that it isn't.
+        if let Err(error) = self.look_again(key, &by, Some(&shown)).await {
+            tracing::warn!(%error, log = %key, "a new room may show an old profile of who made it");
+        }
         // Each is a call of its own.
         let by = Requester { call: None, ..by };
         for (target, profile) in late {
             let invite = Invite { requester: by.clone(), target, reason: None, profile, is_direct };
-            // The room is there, whoever can't be invited to it: an error would say that it isn't.
             if let Err(error) = self.submit(key, invite.into()).await {
                 tracing::warn!(%error, log = %key, "an invitation to a new room was refused");
             }
@@ -114,7 +119,7 @@ impl Service {
     }
 
     /// The command for a request.
-    fn plan(&self, request: CreateRoomRequest) -> Result<Create, RoomError> {
+    async fn plan(&self, request: CreateRoomRequest) -> Result<Create, RoomError> {
         let preset = match request.preset() {
             ProtoPreset::PrivateChat => Preset::Private,
             ProtoPreset::PublicChat => Preset::Public,
@@ -123,7 +128,7 @@ impl Service {
         };
         let requester = requester(request.requester)?;
         let version = version(&request.room_version)?;
-        let invite = invitees(request.invite, &requester.user_id)?;
+        let invite = invitees(&request.invite, &requester.user_id)?;
         if request.initial_state.len() > INITIAL_STATE_MAX {
             let message = format!("more than {INITIAL_STATE_MAX} initial state events");
             return Err(RoomError::invalid_param(message));
@@ -132,6 +137,12 @@ impl Service {
         for state in request.initial_state {
             initial_state.push((state.event_type, state.state_key, object(&state.content)?));
         }
+        let users = invite.iter().chain([&requester.user_id]).cloned().collect();
+        let mut profiles = profiles::read(&*self.deps.store, requester.tenant, users).await;
+        let mut of = |user: &UserId| profiles.remove(user).unwrap_or_else(|| Ok(Profile::default()));
+        let profile = of(&requester.user_id)?;
+        let with_profile = |user: OwnedUserId| of(&user).map(|profile| (user, profile));
+        let invite = invite.into_iter().map(with_profile).collect::<Result<Vec<_>, LogError>>()?;
         let trusted = if preset == Preset::TrustedPrivate { &*invite } else { &[] };
         let create = self.create_event(&requester, &version, object(&request.creation_content)?, trusted)?;
         Ok(Create {
@@ -144,7 +155,7 @@ impl Service {
             initial_state,
             name: request.name,
             topic: request.topic,
-            profile: profile(request.profile),
+            profile,
             invite,
             is_direct: request.is_direct,
             listed: request.listed,
@@ -213,16 +224,16 @@ impl Service {
 }
 
 /// Who is invited, each once: whoever founds a room is in it.
-fn invitees(invited: Vec<Invitee>, founder: &UserId) -> Result<Vec<(OwnedUserId, Profile)>, RoomError> {
+fn invitees(invited: &[String], founder: &UserId) -> Result<Vec<OwnedUserId>, RoomError> {
     if invited.len() > INVITE_MAX {
         return Err(RoomError::invalid_param(format!("more than {INVITE_MAX} invitations")));
     }
     let mut seen = BTreeSet::from([founder.to_owned()]);
     let mut out = Vec::with_capacity(invited.len());
     for invitee in invited {
-        let user = user_id(&invitee.user_id)?;
+        let user = user_id(invitee)?;
         if seen.insert(user.clone()) {
-            out.push((user, profile(invitee.profile)));
+            out.push(user);
         }
     }
     Ok(out)

@@ -18,11 +18,8 @@ use serde_json::{Map, Value, value::RawValue};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    command::{
-        Ban, Command, Invite, Join, Kick, Knock, Leave, List, Redact, Requester, Send, SetProfile, SetState, Unban,
-    },
+    command::{Ban, Command, Invite, Kick, Knock, Leave, List, Redact, Requester, Send, SetProfile, SetState, Unban},
     error::RoomError,
-    membership::Profile,
     metric,
     rooms::{Placed, Service},
 };
@@ -58,22 +55,21 @@ impl RoomState for Service {
     }
 
     async fn join_room(&self, request: Request<JoinRoomRequest>) -> Result<Response<JoinRoomResponse>, Status> {
-        let JoinRoomRequest { requester: by, room_id, reason, profile: shown } = request.into_inner();
-        let joined = self.outlive(|service| async move {
-            let join = Join { requester: requester(by)?, profile: profile(shown), reason, findings: None };
-            service.join(&room_id, join).await
-        });
+        let JoinRoomRequest { requester: by, room_id, reason } = request.into_inner();
+        let joined = self.outlive(|service| async move { service.join(&room_id, requester(by)?, reason).await });
         let event = answer("join_room", joined.await)?.appended();
         Ok(Response::new(JoinRoomResponse { event: Some(event) }))
     }
 
     async fn knock_room(&self, request: Request<KnockRoomRequest>) -> Result<Response<KnockRoomResponse>, Status> {
-        let event = self.change("knock_room", request.into_inner(), |request| {
-            let KnockRoomRequest { requester: by, room_id, reason, profile: shown } = request;
+        let KnockRoomRequest { requester: by, room_id, reason } = request.into_inner();
+        let knocked = self.outlive(|service| async move {
             let requester = requester(by)?;
-            Ok((requester.tenant, room_id, Knock { requester, profile: profile(shown), reason }.into()))
+            let (tenant, profile) = (requester.tenant, service.profile(requester.tenant, &requester.user_id).await?);
+            service.run(tenant, &room_id, Knock { requester, profile, reason }.into()).await
         });
-        Ok(Response::new(KnockRoomResponse { event: Some(event.await?) }))
+        let event = answer("knock_room", knocked.await)?.appended();
+        Ok(Response::new(KnockRoomResponse { event: Some(event) }))
     }
 
     async fn leave_room(&self, request: Request<LeaveRoomRequest>) -> Result<Response<LeaveRoomResponse>, Status> {
@@ -85,13 +81,14 @@ impl RoomState for Service {
     }
 
     async fn invite_user(&self, request: Request<InviteUserRequest>) -> Result<Response<InviteUserResponse>, Status> {
-        let event = self.change("invite_user", request.into_inner(), |request| {
-            let InviteUserRequest { requester: by, room_id, user_id: target, reason, profile: shown, is_direct } =
-                request;
-            let (requester, target, profile) = (requester(by)?, user_id(&target)?, profile(shown));
-            Ok((requester.tenant, room_id, Invite { requester, target, reason, profile, is_direct }.into()))
+        let InviteUserRequest { requester: by, room_id, user_id: target, reason, is_direct } = request.into_inner();
+        let invited = self.outlive(|service| async move {
+            let (requester, target) = (requester(by)?, user_id(&target)?);
+            let (tenant, profile) = (requester.tenant, service.profile(requester.tenant, &target).await?);
+            service.run(tenant, &room_id, Invite { requester, target, reason, profile, is_direct }.into()).await
         });
-        Ok(Response::new(InviteUserResponse { event: Some(event.await?) }))
+        let event = answer("invite_user", invited.await)?.appended();
+        Ok(Response::new(InviteUserResponse { event: Some(event) }))
     }
 
     async fn kick_user(&self, request: Request<KickUserRequest>) -> Result<Response<KickUserResponse>, Status> {
@@ -120,8 +117,8 @@ impl RoomState for Service {
 
     async fn set_profile(&self, request: Request<SetProfileRequest>) -> Result<Response<SetProfileResponse>, Status> {
         let event = self.change("set_profile", request.into_inner(), |request| {
-            let (requester, profile) = (requester(request.requester)?, profile(request.profile));
-            Ok((requester.tenant, request.room_id, SetProfile { requester, profile }.into()))
+            let requester = requester(request.requester)?;
+            Ok((requester.tenant, request.room_id, SetProfile { requester }.into()))
         });
         Ok(Response::new(SetProfileResponse { event: Some(event.await?) }))
     }
@@ -238,11 +235,6 @@ fn called(name: &[u8]) -> Result<Option<Dedup>, RoomError> {
     let txn = || name.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     // No device is called so: clients aren't shown it.
     Ok((!name.is_empty()).then(|| Dedup { device: "call".into(), txn: txn().into() }))
-}
-
-pub(crate) fn profile(profile: Option<proto::Profile>) -> Profile {
-    let proto::Profile { displayname, avatar_url } = profile.unwrap_or_default();
-    Profile { displayname, avatar_url }
 }
 
 pub(crate) fn user_id(text: &str) -> Result<OwnedUserId, RoomError> {

@@ -11,12 +11,13 @@ use polity_room_engine::{
     state::{self, Part, Put},
 };
 use polity_store::rooms::{self, EventPlace};
-use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId, room_version_rules::RoomVersionRules};
+use ruma_common::{EventId, OwnedEventId, UserId, room_version_rules::RoomVersionRules};
 
 use crate::{
     deps::Deps,
-    membership::Profile,
+    error::RoomError,
     nodes::{NodeCache, Pinned},
+    profiles::{self, Profile, Profiles},
 };
 
 /// Bytes of state events that are kept in memory, those that a command needs not counted.
@@ -58,8 +59,8 @@ pub(crate) struct Hot {
     pub(crate) rules: RoomVersionRules,
     known: Known,
     pub(crate) targets: HashMap<OwnedEventId, Option<Target>>,
-    /// Of who has an account, as they are.
-    profiles: HashMap<OwnedUserId, Profile>,
+    /// What the group's commands show, as it is.
+    profiles: Profiles,
     pinned: Pinned,
     /// The group being decided: its first row and the state before it.
     group: Option<(Seq, Roots)>,
@@ -88,7 +89,7 @@ impl Hot {
             rules,
             known: Known::default(),
             targets: HashMap::new(),
-            profiles: HashMap::new(),
+            profiles: Profiles::new(),
             pinned: Pinned::default(),
             group: None,
             puts: (Vec::new(), Vec::new()),
@@ -160,29 +161,21 @@ impl Hot {
         Ok(())
     }
 
-    pub(crate) async fn know_profile(
+    /// Reads the profiles of these.
+    pub(crate) async fn know_profiles<'a>(
         &mut self,
         deps: &Deps,
         tenant: TenantId,
-        user_id: &UserId,
-    ) -> Result<(), LogError> {
-        let read = polity_accounts::profile(&*deps.store, tenant, user_id).await;
-        let read = read.map_err(|error| match error {
-            polity_accounts::Error::Log(error) => error,
-            polity_accounts::Error::Store(error) => error.into(),
-            other => LogError::Corrupt(other.to_string()),
-        })?;
-        if let Some(mut fields) = read {
-            let profile =
-                Profile { displayname: fields.remove("displayname"), avatar_url: fields.remove("avatar_url") };
-            self.profiles.insert(user_id.to_owned(), profile);
-        }
-        Ok(())
+        users: impl Iterator<Item = &'a UserId>,
+    ) {
+        let users = users.map(ToOwned::to_owned).collect();
+        self.profiles = profiles::read_soon(&*deps.store, tenant, users).await;
     }
 
-    /// The profile of a user who has an account, as it was when this group was prepared.
-    pub(crate) fn profile(&self, user_id: &UserId) -> Option<&Profile> {
-        self.profiles.get(user_id)
+    /// A user's profile as it was when this group was prepared.
+    pub(crate) fn profile(&self, user_id: &UserId) -> Result<&Profile, RoomError> {
+        let unknown = || RoomError::internal("a command without the profile that it shows");
+        self.profiles.get(user_id).ok_or_else(unknown)?.as_ref().map_err(|error| error.clone().into())
     }
 
     /// The state's key under which the target of a redaction stands or stood.
@@ -235,7 +228,7 @@ impl Hot {
     fn let_go(&mut self) {
         self.pinned = Pinned::default();
         self.targets = HashMap::new();
-        self.profiles = HashMap::new();
+        self.profiles = Profiles::new();
     }
 
     /// The group's first row and the state before it, given the number of the next row.

@@ -11,6 +11,7 @@ mod machine;
 mod membership;
 mod metric;
 mod nodes;
+mod profiles;
 mod project;
 mod purge;
 mod restricted;

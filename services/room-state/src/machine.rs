@@ -90,13 +90,11 @@ impl Machine for Room {
         for event_type in ALWAYS {
             hot.know(&self.deps, key, event_type, "").await?;
         }
-        for command in group {
-            let Command::Change(change) = command else { continue };
+        let changes = || group.iter().filter_map(|command| command.change());
+        hot.know_profiles(&self.deps, key.tenant, changes().filter_map(|change| change.profile_of())).await;
+        for change in changes() {
             for (event_type, state_key) in change.needs() {
                 hot.know(&self.deps, key, &event_type, &state_key).await?;
-            }
-            if let Some(user_id) = change.profile_of() {
-                hot.know_profile(&self.deps, key.tenant, user_id).await?;
             }
             if let Some(target) = change.redacts() {
                 hot.know_target(&self.deps, key, target).await?;
@@ -116,7 +114,7 @@ impl Machine for Room {
         // Rows about the directory have no event.
         let event_id = row.event_id.as_deref().map(OwnedEventId::try_from).transpose();
         let event_id = event_id.map_err(|_| RoomError::internal("a row with an event that has no id"))?;
-        Ok(Answer::Done(Done { event_id, seq: row.seq }))
+        Ok(Answer::Done(Done { event_id, seq: row.seq, anew: false }))
     }
 
     fn decide(&mut self, command: &Command, next: Seq) -> Decision<Reply> {

@@ -9,15 +9,9 @@ use serde_json::{Map, Value};
 use crate::{
     command::{Outcome, Requester},
     error::RoomError,
+    profiles::Profile,
     stage::Stage,
 };
-
-/// A user's profile, as member events have it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Profile {
-    pub(crate) displayname: Option<String>,
-    pub(crate) avatar_url: Option<String>,
-}
 
 /// The content of a member event.
 pub(crate) fn content(

@@ -14,7 +14,7 @@ use polity_store::rooms;
 use ruma_common::{EventId, OwnedUserId, RoomId, UserId};
 
 use crate::{
-    command::{Answer, Conditions, Findings, Join},
+    command::{Answer, Conditions, Findings, Join, Requester},
     error::RoomError,
     nodes::Pinned,
     rooms::{Placed, Service},
@@ -26,13 +26,25 @@ const ROUNDS: usize = 5;
 const MEMBERS: usize = 256;
 
 impl Service {
-    /// Joins somebody.
-    pub(crate) async fn join(&self, room_id: &str, mut join: Join) -> Result<Placed, RoomError> {
-        let tenant = join.requester.tenant;
+    /// Joins somebody, under the profile that the user has when that is answered.
+    pub(crate) async fn join(
+        &self,
+        room_id: &str,
+        requester: Requester,
+        reason: Option<String>,
+    ) -> Result<Placed, RoomError> {
+        let tenant = requester.tenant;
         let key = self.key(tenant, room_id).await?;
+        let profile = self.profile(tenant, &requester.user_id).await?;
+        let mut join = Join { requester, profile, reason, findings: None };
         for _ in 0..ROUNDS {
             match self.submit(key, join.clone().into()).await? {
-                Answer::Done(done) => return Ok(Placed { key, done }),
+                Answer::Done(done) => {
+                    // What stood there before was made with a profile that isn't known here.
+                    let shown = done.anew.then_some(&join.profile);
+                    self.look_again(key, &join.requester, shown).await?;
+                    return Ok(Placed { key, done });
+                }
                 Answer::Ask(conditions) => {
                     let user = join.requester.user_id.clone();
                     join.findings = Some(self.findings(tenant, room_id, &user, conditions).await?);

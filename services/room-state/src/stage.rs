@@ -62,7 +62,7 @@ impl Stage<'_> {
     pub(crate) fn append(&mut self, draft: EventDraft, next: Seq, dedup: Option<Dedup>) -> Result<Outcome, RoomError> {
         let event = self.build(draft)?;
         let row = self.accept(&event, next, dedup)?;
-        Ok(Outcome::Append(row, Done { event_id: Some(event.event_id().clone()), seq: next }))
+        Ok(Outcome::Append(row, Done { event_id: Some(event.event_id().clone()), seq: next, anew: true }))
     }
 
     /// Builds an event at the room's end and checks that the state allows it. Changes nothing.

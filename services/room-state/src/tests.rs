@@ -28,6 +28,7 @@ mod founded;
 mod knocked;
 mod model;
 mod plain;
+mod profiles;
 mod purged;
 mod redacted;
 mod refused;
@@ -255,20 +256,4 @@ async fn fifty_senders_get_one_order_and_nothing_crosses_tenants() {
     assert_eq!(counted, 50);
     let stranger = world.send("@alice:t8.test", &room, "x").await.unwrap_err();
     assert_eq!(stranger.reason, Reason::Forbidden, "another tenant has no such room");
-}
-
-#[tokio::test]
-async fn a_profile_change_keeps_the_stretch_and_a_rejoin_begins_one() {
-    let mut world = world().await;
-    let room = world.create("12", Preset::PublicChat).await;
-    world.member(BOB, &room, BOB, "join").await.unwrap();
-    let (_, since) = world.membership(BOB, &room).await.unwrap();
-    let profile = Some(polity_proto::room_state::Profile { displayname: Some("B".into()), avatar_url: None });
-    let request = SetProfileRequest { requester: who(BOB), room_id: room.clone(), profile };
-    let changed = event(world.client.set_profile(request.clone()).await, |answer| answer.event).unwrap();
-    assert_eq!(event(world.client.set_profile(request).await, |answer| answer.event).unwrap(), changed, "the same");
-    assert_eq!(world.membership(BOB, &room).await.unwrap(), ("join".into(), since));
-    world.member(BOB, &room, BOB, "leave").await.unwrap();
-    world.member(BOB, &room, BOB, "join").await.unwrap();
-    assert!(world.membership(BOB, &room).await.unwrap().1 > since);
 }

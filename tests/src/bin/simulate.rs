@@ -21,8 +21,17 @@ use polity_tests::sim::{Counts, Outcome, Scenario, play, restored, shrink};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: simulate [--seeds N] [--first-seed K] [--threads T] [--tell] [--twice] \
-     [--whole] [--log] [--restored] [--mutations [NAME]]";
+const USAGE: &str = "usage: simulate [options]
+  --seeds N           plays so many seeds (100)
+  --first-seed K      from this one on (1)
+  --threads T         so many at once (one for each core)
+  --restored          plays restores from backups instead
+  --tell              tells every history, not only those of seeds that fail
+  --whole             doesn't make what fails smaller
+  --twice             plays each seed twice: it must give the same
+  --log               tells what the processes log, too, and plays one seed at a time
+  --mutations [NAME]  plants bugs, all or those whose names begin so, and looks for a seed that finds each; with --tell it tells
+                      what that seed played (in a build with the feature `mutations`)";
 
 /// What is asked for.
 struct Plan {
@@ -62,6 +71,10 @@ fn main() -> ExitCode {
     };
     match failed {
         Ok(failed) => ExitCode::from(u8::from(failed > 0)),
+        Err(wrong) if wrong.is_empty() => {
+            eprintln!("{USAGE}");
+            ExitCode::SUCCESS
+        }
         Err(wrong) => {
             eprintln!("{wrong}\n{USAGE}");
             ExitCode::from(64)
@@ -74,18 +87,20 @@ fn main() -> ExitCode {
 fn seeds(plan: &Plan) -> usize {
     if plan.log {
         let own = Targets::new().with_target("polity", LevelFilter::DEBUG);
-        tracing_subscriber::registry().with(own).with(tracing_subscriber::fmt::layer()).init();
+        // Times would be those of this machine.
+        let lines = tracing_subscriber::fmt::layer().without_time().with_ansi(false);
+        tracing_subscriber::registry().with(own).with(lines).init();
     }
     let (figures, began) = (Figures::default(), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..plan.threads {
             scope.spawn(|| {
                 loop {
-                    let seed = plan.first + figures.next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= plan.first + plan.seeds {
+                    let next = figures.next.fetch_add(1, Ordering::Relaxed);
+                    if next >= plan.seeds {
                         break;
                     }
-                    if let Some(told) = one(seed, plan, &figures) {
+                    if let Some(told) = one(plan.first + next, plan, &figures) {
                         println!("{told}");
                     }
                 }
@@ -130,24 +145,40 @@ fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
         figures.failed.fetch_add(1, Ordering::Relaxed);
         if plan.restored {
             let history = outcome.history.join("\n  ");
-            return Some(format!("the restore {seed} fails.\n  {history}\n{}\n", outcome.fault.unwrap_or_default()));
+            let again = format!("Again: simulate --restored --seeds 1 --first-seed {seed}");
+            let fault = outcome.fault.unwrap_or_default();
+            return Some(format!("the restore {seed} fails.\n  {history}\n{fault}\n{again}\n"));
         }
-        let (smallest, outcome) = if plan.whole { (scenario.clone(), outcome) } else { shrink(&scenario, outcome) };
-        let history = outcome.history.join("\n  ");
-        let fault = outcome.fault.unwrap_or_default();
-        return Some(format!("seed {seed} fails. {scenario}made smaller: {smallest}\n  {history}\n{fault}\n"));
+        return Some(failed(&scenario, outcome, plan.whole));
     }
     plan.tell.then(|| format!("{scenario}  {}", outcome.history.join("\n  ")))
+}
+
+/// What there is to tell of a scenario that fails, of a smaller one too unless it is told whole.
+fn failed(scenario: &Scenario, outcome: Outcome, whole: bool) -> String {
+    let (seed, fault) = (scenario.seed, outcome.fault.clone().unwrap_or_default());
+    let again = format!("Again: simulate --seeds 1 --first-seed {seed}");
+    if whole {
+        let history = outcome.history.join("\n  ");
+        return format!("seed {seed} fails. {scenario}  {history}\n{fault}\n{again} --whole\n");
+    }
+    let before = outcome.place().unwrap_or_default().to_owned();
+    let (smallest, outcome) = shrink(scenario, outcome);
+    let (history, fault) = (outcome.history.join("\n  "), outcome.fault.unwrap_or_default());
+    format!("seed {seed} fails: {before}\n{scenario}made smaller: {smallest}  {history}\n{fault}\n{again}\n")
 }
 
 /// Plants bugs, one after the other; how many weren't found.
 #[cfg(feature = "mutations")]
 #[expect(clippy::print_stdout, reason = "a program for people")]
 fn plant_all(plan: &Plan) -> Result<usize, String> {
-    use polity_core::mutation::ALL;
+    use polity_core::mutation::{ALL, plant};
     use polity_tests::sim::catch;
     let name = plan.mutations.as_deref().unwrap_or_default();
     let planted: Vec<_> = ALL.iter().filter(|(bug, _)| format!("{bug:?}").starts_with(name)).collect();
+    if planted.is_empty() {
+        return Err(format!("no bug is called {name}"));
+    }
     let (next, survived, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..plan.threads {
@@ -158,6 +189,11 @@ fn plant_all(plan: &Plan) -> Result<usize, String> {
                             let fault: Vec<&str> = caught.fault.lines().take(2).collect();
                             let (seed, how) = (caught.seed, if caught.known { "again" } else { "by a search" });
                             println!("{bug:?} ({what}): found {how} by seed {seed}: {}", fault.join(" "));
+                            if plan.tell {
+                                plant(Some(*bug));
+                                println!("{}", failed(&Scenario::of(seed), play(&Scenario::of(seed)), plan.whole));
+                                plant(None);
+                            }
                         }
                         Ok(None) => {
                             survived.fetch_add(1, Ordering::Relaxed);
@@ -202,8 +238,15 @@ fn plan() -> Result<Plan, String> {
             "--log" => plan.log = true,
             "--restored" => plan.restored = true,
             "--mutations" => plan.mutations = Some(words.next_if(|word| !word.starts_with("--")).unwrap_or_default()),
+            "--help" | "-h" => return Err(String::new()),
             other => return Err(format!("{other} isn't known")),
         }
+    }
+    if plan.seeds == 0 || plan.first.checked_add(plan.seeds).is_none() {
+        return Err("there is no such seed".to_owned());
+    }
+    if plan.log {
+        plan.threads = 1;
     }
     Ok(plan)
 }

@@ -14,5 +14,6 @@ pub(super) fn headers(bytes: &[u8]) {
         }
     }
     polity_platform::fuzzing::headers(&headers);
+    polity_cluster::fuzzing::answer(&headers);
     let _ = polity_proto::timeout(&headers);
 }

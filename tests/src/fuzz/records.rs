@@ -96,6 +96,7 @@ pub(super) fn nodes(bytes: &[u8]) {
 pub(super) fn accounts(bytes: &[u8]) {
     polity_accounts::fuzzing::rows(bytes);
     polity_accounts::fuzzing::entry(bytes);
+    polity_cluster::fuzzing::beat(bytes);
 }
 
 /// Keys of the embedded store.

@@ -1,8 +1,11 @@
 //! What is read from the store, as rows: a store that gives back whatever the fuzzer makes up, under every name.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,7 +15,7 @@ use polity_core::{IncarnationId, Life, LogId, LogKey, Seq, Stamp, SystemRandom, 
 use polity_log::{Member, Names, Registry, read};
 use polity_store::{
     Bounds, Cas, Change, Condition, Consistency, Durability, Page, Row, Store, StoreError, Table, Value, Values, Write,
-    rooms, tenants, users,
+    life, once, rooms, tenants, users,
 };
 use ruma_common::{event_id, room_alias_id, room_id, user_id};
 
@@ -91,6 +94,10 @@ async fn aggregates(store: &Given) {
     let (user, room, event) = (user_id!("@a:b"), room_id!("!a:b"), event_id!("$a"));
     let alias = room_alias_id!("#a:b");
     let _ = tenants::all(store).await;
+    let _ = once::use_once(store, TENANT, "registration", "nonce", 1).await;
+    let _ = life::begin(store, IncarnationId::new([3; 16])).await;
+    let _ = polity_accounts::public(store, TENANT, user).await;
+    let _ = polity_accounts::owed(store, TENANT, user).await;
     let _ = users::own_receipts(store, TENANT, user, room).await;
     let _ = users::display_receipts(store, log()).await;
     let _ = rooms::memberships(store, TENANT, user).await;
@@ -120,7 +127,7 @@ async fn registry(store: Arc<Given>) {
     let names = Names::new(Arc::clone(&store) as _, Arc::new(SystemRandom), "room");
     let _ = names.find(TENANT, "!a:b").await;
     let this = Member::new(IncarnationId::new([2; 16]), "polity", "a", "127.0.0.1:1");
-    let Ok(registry) = Registry::join(store, &this).await else { return };
+    let Ok(registry) = Registry::join(Arc::clone(&store) as _, &this).await else { return };
     let _ = registry.members().await;
     let _ = registry.listed().await;
     let _ = registry.predecessors("a").await;
@@ -128,6 +135,7 @@ async fn registry(store: Arc<Given>) {
     if let Ok(dead) = registry.close(this.incarnation).await {
         let _ = registry.left_open(dead).await;
     }
+    let _ = polity_log::restore(&registry, &[], Duration::ZERO).await;
 }
 
 fn log() -> LogKey {

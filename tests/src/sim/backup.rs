@@ -3,6 +3,7 @@
 use std::{error::Error, panic, sync::Arc, time::Duration};
 
 use polity_accounts::Accounts;
+use polity_client_api::OwedToRooms;
 use polity_core::{IncarnationId, SystemClock, tasks};
 use polity_log::{Moved, Recover, restore};
 use polity_room_state::{Deps, Service};
@@ -114,6 +115,10 @@ const TROUBLE: [Fault; 5] = [
     Fault::StoreSlow(60),
 ];
 
+/// How long the work takes that records owe, and how long rooms take to end.
+const OWED: Duration = Duration::from_secs(60);
+const ENDS: Duration = Duration::from_secs(5);
+
 async fn take_into_use(ground: Ground) -> Result<(), Box<dyn Error + Send + Sync>> {
     life::begin(&*ground.store, IncarnationId::new(ground.random.bytes())).await?;
     let deps = Deps::new(
@@ -132,7 +137,7 @@ async fn take_into_use(ground: Ground) -> Result<(), Box<dyn Error + Send + Sync
     let mut uses: Vec<Arc<dyn Recover>> = accounts.uses().recover();
     uses.push(rooms.recover());
     restore(&ground.registry, &uses, HIDDEN).await?;
-    let limit = Duration::from_secs(5);
-    let ended = rooms.drain(limit).await && accounts.uses().drain(limit).await;
+    let owed = OwedToRooms::new(Arc::clone(&ground.store), rooms.transport(), Arc::clone(&ground.random));
+    let ended = accounts.drain(&owed, OWED).await && rooms.drain(ENDS).await;
     if ended && ground.registry.leave().await? { Ok(()) } else { Err("something of it is left".into()) }
 }

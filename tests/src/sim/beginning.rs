@@ -52,7 +52,7 @@ impl Beginning {
         // Nothing in it goes by the time but rows that are kept for hours.
         let clock = Arc::new(SystemClock::new());
         let store = LocalStore::memory(clock, &Chance::of(calm.seed, "store")).expect("a store in memory");
-        let cluster = Cluster::start(&calm, (Arc::clone(&store) as _, Arc::new(Weather::new())), -EARLIER_MS).await;
+        let cluster = Cluster::start(&calm, (Arc::clone(&store) as _, Arc::new(Weather::untold())), -EARLIER_MS).await;
         let way = Arc::new(SimWay::new(Arc::clone(&cluster), calm.seed));
         let client = Client::over(way, "");
         let residents = Residents::settle(&client.clone().for_host(SERVER)).await;

@@ -194,6 +194,7 @@ impl Cluster {
             let _ = node.wanted.subscribe().wait_for(|wanted| *wanted).await;
             let process = self.begin(at, run);
             process.ended().await;
+            self.weather.note(&process.name, "is gone");
             node.ready.send_replace(false);
             *node.running.lock() = None;
             self.net.close(&self.address(at));
@@ -238,6 +239,7 @@ impl Cluster {
                 running.instance = Some(Arc::new(instance));
             }
             begun.is_ready();
+            cluster.weather.note(&begun.name, if next { "is ready, and of the next version" } else { "is ready" });
             node.ready.send_replace(true);
         });
         process
@@ -347,6 +349,7 @@ impl Cluster {
             return Vec::new();
         };
         self.nodes[at].wanted.send_replace(false);
+        self.weather.note(&process.name, "leaves");
         tasks::spawn_in(&process.owner(), {
             let (process, leaks) = (Arc::clone(&process), Arc::clone(&self.leaks));
             async move {

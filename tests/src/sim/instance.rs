@@ -104,7 +104,7 @@ impl Instance {
         let peers = Peers::new(ground.connect());
         let rooms = Routed::transport(Arc::clone(&ground.live), peers, kind::ROOM_STATE);
         let api = Api::new(parts::api(&TENANTS, Arc::clone(&engine), rooms, Arc::clone(&ground.bus)));
-        let (works, done_for) = (Arc::clone(&accounts), Arc::clone(&api));
+        let (works, done_for) = (Arc::clone(&accounts), api.room_work());
         tasks::spawn(async move { works.work(done_for).await });
         let sweeps = Arc::clone(&accounts);
         tasks::spawn(async move {
@@ -143,7 +143,7 @@ impl Instance {
             Self::Rooms(_, service) => service.drain(LEAVES).await,
             Self::Clients(_, Clients { accounts, api, requests, .. }) => {
                 answered = requests.end(LEAVES).await;
-                accounts.drain(&**api, LEAVES).await
+                accounts.drain(&*api.room_work(), LEAVES).await
             }
         };
         ground.journal.tell_last(&*ground.bus);

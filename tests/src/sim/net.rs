@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_can_tell_what_never_began_from_what_may_have_been_done() {
-        let net = Net::new(Arc::new(Weather::new()), Chance::of(1, "net"));
+        let net = Net::new(Arc::new(Weather::untold()), Chance::of(1, "net"));
         let call = || Request::new(Body::empty());
         let refused = net.way(0, false, "nobody:1").oneshot(call()).await.unwrap_err();
         assert!(never_began(&refused), "{refused:?}");

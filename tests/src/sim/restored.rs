@@ -15,6 +15,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    TENANT,
     backup::{backup, put_back},
     beginning::Beginning,
     chance::Chance,
@@ -155,6 +156,10 @@ async fn acts(
     }
     cluster.end().await;
     logs::check(&cluster.store, &journal).await;
+    // What the record of who never comes back owes, too.
+    for client in [&world.writer, &world.reader, &world.owner, &world.claimer] {
+        logs::nothing_is_owed(&cluster.store, &journal, (TENANT, &client.user_id)).await;
+    }
     world.seen.lock().sent.len()
 }
 
@@ -258,14 +263,15 @@ impl World {
         self.journal.note("reader", format!("{how} {room}"));
     }
 
-    fn set_to_work(self: &Arc<Self>) -> [JoinHandle<()>; 4] {
+    fn set_to_work(self: &Arc<Self>) -> [JoinHandle<()>; 5] {
         let at = || Arc::clone(self);
-        let (writes, whispers, reads, keys) = (at(), at(), at(), at());
+        let (writes, whispers, reads, keys, names) = (at(), at(), at(), at(), at());
         [
             detached(async move { writes.write().await }),
             detached(async move { whispers.whisper().await }),
             detached(async move { reads.read().await }),
             detached(async move { keys.hand_out_keys().await }),
+            detached(async move { names.change_names().await }),
         ]
     }
 
@@ -339,6 +345,19 @@ impl World {
                 self.claim().await;
                 nap(10).await;
             }
+        }
+    }
+
+    /// Gives somebody other names, of which rooms are to be told.
+    async fn change_names(&self) {
+        let path = format!("/profile/{}/displayname", escape(&self.claimer.user_id));
+        for number in 0.. {
+            if self.done.is_cancelled() {
+                return;
+            }
+            let name = json!({"displayname": format!("name {number}")});
+            self.must(&self.claimer, Method::PUT, &path, Some(name)).await;
+            nap(40).await;
         }
     }
 

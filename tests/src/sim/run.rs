@@ -48,6 +48,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Where the check stands that failed: two faults of one place are the same one, most likely.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.fault.as_deref().and_then(|fault| fault.lines().next())
+    }
+
     /// A number for the history: two runs with the same one were the same.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -120,7 +126,7 @@ where
     PLAYS.set(true);
     let began = tokio::time::Instant::now();
     let journal = Arc::new(Journal::new(seed));
-    let weather = Arc::new(Weather::new());
+    let weather = Arc::new(Weather::new(Arc::clone(&journal)));
     let playing = detached(acts(Arc::clone(&journal), Arc::clone(&weather)));
     let (fault, acknowledged) = match tokio::time::timeout(LIMIT, playing).await {
         Ok(Ok(acknowledged)) => (None, acknowledged),

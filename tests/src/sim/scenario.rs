@@ -16,6 +16,8 @@ const BUS_OFF_MS: u64 = 60_000;
 const AFTER_MS: u64 = 300;
 /// Clocks that disagree are off by so much.
 const CLOCKS_MS: u64 = 500;
+/// No fault is made shorter than this.
+const SHORT_MS: u64 = 20;
 /// A usual pause of somebody as fast as can be.
 const PAUSE_MS: u64 = 15;
 
@@ -177,6 +179,21 @@ impl Fault {
     /// Whether it stops somebody.
     pub(super) fn stops(&self) -> bool {
         matches!(self, Self::Stopped(..))
+    }
+
+    /// Whether it concerns certain nodes.
+    fn names_nodes(&self) -> bool {
+        matches!(
+            self,
+            Self::Deaf(_)
+                | Self::Mute(_)
+                | Self::Apart(..)
+                | Self::Killed(..)
+                | Self::Stopped(..)
+                | Self::Leaves(_)
+                | Self::Replaced(_)
+                | Self::ClockJumps(..)
+        )
     }
 
     /// Whether it concerns the bus, and nothing else.
@@ -345,6 +362,12 @@ impl Scenario {
         2 * self.of_a_tier
     }
 
+    /// The same, ending soon after the last fault does.
+    fn no_longer_than_needed(self) -> Self {
+        let over = self.faults.iter().map(|planned| planned.at_ms + planned.for_ms).max().unwrap_or(0);
+        Self { load_ms: self.load_ms.min(over + AFTER_MS), ..self }
+    }
+
     /// The same with something left away, simplest first.
     pub(super) fn simpler(&self) -> Vec<Self> {
         let mut all = Vec::new();
@@ -354,6 +377,7 @@ impl Scenario {
         for at in 0..self.faults.len() {
             let mut simpler = self.clone();
             simpler.faults.remove(at);
+            all.push(simpler.clone().no_longer_than_needed());
             all.push(simpler);
         }
         for at in 0..self.mix.actors.len() {
@@ -365,6 +389,17 @@ impl Scenario {
             let mut simpler = self.clone();
             simpler.mix.readers.remove(at);
             all.push(simpler);
+        }
+        for at in 0..self.faults.len() {
+            let for_ms = self.faults[at].for_ms / 2;
+            if for_ms >= SHORT_MS {
+                let mut simpler = self.clone();
+                simpler.faults[at].for_ms = for_ms;
+                all.push(simpler.no_longer_than_needed());
+            }
+        }
+        if self.of_a_tier > OF_A_TIER && !self.faults.iter().any(|planned| planned.fault.names_nodes()) {
+            all.push(Self { of_a_tier: OF_A_TIER, ..self.clone() });
         }
         if self.tight {
             all.push(Self { tight: false, ..self.clone() });

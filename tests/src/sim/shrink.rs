@@ -1,13 +1,14 @@
-//! Makes a scenario that fails smaller, as long as it fails.
+//! Makes a scenario that fails smaller, as long as it fails in the same way.
 
 use super::{Outcome, Scenario, play};
 
 /// Scenarios that are tried, at most.
 const TRIES: usize = 400;
 
-/// The smallest scenario that was found to fail, too, and what became of it.
+/// The smallest scenario that was found to fail at the same place, with no longer a history; and what became of it.
 #[must_use]
 pub fn shrink(failing: &Scenario, outcome: Outcome) -> (Scenario, Outcome) {
+    let (place, longest) = (outcome.place().map(str::to_owned), outcome.history.len());
     let (mut smallest, mut found, mut tries) = (failing.clone(), outcome, 0);
     'smaller: loop {
         for simpler in smallest.simpler() {
@@ -16,7 +17,7 @@ pub fn shrink(failing: &Scenario, outcome: Outcome) -> (Scenario, Outcome) {
                 break 'smaller;
             }
             let outcome = play(&simpler);
-            if outcome.fault.is_some() {
+            if outcome.place() == place.as_deref() && outcome.history.len() <= longest {
                 (smallest, found) = (simpler, outcome);
                 continue 'smaller;
             }

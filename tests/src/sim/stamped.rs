@@ -189,7 +189,7 @@ mod tests {
     fn store() -> Arc<StampedStore> {
         let memory = LocalStore::memory(Arc::new(SystemClock::new()), &Chance::of(1, "store")).unwrap();
         let clock = |_: &Chance| SimClock::new(Instant::now(), 0);
-        StampedStore::new((memory, Arc::new(Weather::new())), clock, Chance::of(1, "times"))
+        StampedStore::new((memory, Arc::new(Weather::untold())), clock, Chance::of(1, "times"))
     }
 
     fn user() -> Values {

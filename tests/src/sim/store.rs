@@ -81,7 +81,7 @@ impl SimStore {
         if most == 0 || self.chance.one_in(2) { 0 } else { self.chance.between(0, most) }
     }
 
-    fn fate(&self, can_be_late: bool, can_be_torn: bool) -> Fate {
+    fn fate(&self, table: &Table, can_be_late: bool, can_be_torn: bool) -> Fate {
         let (refuses, unanswered, late, torn) =
             self.weather.now(|now| (now.store_refuses, now.store_unanswered, now.store_late, now.store_torn));
         let (fate, told) = if self.chance.per_mille(refuses) {
@@ -96,6 +96,14 @@ impl SimStore {
             (Fate::Done, "writes")
         };
         self.weather.count(told);
+        if !matches!(fate, Fate::Done) {
+            let comes = match fate {
+                Fate::Late(Some(ms)) | Fate::Torn(Some(ms)) => format!(", there in {ms} ms"),
+                Fate::Late(None) | Fate::Torn(None) => ", never there".to_owned(),
+                _ => String::new(),
+            };
+            self.weather.note(&self.process.name, format_args!("{told} ({}){comes}", table.name));
+        }
         fate
     }
 
@@ -190,7 +198,7 @@ impl Wrap for SimStore {
         changes: Vec<Change>,
     ) -> Result<Cas, StoreError> {
         let (table, changes) = if self.next { later::changes(table, changes) } else { (table, changes) };
-        let fate = self.fate(true, true);
+        let fate = self.fate(table, true, true);
         if let Fate::Late(_) = fate
             && self.weather.now(|now| now.dies_waiting)
         {
@@ -215,16 +223,17 @@ impl Wrap for SimStore {
 
     async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
         let can_be_late = self.plain_late || writes.iter().all(|write| matches!(write.kind, WriteKind::Projection(_)));
+        let Some(first) = writes.first().map(|write| write.table) else { return Ok(()) };
         let writes = if self.next { later::writes(writes) } else { writes };
         let mut writes: Vec<(Write, i64)> = writes.into_iter().map(|write| (write, self.time_us())).collect();
         if self.weather.now(|now| now.store_unanswered) > 0 && self.chance.one_in(20) {
             // Each row is a write of its own: some land, and the rest doesn't.
             let kept = self.chance.some(std::mem::take(&mut writes), 0);
-            let fate = self.fate(false, false);
+            let fate = self.fate(first, false, false);
             self.write(fate, move |store| Box::pin(async move { store.put_at(kept, durability).await })).await?;
             return Err(StoreError::Unknown("some rows timed out".to_owned()));
         }
-        let fate = self.fate(can_be_late, false);
+        let fate = self.fate(first, can_be_late, false);
         self.write(fate, move |store| Box::pin(async move { store.put_at(writes, durability).await })).await
     }
 
@@ -250,7 +259,7 @@ impl Wrap for SimStore {
     }
 
     async fn on_drop_partition(&self, table: &'static Table, partition: Values) -> Result<(), StoreError> {
-        let (fate, time) = (self.fate(self.plain_late, false), self.time_us());
+        let (fate, time) = (self.fate(table, self.plain_late, false), self.time_us());
         self.write(fate, move |store| Box::pin(async move { store.drop_at(table, partition, time).await })).await
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct TornStore {
     torn: Mutex<BTreeMap<Place, Torn>>,
     /// The logs that anybody tried to write to.
     logs: Mutex<BTreeSet<Values>>,
+    /// See [`TornStore::records`].
+    records: Mutex<BTreeSet<Values>>,
 }
 
 /// What isn't seen yet of a write.
@@ -41,11 +43,13 @@ struct Torn {
 
 impl TornStore {
     pub(super) fn new(inner: Arc<StampedStore>, chance: Chance) -> Arc<Self> {
-        Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default() })
+        Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default(), records: Mutex::default() })
     }
 
     /// Plain writes and projections: see [`StampedStore::put_at`].
     pub(super) async fn put_at(&self, writes: Vec<(Write, i64)>, durability: Durability) -> Result<(), StoreError> {
+        let records = writes.iter().filter(|(write, _)| write.table.number == schema::USER_RECORD.number);
+        self.records.lock().extend(records.map(|(write, _)| write.partition.clone()));
         self.inner.put_at(writes, durability).await
     }
 
@@ -63,6 +67,11 @@ impl TornStore {
     /// The logs that anybody tried to write to, by tenant and log.
     pub(super) fn logs(&self) -> BTreeSet<Values> {
         self.logs.lock().clone()
+    }
+
+    /// The users of whose records anybody tried to write entries, by tenant and name.
+    pub(super) fn records(&self) -> BTreeSet<Values> {
+        self.records.lock().clone()
     }
 
     fn note(&self, table: &'static Table, partition: &Values) {
@@ -248,7 +257,7 @@ mod tests {
     async fn a_read_brings_what_it_reads_and_a_serial_one_the_rest() {
         let memory = LocalStore::memory(Arc::new(SystemClock::new()), &Chance::of(1, "store")).unwrap();
         let clock = |_: &Chance| SimClock::new(Instant::now(), 0);
-        let stamped = StampedStore::new((memory, Arc::new(Weather::new())), clock, Chance::of(1, "times"));
+        let stamped = StampedStore::new((memory, Arc::new(Weather::untold())), clock, Chance::of(1, "times"));
         let store = TornStore::new(stamped, Chance::of(1, "torn"));
         let condition = Condition { row: values_of![schema::HEAD_ROW], expect: Expect::Absent };
         let mut one = row(1);

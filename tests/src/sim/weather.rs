@@ -2,13 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::scenario::Fault;
+use crate::load::Journal;
 
 /// How often, of a thousand times, and how long, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,8 +51,9 @@ pub(super) struct Conditions {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Weather {
+    /// What happened, in order.
+    journal: Arc<Journal>,
     now: Mutex<(Vec<Fault>, Conditions)>,
     counts: Mutex<Counts>,
     /// What must never happen, and did.
@@ -76,8 +82,9 @@ impl Conditions {
 
 impl Weather {
     /// Good weather.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(journal: Arc<Journal>) -> Self {
         Self {
+            journal,
             now: Mutex::new((Vec::new(), Conditions::under(&[]))),
             counts: Mutex::default(),
             wrong: Mutex::default(),
@@ -85,6 +92,16 @@ impl Weather {
             dooms: Notify::new(),
             coming: watch::Sender::new(0),
         }
+    }
+
+    /// The same, of which nobody is told.
+    pub(super) fn untold() -> Self {
+        Self::new(Arc::new(Journal::new(0)))
+    }
+
+    /// Notes what a process does, or what becomes of it.
+    pub(super) fn note(&self, process: &str, what: impl Display) {
+        self.journal.note(process, what);
     }
 
     /// It happened once more.
@@ -110,6 +127,7 @@ impl Weather {
     /// A process was closed by another one, and lives. The bus alone is no reason.
     pub(super) fn closed(&self, process: &str) {
         self.count("processes closed alive");
+        self.note(process, "is closed, and lives");
         if !self.worse.load(Ordering::Relaxed) {
             self.wrong(format!("{process} was closed, and nothing ever went wrong but the bus"));
         }

@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
 use axum::routing::MethodFilter;
-use polity_proto::room_state::{CreateRoomRequest, InitialState, Invitee, Preset};
+use polity_proto::room_state::{CreateRoomRequest, InitialState, Preset};
 use ruma_common::OwnedUserId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use crate::{
     routes::Routes,
 };
 
-/// Users invited from the beginning: each profile is a read.
+/// Users invited from the beginning, as many as a room takes: more aren't worth counting.
 const INVITE_MAX: usize = 100;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -84,11 +84,8 @@ async fn create(call: Call) -> Result<Answer, ApiError> {
     if body.invite.len() > INVITE_MAX {
         return Err(ApiError::invalid_param(format!("more than {INVITE_MAX} invitations")));
     }
-    let mut invite = Vec::with_capacity(body.invite.len());
-    for user_id in body.invite {
+    for _ in &body.invite {
         api.count(requester, Counted::Invite)?;
-        let profile = Some(api.profile_of(requester, &user_id).await?);
-        invite.push(Invitee { user_id: user_id.into(), profile });
     }
     let initial_state = body.initial_state.into_iter().map(|state| InitialState {
         event_type: state.kind,
@@ -105,9 +102,8 @@ async fn create(call: Call) -> Result<Answer, ApiError> {
         name: body.name,
         topic: body.topic,
         alias: body.room_alias_name.map(|name| format!("#{name}:{}", context.tenant.server_name)),
-        invite,
+        invite: body.invite.into_iter().map(Into::into).collect(),
         is_direct: body.is_direct,
-        profile: Some(api.profile_of(requester, &requester.user_id).await?),
         listed: public,
     };
     let answer = context.rooms().create_room(context.call(request)).await?.into_inner();

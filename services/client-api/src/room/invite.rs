@@ -14,7 +14,6 @@ pub(super) async fn invite(context: Context, request: Request) -> Result<Respons
     let message = InviteUserRequest {
         requester: context.by()?,
         room_id: request.room_id.into(),
-        profile: Some(api.profile_of(requester, &invited.user_id).await?),
         user_id: invited.user_id.into(),
         reason: invited.reason,
         is_direct: false,

@@ -29,8 +29,7 @@ pub(super) async fn by_id_or_alias(
 async fn join(context: &Context, room_id: &RoomId, reason: Option<String>) -> Result<(), ApiError> {
     let (api, requester) = (&context.api, context.requester()?);
     api.count(requester, Counted::Join)?;
-    let profile = Some(api.profile_of(requester, &requester.user_id).await?);
-    let request = JoinRoomRequest { requester: context.by()?, room_id: room_id.to_string(), reason, profile };
+    let request = JoinRoomRequest { requester: context.by()?, room_id: room_id.to_string(), reason };
     context.rooms().join_room(context.call(request)).await?;
     Ok(())
 }

@@ -11,9 +11,8 @@ pub(super) async fn knock(context: Context, request: Request) -> Result<Response
     let (api, requester) = (&context.api, context.requester()?);
     api.count(requester, Counted::Join)?;
     let room_id = directory::room_of(&context, request.room_id_or_alias).await?;
-    let profile = Some(api.profile_of(requester, &requester.user_id).await?);
     let reason = request.reason;
-    let message = KnockRoomRequest { requester: context.by()?, room_id: room_id.to_string(), reason, profile };
+    let message = KnockRoomRequest { requester: context.by()?, room_id: room_id.to_string(), reason };
     context.rooms().knock_room(context.call(message)).await?;
     Ok(Response::new(room_id))
 }

@@ -8,6 +8,8 @@ mod profile;
 mod push_rules;
 mod rooms;
 
+pub use rooms::OwedToRooms;
+
 use axum::routing::MethodFilter;
 use polity_store::{Bounds, Consistency, Durability, Row, Write, WriteKind, schema, values_of};
 use serde_json::json;

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#profiles>
 
 use axum::routing::MethodFilter;
+use polity_accounts::PROFILE_FIELDS;
 use serde_json::{Map, Value, json};
 
 use super::oneself;
@@ -10,10 +11,9 @@ use crate::{
     ApiError,
     call::{Answer, Call},
     endpoint::Token,
+    limits::Counted,
     routes::Routes,
 };
-
-const FIELDS: [&str; 2] = ["displayname", "avatar_url"];
 
 /// Adds these endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -32,7 +32,7 @@ async fn whole(call: Call) -> Result<Answer, ApiError> {
 }
 
 fn known(field: &str) -> Result<&str, ApiError> {
-    FIELDS.into_iter().find(|known| *known == field).ok_or_else(ApiError::unrecognized)
+    PROFILE_FIELDS.into_iter().find(|known| *known == field).ok_or_else(ApiError::unrecognized)
 }
 
 async fn field(call: Call) -> Result<Answer, ApiError> {
@@ -45,6 +45,7 @@ async fn field(call: Call) -> Result<Answer, ApiError> {
 
 async fn set(call: Call) -> Result<Answer, ApiError> {
     let requester = oneself(&call)?;
+    call.context.api.count(&requester, Counted::Profile)?;
     let field = known(call.param(1)?)?.to_owned();
     let body: Map<String, Value> = call.json()?;
     let value = match body.get(&field) {
@@ -59,6 +60,7 @@ async fn set(call: Call) -> Result<Answer, ApiError> {
 
 async fn remove(call: Call) -> Result<Answer, ApiError> {
     let requester = oneself(&call)?;
+    call.context.api.count(&requester, Counted::Profile)?;
     let field = known(call.param(1)?)?;
     call.context.api.accounts.set_profile(requester.tenant, &requester.user_id, field, None).await?;
     Ok(json!({}).into())

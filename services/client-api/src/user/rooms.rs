@@ -1,13 +1,42 @@
 //! What changes of a user owe to rooms: done after the request, and again after a crash. See [`polity_accounts::RoomWork`].
 
-use async_trait::async_trait;
-use polity_accounts::{Error, RoomWork};
-use polity_core::TenantId;
-use polity_proto::room_state::{LeaveRoomRequest, SetProfileRequest};
-use polity_store::rooms::memberships;
-use ruma_common::{OwnedDeviceId, RoomId, UserId};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::{Api, ApiError, auth::Requester, endpoint::CALL, room_client};
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
+use polity_accounts::{Error, RoomWork};
+use polity_core::{ErrorKind, Random, TenantId};
+use polity_proto::{
+    Detail, Transport,
+    room_state::{LeaveRoomRequest, Requester, SetProfileRequest},
+};
+use polity_store::{Store, rooms::memberships};
+use ruma_common::{RoomId, UserId};
+
+use crate::{
+    Api,
+    room_client::{self, RoomClient},
+};
+
+/// A room is given so long: others wait for it.
+const CALL: Duration = Duration::from_secs(10);
+/// Rooms of one user that are told at once.
+const AT_ONCE: usize = 4;
+/// After so many rooms that couldn't be reached the others are left for the next time.
+const MISSED: usize = 8;
+
+/// Does what users owe to rooms.
+pub struct OwedToRooms {
+    store: Arc<dyn Store>,
+    rooms: RoomClient,
+    random: Arc<dyn Random>,
+}
 
 /// What a user owes to a room.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +48,7 @@ enum Owed {
 }
 
 #[async_trait]
-impl RoomWork for Api {
+impl RoomWork for OwedToRooms {
     async fn profile_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         self.in_rooms(tenant, user_id, &["join"], Owed::Profile).await
     }
@@ -29,42 +58,67 @@ impl RoomWork for Api {
     }
 }
 
-impl Api {
-    /// Does what a user owes to all rooms where the membership is one of `which`, one room after the other.
+impl OwedToRooms {
+    /// For the users of a store, with the way to who writes rooms.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, rooms: Transport, random: Arc<dyn Random>) -> Self {
+        Self { store, rooms: room_client::over(rooms), random }
+    }
+
+    /// Does what a user owes to all rooms where the membership is one of `which`, a few rooms at a time.
     async fn in_rooms(&self, tenant: TenantId, user_id: &UserId, which: &[&str], owed: Owed) -> Result<(), Error> {
-        // No device asks.
-        let by = Requester { tenant, user_id: user_id.to_owned(), device_id: OwnedDeviceId::from(""), life: 0 };
         let rooms = memberships(&*self.store, tenant, user_id).await?;
-        let mut missed = 0;
-        for (room_id, _) in rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str())) {
-            let paid = match owed {
-                Owed::Profile => self.give_profile(&by, &room_id).await,
-                Owed::Leave => self.leave(&by, &room_id).await,
-            };
-            match paid {
-                Ok(()) => {}
-                Err(error) if error.is_transient() => missed += 1,
-                // Left or banned in the meantime: that room is no longer the user's.
-                Err(error) => tracing::debug!(%error, room = %room_id, "a room refuses what a user owes to it"),
-            }
+        let missed = &AtomicUsize::new(0);
+        let rooms = rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str()));
+        stream::iter(rooms)
+            .for_each_concurrent(AT_ONCE, |(room_id, _)| async move {
+                if missed.load(Ordering::Relaxed) >= MISSED || !self.pay((tenant, user_id), &room_id, owed).await {
+                    missed.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .await;
+        match missed.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            missed => Err(Error::Unfinished(format!("{missed} rooms couldn't be reached, or were left for later"))),
         }
-        if missed > 0 { Err(Error::Unfinished(format!("{missed} rooms couldn't be reached"))) } else { Ok(()) }
     }
 
-    /// Gives a room the profile, which the room reads itself when it decides.
-    async fn give_profile(&self, by: &Requester, room_id: &RoomId) -> Result<(), ApiError> {
-        let (requester, room_id) = (room_client::requester(by), room_id.to_string());
-        self.rooms
-            .clone()
-            .set_profile(self.call(SetProfileRequest { requester, room_id, profile: None }, CALL))
-            .await?;
-        Ok(())
+    /// Does it in one room; whether nothing is left to be done there.
+    async fn pay(&self, (tenant, user_id): (TenantId, &UserId), room_id: &RoomId, owed: Owed) -> bool {
+        // No device asks.
+        let requester = Requester { tenant: tenant.get(), user_id: user_id.to_string(), ..Requester::default() };
+        let (requester, room_id) = (Some(requester), room_id.to_string());
+        let mut rooms = self.rooms.clone();
+        let paid = match owed {
+            Owed::Profile => {
+                let message = SetProfileRequest { requester, room_id: room_id.clone() };
+                rooms.set_profile(room_client::call(&*self.random, message, CALL)).await.map(drop)
+            }
+            Owed::Leave => {
+                let message = LeaveRoomRequest { requester, room_id: room_id.clone(), reason: None };
+                rooms.leave_room(room_client::call(&*self.random, message, CALL)).await.map(drop)
+            }
+        };
+        let Err(status) = paid else { return true };
+        let Detail { kind, message, .. } = Detail::from(&status);
+        match kind {
+            // Left, banned or purged in the meantime: that room is no longer the user's.
+            ErrorKind::Forbidden | ErrorKind::NotFound => {}
+            // One that isn't built there another process may have.
+            ErrorKind::Unsupported => return false,
+            kind if kind.is_transient() => return false,
+            // A room that is damaged, say: the others must not wait for who mends it.
+            _ => tracing::error!(%message, room = room_id, ?owed, "a room can't be given what a user owes to it"),
+        }
+        true
     }
+}
 
-    async fn leave(&self, by: &Requester, room_id: &RoomId) -> Result<(), ApiError> {
-        let request =
-            LeaveRoomRequest { requester: room_client::requester(by), room_id: room_id.to_string(), reason: None };
-        self.rooms.clone().leave_room(self.call(request, CALL)).await?;
-        Ok(())
+impl Api {
+    /// Who does what its users owe to rooms.
+    #[must_use]
+    pub fn room_work(&self) -> Arc<OwedToRooms> {
+        let (store, rooms, random) = (Arc::clone(&self.store), self.rooms.clone(), Arc::clone(&self.random));
+        Arc::new(OwedToRooms { store, rooms, random })
     }
 }

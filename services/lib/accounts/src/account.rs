@@ -5,7 +5,7 @@ use ruma_common::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accounts, Change, Device, DeviceRef, Entry, Error, LoggedIn, NewDevice, jobs,
+    Accounts, Change, Device, DeviceRef, Entry, Error, LoggedIn, NewDevice, PROFILE_FIELDS, jobs,
     record::{Must, kind},
     shelf::{self, Living, Shelf},
 };
@@ -196,9 +196,9 @@ impl Accounts {
     /// # Errors
     /// [`Error::NoAccount`].
     pub async fn deactivate(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
-        let profile = |field| Change::new(kind::PROFILE, "", field, None);
+        let profile = PROFILE_FIELDS.map(|field| Change::new(kind::PROFILE, "", field, None));
         let owed = [jobs::owe(jobs::LEAVE), jobs::owe(jobs::LOGOUT)];
-        let also = [profile("displayname"), profile("avatar_url")].into_iter().chain(owed).collect();
+        let also = profile.into_iter().chain(owed).collect();
         let gone = |account: Account| Account { password: None, deactivated: true, ..account.logged_out(None) };
         match self.change_account(tenant, user_id, also, gone).await {
             Err(Error::Deactivated) => Ok(()),

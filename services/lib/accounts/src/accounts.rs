@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     Change, DeviceRef, Entry, Error, RoomWork,
+    due::Pending,
     inbox::InboxMachine,
-    jobs::Pending,
     lists::{self, ListMachine},
     password::Passwords,
     record::{self, Append, Must, RecordMachine, Refused},
@@ -120,7 +120,8 @@ impl Accounts {
         &self.uses
     }
 
-    /// Ends: does what records owe, then ends all logs. Says whether that was in time; else the next process goes on with it.
+    /// Ends: does what records owe, then ends all logs. Says whether that was in time, and nothing is left: else whoever finishes for this
+    /// process goes on with it, as its registry entry must stay.
     pub async fn drain(&self, rooms: &dyn RoomWork, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         // What isn't done then isn't lost: the record says so. The logs' own end needs time, too.
@@ -135,11 +136,6 @@ impl Accounts {
         name: (&str, &str, &str),
     ) -> Result<Option<Entry>, Error> {
         record::entry(&*self.store, tenant, user_id, name).await
-    }
-
-    /// Changes entries of an account that exists.
-    pub(crate) async fn change(&self, tenant: TenantId, user_id: &UserId, changes: Vec<Change>) -> Result<(), Error> {
-        self.append(tenant, user_id, changes, vec![Must::Exist]).await?.map(drop).map_err(|_| Error::NoAccount)
     }
 
     /// Changes entries of a device that must live.

@@ -1,6 +1,9 @@
 //! One-time keys of many devices, for who has something to say to all of them.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use polity_core::TenantId;
@@ -47,8 +50,14 @@ impl Accounts {
     pub async fn claim_one_time_keys(&self, tenant: TenantId, mut wanted: Vec<Wanted>) -> Result<Vec<Claimed>, Error> {
         let (mut out, began) = (Vec::new(), Instant::now());
         for tries in 1.. {
+            let failing = &AtomicBool::new(false);
             let claims = std::mem::take(&mut wanted).into_iter().map(|of| async move {
+                // A store that stopped answering must not be waited for once for each device.
+                if failing.load(Ordering::Relaxed) && began.elapsed() >= TRIES_LAST {
+                    return (of, Err(Error::Unfinished("the store gives no one-time keys".to_owned())));
+                }
                 let claimed = self.claim_one_time_key(tenant, &of.user_id, &of.device_id, &of.algorithm).await;
+                failing.fetch_or(claimed.is_err(), Ordering::Relaxed);
                 (of, claimed)
             });
             let (mut claims, mut why) = (stream::iter(claims).buffer_unordered(AT_ONCE), None);
@@ -57,11 +66,13 @@ impl Accounts {
                     Ok(Some((key_id, key))) => out.push(Claimed { of, key_id, key }),
                     Ok(None) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "a one-time key can't be claimed");
                         wanted.push(of);
-                        why = Some(error);
+                        why.get_or_insert(error);
                     }
                 }
+            }
+            if let Some(error) = &why {
+                tracing::warn!(%error, devices = wanted.len(), "one-time keys can't be claimed");
             }
             match why {
                 // Who is given nothing must know that it isn't for want of keys.

@@ -26,7 +26,7 @@ const MASTER: (&str, &str, &str) = (kind::CROSS_SIGNING, "", "master");
 /// Signatures on a user's master key: on the last one that was signed. They stand in the record of who made them, who alone sees those
 /// of others, and count as what that user keeps: nobody's record grows by what others do.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct OnMaster {
+pub(crate) struct OnMaster {
     public: String,
     made: Signatures,
     /// It is another user's key, and those who share rooms with that one may not have been told.

@@ -8,11 +8,13 @@ use ruma_common::UserId;
 
 use crate::{
     Accounts, Change, Entry, Error,
-    account::NAME,
+    account::{Account, NAME},
     jobs,
     record::{self, Must, Refused, kind},
 };
 
+/// The fields of a profile.
+pub const PROFILE_FIELDS: [&str; 2] = ["displayname", "avatar_url"];
 /// A value of account data (and any other entry that clients set) has at most this many bytes.
 const VALUE_MAX: usize = 256 * 1024;
 /// A display name or avatar address has at most this many bytes.
@@ -26,22 +28,27 @@ pub(crate) fn check_profile(field: &str, value: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The fields of a user's profile that are set, whatever was acknowledged before; `None`: there is no such account.
+/// A user as everybody may see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Public {
+    /// The fields of the profile that are set.
+    pub profile: BTreeMap<String, String>,
+    /// Whether nobody uses the account any more.
+    pub deactivated: bool,
+}
+
+/// A user as everybody may see it, whatever was acknowledged before; `None`: there is no such account.
 ///
 /// # Errors
 /// When the store can't be read.
-pub async fn profile(
-    store: &dyn Store,
-    tenant: TenantId,
-    user_id: &UserId,
-) -> Result<Option<BTreeMap<String, String>>, Error> {
+pub async fn public(store: &dyn Store, tenant: TenantId, user_id: &UserId) -> Result<Option<Public>, Error> {
     let entries = record::entries(store, tenant, user_id, kind::PROFILE, Some(""));
     let (account, entries) = futures_util::try_join!(record::entry(store, tenant, user_id, NAME), entries)?;
-    if account.is_none() {
-        return Ok(None);
-    }
-    let field = |entry: Entry| Ok(entry.decode()?.map(|value| (entry.key, value)));
-    entries.into_iter().filter_map(|entry| field(entry).transpose()).collect::<Result<_, _>>().map(Some)
+    let Some(account) = account else { return Ok(None) };
+    let deactivated = account.decode::<Account>()?.is_none_or(|account| account.deactivated);
+    let field = |entry: Entry| Ok::<_, Error>(entry.decode()?.map(|value| (entry.key, value)));
+    let profile = entries.into_iter().filter_map(|entry| field(entry).transpose()).collect::<Result<_, _>>()?;
+    Ok(Some(Public { profile, deactivated }))
 }
 
 impl Accounts {
@@ -50,13 +57,14 @@ impl Accounts {
     /// # Errors
     /// [`Error::NoAccount`].
     pub async fn profile(&self, tenant: TenantId, user_id: &UserId) -> Result<BTreeMap<String, String>, Error> {
-        profile(&*self.store, tenant, user_id).await?.ok_or(Error::NoAccount)
+        let public = public(&*self.store, tenant, user_id).await?;
+        public.map(|public| public.profile).ok_or(Error::NoAccount)
     }
 
     /// Sets (or removes) a field of a profile. The rooms are told by a job.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoAccount`].
+    /// [`Error::TooLarge`], [`Error::NoAccount`], [`Error::Deactivated`].
     pub async fn set_profile(
         &self,
         tenant: TenantId,
@@ -71,7 +79,14 @@ impl Accounts {
             Some(value) => Change::set(kind::PROFILE, "", field, &value)?,
             None => Change::new(kind::PROFILE, "", field, None),
         };
-        self.change(tenant, user_id, vec![change, jobs::owe(jobs::PROFILE)]).await
+        self.update(tenant, user_id, NAME, None, |account| {
+            // What was asked for while the account still was in use gives no name back.
+            if self.account(account.as_ref())?.ok_or(Error::NoAccount)?.deactivated {
+                return Err(Error::Deactivated);
+            }
+            Ok(((), vec![change.clone(), jobs::owe(jobs::PROFILE)]))
+        })
+        .await
     }
 
     /// Account data: global (empty scope) or of a room. JSON as the client sent it.

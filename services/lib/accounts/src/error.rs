@@ -93,3 +93,14 @@ impl Classified for Error {
         }
     }
 }
+
+/// Entries that can't be read, for a log: what passes stays told from what doesn't.
+impl From<Error> for LogError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(error) => Self::Store(error),
+            Error::Log(error) => error,
+            other => Self::Corrupt(other.to_string()),
+        }
+    }
+}

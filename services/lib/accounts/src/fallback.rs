@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Fallback {
+pub(crate) struct Fallback {
     key_id: String,
     key: Vec<u8>,
     used: bool,

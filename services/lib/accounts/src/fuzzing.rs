@@ -7,7 +7,10 @@ use polity_store::{Row, values_of};
 use ruma_common::{UserId, server_name};
 use serde::de::DeserializeOwned;
 
-use crate::{account::Account, inbox, lists, record, shelf::Shelf, token};
+use crate::{
+    account::Account, cross_signing::OnMaster, fallback::Fallback, inbox, keys::DeviceKeys, lists, record,
+    record::usage::Usage, shelf::Shelf, token,
+};
 
 struct Zeroes;
 
@@ -61,4 +64,8 @@ pub fn entry(bytes: &[u8]) {
     }
     read::<Account>(bytes);
     read::<Shelf>(bytes);
+    read::<DeviceKeys>(bytes);
+    read::<OnMaster>(bytes);
+    read::<Fallback>(bytes);
+    read::<Usage>(bytes);
 }

@@ -1,30 +1,31 @@
 //! What a change of a user's record still owes elsewhere: an entry of the record, set in the same row as the change and removed
-//! when it is done. So a process killed in between loses nothing: whoever loads the record next (recovery at the latest) goes on.
+//! when it is done. So a process killed in between loses nothing: whoever loads the record next goes on. Until it is done some process has
+//! the record open, or had it a moment ago, and so recovery is one that loads it.
 //!
 //! A job may be done twice, and says only what to look at: the newest value goes out, however many changes there were.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use futures_util::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
 use polity_core::{
-    Clock, TenantId,
+    TenantId,
     mutation::{Mutation, planted},
     tasks,
 };
-use ruma_common::{OwnedUserId, UserId};
-use tokio::sync::{Notify, Semaphore};
+use polity_log::LogError;
+use polity_store::Store;
+use ruma_common::UserId;
+use tokio::sync::Semaphore;
 
 use crate::{
     Accounts, Change, Entry, Error,
-    record::{self, kind},
+    due::{Pending, Turn},
+    record::{self, Must, Refused, kind},
 };
 
 /// The tenant's device-list log is to be told.
@@ -40,26 +41,19 @@ pub(crate) const LOGOUT: &str = "logout";
 /// What stood beside devices that are gone is to go.
 pub(crate) const LEFTOVERS: &str = "leftovers";
 
-/// Users with work to do; changes that would leave more are refused.
-const PENDING: usize = 100_000;
 /// Users whose work is done at once.
 const AT_ONCE: usize = 8;
 /// What its own request does is looked at by others only after this long.
 const OWN: Duration = Duration::from_secs(5);
-/// What couldn't be done is tried again after this long.
-const AGAIN: Duration = Duration::from_secs(5);
+/// A record whose work takes long is asked for this often. The log engine keeps what was asked for within a minute in the registry, where
+/// whoever finishes for a dead process finds it; what is tried again is so within that minute, too.
+const TOUCHED: Duration = Duration::from_secs(30);
 /// Between two looks whether work that is under way has ended.
 const SOON: Duration = Duration::from_millis(20);
 /// How often it is looked at what is due.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Users whose records owe something: a hint, the truth stands there.
-pub(crate) struct Pending {
-    clock: Arc<dyn Clock>,
-    due: Mutex<BTreeSet<(Duration, TenantId, OwnedUserId)>>,
-    added: Notify,
-    running: AtomicUsize,
-}
+/// How often jobs are read that change meanwhile.
+const TRIES: usize = 8;
 
 /// The part of the work that only those can do who write to rooms.
 #[async_trait]
@@ -77,46 +71,6 @@ pub trait RoomWork: Send + Sync + 'static {
     async fn leave_rooms(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error>;
 }
 
-// === impl Pending ===
-
-impl Pending {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, due: Mutex::default(), added: Notify::new(), running: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.due.lock().len() >= PENDING
-    }
-
-    /// Notes that a user's record owes `job`.
-    pub(crate) fn add(&self, tenant: TenantId, user_id: &UserId, job: &str) {
-        let wait = if matches!(job, LISTS | SIGNED) { OWN } else { Duration::ZERO };
-        self.add_in(wait, tenant, user_id.to_owned());
-    }
-
-    fn add_in(&self, wait: Duration, tenant: TenantId, user_id: OwnedUserId) {
-        self.due.lock().insert((self.clock.monotonic() + wait, tenant, user_id));
-        self.added.notify_one();
-    }
-
-    /// A user who is due by now.
-    fn take(&self, by: Duration) -> Option<(TenantId, OwnedUserId)> {
-        let mut due = self.due.lock();
-        let first = due.first().filter(|(at, ..)| *at <= by)?.clone();
-        due.remove(&first);
-        self.running.fetch_add(1, Ordering::SeqCst);
-        Some((first.1, first.2))
-    }
-
-    fn ended(&self) {
-        self.running.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.due.lock().is_empty() && self.running.load(Ordering::SeqCst) == 0
-    }
-}
-
 // === impl Accounts ===
 
 impl Accounts {
@@ -125,66 +79,90 @@ impl Accounts {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let (tenant, user_id) = self.next_due().await;
+            let turn = self.pending.next(TICK).await;
             let (accounts, rooms) = (Arc::clone(&self), Arc::clone(&rooms));
             tasks::spawn(async move {
-                accounts.settle(tenant, user_id, &*rooms).await;
+                if accounts.settle(&turn, &*rooms).await {
+                    turn.done();
+                }
                 drop(permit);
             });
         }
     }
 
-    async fn next_due(&self) -> (TenantId, OwnedUserId) {
-        loop {
-            if let Some(next) = self.pending.take(self.clock.monotonic()) {
-                return next;
-            }
-            if self.pending.due.lock().is_empty() {
-                self.pending.added.notified().await;
-            } else {
-                tokio::time::sleep(TICK).await;
-            }
-        }
-    }
-
-    /// Does all that is owed, whether or not it is its time. For a shutdown (and tests): says whether nothing is left.
+    /// Does all that is owed, whether or not it is its time, and waits for what is under way. For a shutdown (and tests): says whether
+    /// nothing is left.
     pub(crate) async fn settle_all(&self, rooms: &dyn RoomWork) -> bool {
+        // Once is enough: they are kept until the end, so that nobody's turn comes again.
+        let (mut under_way, mut left) = (FuturesUnordered::new(), Vec::new());
         loop {
-            while let Some((tenant, user_id)) = self.pending.take(Duration::MAX) {
-                if !self.settle(tenant, user_id, rooms).await {
-                    return false;
-                }
+            while under_way.len() < AT_ONCE
+                && let Some(turn) = self.pending.take(Duration::MAX)
+            {
+                under_way.push(async move { (self.settle(&turn, rooms).await, turn) });
             }
-            if self.pending.is_idle() {
-                return true;
+            match under_way.next().await {
+                Some((true, turn)) => turn.done(),
+                Some((false, turn)) => left.push(turn),
+                None if self.pending.len() == left.len() => return left.is_empty(),
+                // Some of it somebody else does.
+                None => tokio::time::sleep(SOON).await,
             }
-            // Some is under way.
-            tokio::time::sleep(SOON).await;
         }
     }
 
     /// Does what a user's record owes; says whether nothing is left.
-    async fn settle(&self, tenant: TenantId, user_id: OwnedUserId, rooms: &dyn RoomWork) -> bool {
-        let outcome = self.try_settle(tenant, &user_id, rooms).await;
+    async fn settle(&self, turn: &Turn, rooms: &dyn RoomWork) -> bool {
+        let Turn { tenant, user_id, .. } = turn;
+        let touched = async {
+            loop {
+                tokio::time::sleep(TOUCHED).await;
+                let _ = self.confirm(*tenant, user_id, &[]).await;
+            }
+        };
+        let settled = std::pin::pin!(self.try_settle(*tenant, user_id, rooms));
+        let outcome = match select(settled, std::pin::pin!(touched)).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right((never, _)) => never,
+        };
         if let Err(error) = &outcome {
             tracing::warn!(%error, "what a user's record owes can't be done yet");
-            self.pending.add_in(AGAIN, tenant, user_id);
         }
-        self.pending.ended();
         outcome.is_ok()
     }
 
     async fn try_settle(&self, tenant: TenantId, user_id: &UserId, rooms: &dyn RoomWork) -> Result<(), Error> {
         let mut outcome = Ok(());
-        for job in record::entries(&*self.store, tenant, user_id, kind::JOB, None).await? {
-            if job.value.is_none() {
-                continue;
-            }
+        for job in self.jobs(tenant, user_id).await? {
             // One that can't be done yet keeps no other from being done.
             let done = self.do_job(tenant, user_id, &job, rooms).await;
             outcome = outcome.and(done);
         }
         outcome
+    }
+
+    /// What a record owes, of rows that can be read whole: of a row that is being projected one read may find the job, and another one not
+    /// yet what changed.
+    async fn jobs(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
+        for _ in 0..TRIES {
+            let jobs = entries(&*self.store, tenant, user_id).await?;
+            let whole = jobs.is_empty() || planted(Mutation::JobOfAPart);
+            if whole || self.confirm(tenant, user_id, &jobs).await? {
+                return Ok(jobs);
+            }
+        }
+        Err(LogError::Contended.into())
+    }
+
+    /// Whether the record, projected to its head, still owes these jobs. It was asked for, whatever it says.
+    async fn confirm(&self, tenant: TenantId, user_id: &UserId, jobs: &[Entry]) -> Result<bool, Error> {
+        let stands = jobs.iter().map(|job| job.same((kind::JOB, &job.scope, &job.key)));
+        let musts = [Must::Exist].into_iter().chain(stands).collect();
+        match self.append(tenant, user_id, Vec::new(), musts).await? {
+            Ok(_) => Ok(true),
+            Err(Refused::Changed(_)) => Ok(false),
+            Err(_) => Err(Error::NoAccount),
+        }
     }
 
     async fn do_job(&self, tenant: TenantId, user_id: &UserId, job: &Entry, rooms: &dyn RoomWork) -> Result<(), Error> {
@@ -214,11 +192,38 @@ impl Accounts {
     /// Tells the tenant that a user's devices changed, and takes that job off the record.
     pub(crate) async fn devices_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         let job = self.entry(tenant, user_id, (kind::JOB, "", LISTS)).await?;
+        let job = job.filter(|job| job.value.is_some());
+        // Of a row that isn't whole yet the tenant would be told too soon: that one is looked at later.
+        let whole = match &job {
+            Some(job) => self.confirm(tenant, user_id, std::slice::from_ref(job)).await?,
+            None => false,
+        };
         self.tell_lists(tenant, user_id).await?;
-        match job {
+        match job.filter(|_| whole) {
             Some(job) => self.job_done(tenant, user_id, &job).await,
             None => Ok(()),
         }
+    }
+}
+
+/// What a user's record owes, by the names of the jobs.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn owed(store: &dyn Store, tenant: TenantId, user_id: &UserId) -> Result<Vec<String>, Error> {
+    Ok(entries(store, tenant, user_id).await?.into_iter().map(|job| job.key).collect())
+}
+
+async fn entries(store: &dyn Store, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
+    let mut jobs = record::entries(store, tenant, user_id, kind::JOB, None).await?;
+    jobs.retain(|job| job.value.is_some());
+    Ok(jobs)
+}
+
+impl Pending {
+    /// Notes that a user's record owes `job`.
+    pub(crate) fn note(&self, tenant: TenantId, user_id: &UserId, job: &str) {
+        self.add(tenant, user_id, if matches!(job, LISTS | SIGNED) { OWN } else { Duration::ZERO });
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Made {
 
 /// The keys of a device, at its place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct DeviceKeys {
+pub(crate) struct DeviceKeys {
     device_id: OwnedDeviceId,
     /// JSON, as the client signed it.
     keys: Vec<u8>,

@@ -122,17 +122,25 @@ impl Accounts {
         }
         // Noted before the keys, so that none stands where nobody looks.
         self.note_algorithms(device, by_algorithm.keys()).await?;
+        let mut refused = Ok(());
         for (algorithm, keys) in by_algorithm {
-            let at = Keys::of(device, &algorithm);
-            let mut tries = 0;
-            while !self.try_upload(&at, &keys).await? {
-                tries += 1;
-                if tries == TRIES {
-                    return Err(contended());
-                }
+            match self.upload_of(&Keys::of(device, &algorithm), &keys).await {
+                // Those of the others are taken nevertheless.
+                Err(Error::KeyExists(key_id)) => refused = refused.and(Err(Error::KeyExists(key_id))),
+                taken => taken?,
             }
         }
-        Ok(())
+        refused
+    }
+
+    /// The keys of one algorithm.
+    async fn upload_of(&self, at: &Keys, keys: &[OneTimeKey]) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            if self.try_upload(at, keys).await? {
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     /// The algorithms of which a device ever uploaded one-time keys.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::Error;
 
 mod machine;
-mod usage;
+pub(crate) mod usage;
 
 pub(crate) use machine::{Append, Must, RecordMachine, Refused};
 
@@ -194,16 +194,7 @@ async fn held(
     user_id: &UserId,
     [kind, scope, key]: &Name,
 ) -> Result<Option<Entry>, LogError> {
-    entry(store, tenant, user_id, (kind, scope, key)).await.map_err(unreadable)
-}
-
-/// Entries that can't be read, for the log: what passes stays told from what doesn't.
-fn unreadable(error: Error) -> LogError {
-    match error {
-        Error::Store(error) => LogError::Store(error),
-        Error::Log(error) => error,
-        other => LogError::Corrupt(other.to_string()),
-    }
+    entry(store, tenant, user_id, (kind, scope, key)).await.map_err(LogError::from)
 }
 
 pub(crate) fn read_entry(row: &Row) -> Result<Entry, Error> {

@@ -54,7 +54,8 @@ pub async fn alive(store: &dyn Store) -> Result<Vec<IncarnationId>, StoreError> 
         .collect())
 }
 
-fn read(row: &Row) -> Option<(IncarnationId, u64)> {
+/// The process that a row is of, and its counter.
+pub(crate) fn read(row: &Row) -> Option<(IncarnationId, u64)> {
     let incarnation = IncarnationId::from_slice(row.key.first().and_then(Value::as_blob)?).ok()?;
     let count = row.value.strip_prefix(&[FORMAT, KEY_NONE]).filter(|count| count.len() == 8);
     count.map(|mut count| (incarnation, count.get_u64()))

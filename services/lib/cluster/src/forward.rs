@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use polity_core::{
     IncarnationId,
     mutation::{Mutation, planted},
@@ -109,7 +109,7 @@ where
                 Some(owner) => owner,
                 None => {
                     let answer = self.here(Asked { forwarded: false, claim }, envelope.call_here()).await;
-                    match asks(&answer) {
+                    match asks(answer.headers()) {
                         Some(other) => other,
                         None => return Ok(answer),
                     }
@@ -152,9 +152,9 @@ where
     }
 }
 
-/// The process that is to be asked instead, if an answer says so.
-fn asks(answer: &Response<Body>) -> Option<IncarnationId> {
-    let other = answer.headers().get(route::ASK)?.to_str().ok()?;
+/// The process that is to be asked instead, if an answer's headers say so.
+pub(crate) fn asks(headers: &HeaderMap) -> Option<IncarnationId> {
+    let other = headers.get(route::ASK)?.to_str().ok()?;
     let digits = other.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
     let bytes: Option<Vec<u8>> = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
     IncarnationId::from_slice(&bytes?).ok()

@@ -6,8 +6,9 @@
 //! are finished once more, also those that were finished when the registry was copied: what they projected may not be in the copy. A log's
 //! later bucket may be in the copy without all rows of the one before it: it goes, since it is beyond the copy's end.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::ready, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use polity_core::{
     IncarnationId, LogKey,
     mutation::{Mutation, planted},
@@ -22,6 +23,8 @@ use crate::{
     registry::condition,
 };
 
+/// Logs that are looked at, and cut, at once.
+const AT_ONCE: usize = 32;
 /// Buckets that may be missing in between.
 const APART: u64 = 4;
 
@@ -55,11 +58,10 @@ pub async fn restore(registry: &Registry, uses: &[Arc<dyn Recover>], hidden: Dur
     for run in &dead {
         logs.extend(registry.left_open(*run).await?.into_iter().map(|left| left.key));
     }
-    for key in &logs {
-        done.buckets += cut(&*registry.store, *key).await?;
-    }
+    let cuts = stream::iter(logs.clone()).map(|key| cut(&*registry.store, key)).buffer_unordered(AT_ONCE);
+    done.buckets = cuts.try_fold(0, |sum, cut| ready(Ok(sum + cut))).await?;
     // Some may also have been deleted by one that died.
-    if !logs.is_empty() && !planted(Mutation::DeletionForgotten) {
+    if !logs.is_empty() && !hidden.is_zero() && !planted(Mutation::DeletionForgotten) {
         tokio::time::sleep(hidden).await;
     }
     for run in dead {

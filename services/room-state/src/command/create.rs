@@ -16,12 +16,7 @@ use ruma_events::room::member::MembershipState;
 use serde_json::{Map, Value, json};
 
 use super::{Done, Requester};
-use crate::{
-    error::RoomError,
-    hot::Hot,
-    membership::{self, Profile},
-    stage::Stage,
-};
+use crate::{error::RoomError, hot::Hot, membership, profiles::Profile, stage::Stage};
 
 /// Initial state events beside those that every room has.
 pub(crate) const INITIAL_STATE_MAX: usize = 50;
@@ -90,7 +85,7 @@ impl Create {
             let message = "the room begins with more than can be written at once";
             return Err(RoomError::new(ErrorKind::TooLarge, Reason::TooLarge, message));
         }
-        let done = Done { event_id: Some(self.create.event_id().clone()), seq: first };
+        let done = Done { event_id: Some(self.create.event_id().clone()), seq: first, anew: true };
         Ok((hot, rows, done))
     }
 

@@ -9,11 +9,7 @@ use ruma_events::room::member::MembershipState;
 use serde_json::Value;
 
 use super::{Change, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{Profile, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, profiles::Profile, stage::Stage};
 
 /// See the module.
 pub(crate) struct Invite {

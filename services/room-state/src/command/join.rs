@@ -13,11 +13,7 @@ use ruma_events::room::{
 use serde_json::Value;
 
 use super::{Change, Done, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{Profile, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, profiles::Profile, stage::Stage};
 
 /// Conditions of one room that are looked at.
 const CONDITIONS: usize = 32;

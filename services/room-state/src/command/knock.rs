@@ -7,11 +7,7 @@ use polity_log::Dedup;
 use ruma_events::room::member::MembershipState;
 
 use super::{Change, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{Profile, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, profiles::Profile, stage::Stage};
 
 /// See the module.
 pub(crate) struct Knock {

@@ -36,11 +36,11 @@ impl Change for List {
             return Err(RoomError::forbidden("not enough power to list this room"));
         }
         if stage.hot.head.listed == self.listed {
-            return Ok(Outcome::Stands(Done { event_id: None, seq: Seq::ZERO }));
+            return Ok(Outcome::Stands(Done { event_id: None, seq: Seq::ZERO, anew: false }));
         }
         let (device, txn) = self.requester.call.clone().map(|call| (call.device, call.txn)).unzip();
         let row = NewRow { device, txn, ..stage.list(self.listed, next)? };
-        Ok(Outcome::Append(row, Done { event_id: None, seq: next }))
+        Ok(Outcome::Append(row, Done { event_id: None, seq: next, anew: true }))
     }
 }
 

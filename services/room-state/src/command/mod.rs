@@ -109,6 +109,8 @@ pub(crate) struct Done {
     pub(crate) event_id: Option<OwnedEventId>,
     /// Where it stands; zero: before this command.
     pub(crate) seq: Seq,
+    /// Whether this command appended it: not another one, nor an earlier copy of this one.
+    pub(crate) anew: bool,
 }
 
 // === impl Requester ===
@@ -133,6 +135,11 @@ impl Requester {
 // === impl Command ===
 
 impl Command {
+    /// What it changes, unless it makes the room.
+    pub(crate) fn change(&self) -> Option<&dyn Change> {
+        if let Self::Change(change) = self { Some(&**change) } else { None }
+    }
+
     /// See [`Change::without_room`].
     pub(crate) fn without_room(&self) -> RoomError {
         match self {
@@ -160,7 +167,7 @@ impl<C: Change + 'static> From<C> for Command {
 impl Done {
     /// What stood there before.
     pub(crate) fn before(event_id: &EventId) -> Self {
-        Self { event_id: Some(event_id.to_owned()), seq: Seq::ZERO }
+        Self { event_id: Some(event_id.to_owned()), seq: Seq::ZERO, anew: false }
     }
 }
 

@@ -12,17 +12,11 @@ use ruma_events::room::member::MembershipState;
 use serde_json::{Map, Value};
 
 use super::{Change, Done, Outcome, Requester, member_key};
-use crate::{
-    error::RoomError,
-    membership::{Profile, content},
-    stage::Stage,
-};
+use crate::{error::RoomError, membership::content, stage::Stage};
 
 /// See the module.
 pub(crate) struct SetProfile {
     pub(crate) requester: Requester,
-    /// That of a user who has no account here: nobody who asks today.
-    pub(crate) profile: Profile,
 }
 
 impl Change for SetProfile {
@@ -41,7 +35,7 @@ impl Change for SetProfile {
     fn decide(&self, stage: &mut Stage<'_>, next: Seq) -> Result<Outcome, RoomError> {
         let sender = &self.requester.user_id;
         stage.expect_joined(sender)?;
-        let profile = stage.hot.profile(sender).unwrap_or(&self.profile);
+        let profile = stage.hot.profile(sender)?;
         let content = content(MembershipState::Join, Some(profile), None);
         if let Some(now) = stage.member_event(sender)
             && serde_json::from_str::<Map<String, Value>>(now.content().get()).is_ok_and(|now| now == content)

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     Error,
-    jobs::Pending,
+    due::Pending,
+    jobs,
     shelf::{self, Shelf},
 };
 
@@ -48,6 +49,7 @@ pub(crate) enum Must {
 pub(crate) struct Append {
     pub(crate) user_id: OwnedUserId,
     pub(crate) musts: Vec<Must>,
+    /// None: no row is, and the answer only says whether all that must hold does.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -141,7 +143,7 @@ impl RecordMachine {
     /// Notes the work that rows leave to be done.
     fn note_jobs(&self, tenant: polity_core::TenantId, user_id: &UserId, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.kind == kind::JOB && change.value.is_some()) {
-            self.pending.add(tenant, user_id, &change.key);
+            self.pending.note(tenant, user_id, &change.key);
         }
     }
 }
@@ -156,10 +158,8 @@ impl Machine for RecordMachine {
         let Some(head) = head else { return Ok(()) };
         let user_id = super::head_user(&head.state)?;
         // What a process that died (or left) didn't finish: whoever loads the record goes on with it.
-        let jobs = super::entries(&*self.store, key.tenant, &user_id, kind::JOB, None).await;
-        let jobs = jobs.map_err(super::unreadable)?;
-        for job in jobs.iter().filter(|job| job.value.is_some()) {
-            self.pending.add(key.tenant, &user_id, &job.key);
+        for job in jobs::owed(&*self.store, key.tenant, &user_id).await? {
+            self.pending.note(key.tenant, &user_id, &job);
         }
         self.user_id = Some(user_id);
         Ok(())
@@ -190,6 +190,9 @@ impl Machine for RecordMachine {
         if let Some(refused) = command.musts.iter().find_map(|must| self.refusal(must)) {
             return Decision::Reply(Ok(Err(refused)));
         }
+        if command.changes.is_empty() {
+            return Decision::Reply(Ok(Ok(next)));
+        }
         let owes = command.changes.iter().any(|change| change.kind == kind::JOB && change.value.is_some());
         if owes && self.pending.is_full() {
             return Decision::Reply(Err(LogError::Overloaded));
@@ -197,7 +200,7 @@ impl Machine for RecordMachine {
         let changes = match self.usage(&command.changes) {
             Ok(Some(usage)) => [command.changes.clone(), usage].concat(),
             Ok(None) => return Decision::Reply(Ok(Err(Refused::Full))),
-            Err(error) => return Decision::Reply(Err(super::unreadable(error))),
+            Err(error) => return Decision::Reply(Err(error.into())),
         };
         for change in &changes {
             if let Some(held) = self.held.get_mut(&change.name()) {

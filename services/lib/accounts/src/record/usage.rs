@@ -15,7 +15,7 @@ pub(super) const NAME: (&str, &str, &str) = (kind::USAGE, "", "");
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     entries: u64,
     bytes: u64,
 }

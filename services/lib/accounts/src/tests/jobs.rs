@@ -89,3 +89,55 @@ async fn the_worker_does_what_is_owed_by_itself() {
     };
     tokio::select! { () = work => panic!("it never ends"), () = change => {} }
 }
+
+#[tokio::test]
+async fn a_user_who_changes_much_is_looked_at_by_one_at_a_time() {
+    let (accounts, rooms) = (accounts().await, Arc::new(FakeRooms::default()));
+    let (busy, other) = (user_id!("@a:b"), user_id!("@c:b"));
+    for user in [busy, other] {
+        new_account(&accounts, TENANT, user, "password").await;
+    }
+    for n in 0..100 {
+        accounts.set_profile(TENANT, busy, "displayname", Some(n.to_string())).await.unwrap();
+    }
+    accounts.set_profile(TENANT, other, "displayname", Some("x".into())).await.unwrap();
+    let turn = accounts.pending.take(std::time::Duration::MAX).unwrap();
+    assert_eq!(turn.user_id, busy);
+    // More of it while it is done: it comes after.
+    accounts.set_profile(TENANT, busy, "displayname", Some("last".into())).await.unwrap();
+    let next = accounts.pending.take(std::time::Duration::MAX).unwrap();
+    assert_eq!(next.user_id, other);
+    assert!(accounts.pending.take(std::time::Duration::MAX).is_none(), "nobody twice at once");
+    turn.done();
+    assert!(accounts.pending.take(std::time::Duration::MAX).is_some(), "what was added meanwhile");
+    // Ended without a word, also by a panic, it is tried again.
+    drop(next);
+    assert!(accounts.settle_all(&*rooms).await);
+    let mut told = rooms.told.lock().clone();
+    told.sort_unstable();
+    assert_eq!(told, ["profile @a:b", "profile @c:b"]);
+}
+
+#[tokio::test]
+async fn one_whose_work_fails_keeps_no_other_from_being_settled() {
+    let (accounts, rooms) = (accounts().await, FakeRooms::default());
+    for user in [user_id!("@a:b"), user_id!("@c:b"), user_id!("@d:b")] {
+        new_account(&accounts, TENANT, user, "password").await;
+        accounts.set_profile(TENANT, user, "displayname", Some("x".into())).await.unwrap();
+    }
+    rooms.fails_for.lock().push("@a:b".into());
+    assert!(!accounts.settle_all(&rooms).await, "one is left");
+    let mut told = rooms.told.lock().clone();
+    told.sort_unstable();
+    assert_eq!(told, ["profile @c:b", "profile @d:b"]);
+}
+
+#[tokio::test]
+async fn a_deactivated_account_is_given_no_name_any_more() {
+    let (accounts, user) = (accounts().await, user_id!("@a:b"));
+    new_account(&accounts, TENANT, user, "password").await;
+    accounts.deactivate(TENANT, user).await.unwrap();
+    let late = accounts.set_profile(TENANT, user, "displayname", Some("late".into())).await;
+    assert!(matches!(late, Err(Error::Deactivated)), "{late:?}");
+    assert!(accounts.profile(TENANT, user).await.unwrap().is_empty());
+}

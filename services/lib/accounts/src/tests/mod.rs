@@ -43,12 +43,16 @@ struct World {
 struct FakeRooms {
     told: Mutex<Vec<String>>,
     unreachable: AtomicBool,
+    fails_for: Mutex<Vec<String>>,
 }
 
 impl FakeRooms {
     fn tell(&self, what: &str, user_id: &UserId) -> Result<(), Error> {
         if self.unreachable.load(Ordering::SeqCst) {
             return Err(Error::Unfinished("nobody there".into()));
+        }
+        if self.fails_for.lock().iter().any(|fails| fails == user_id.as_str()) {
+            return Err(Error::Unfinished("not for this one".into()));
         }
         self.told.lock().push(format!("{what} {user_id}"));
         Ok(())
