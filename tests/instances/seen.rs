@@ -218,3 +218,23 @@ async fn an_instance_that_has_just_started_goes_on_with_every_token() {
     let (status, answer) = world.ask(2, request).await;
     assert_eq!((status, said(&answer, &room)), (200, vec!["missed".to_owned()]));
 }
+
+#[tokio::test]
+async fn what_somebody_keeps_of_a_room_comes_with_the_room() {
+    let world = World::of(2).await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room = alice.create().await;
+    bob.sync(0).await;
+    // Kept before the room is entered, and told to nobody then.
+    let path = format!("/user/{}/rooms/{room}/account_data/a.b", bob.user_id);
+    bob.call("PUT", &path, json!({"n": 1})).await;
+    bob.sync(0).await;
+    let kept = json!([{"type": "a.b", "content": {"n": 1}}]);
+    for n in 0..TIMES {
+        bob.call("POST", &format!("/join/{room}"), json!({})).await;
+        let answer = bob.sync(0).await;
+        assert_eq!(answer["rooms"]["join"][&room]["account_data"]["events"], kept, "{n}: {answer}");
+        bob.call("POST", &format!("/rooms/{room}/leave"), json!({})).await;
+        bob.sync(0).await;
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Display,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -15,13 +18,25 @@ pub struct Journal {
     seed: u64,
     began: Instant,
     lines: Mutex<Vec<String>>,
+    /// Nothing goes wrong, from the beginning to the end.
+    calm: AtomicBool,
 }
 
 impl Journal {
     /// Nothing happened yet. The seed is told with every fault.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, began: Instant::now(), lines: Mutex::default() }
+        Self { seed, began: Instant::now(), lines: Mutex::default(), calm: AtomicBool::new(false) }
+    }
+
+    /// Says that nothing goes wrong.
+    pub fn calm(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing goes wrong.
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
     }
 
     /// What everything random comes from.

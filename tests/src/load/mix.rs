@@ -29,6 +29,8 @@ pub enum Actor {
     LastWords,
     /// Changes a name that rooms show.
     Profile,
+    /// Logs in and out.
+    Sessions,
     /// Is of another tenant, where the residents have one.
     Neighbour,
 }

@@ -7,6 +7,7 @@
 
 mod acts;
 mod check;
+mod derived;
 mod journal;
 mod mix;
 mod pages;

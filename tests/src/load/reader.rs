@@ -39,6 +39,9 @@ pub(super) const MANNERS: [Manner; 5] = [
     Manner { name: "reader-lazy", limit: 10, texts_only: false, state_after: false, sleeps_ms: 4000 },
 ];
 
+/// A wait that nobody needs who is woken, where nothing goes wrong; and by when at the latest something must happen that wakes.
+const LONG_MS: u64 = 6_000;
+const SOON: Duration = Duration::from_secs(1);
 /// So many tokens back a reader asks again, at most.
 const MARKS: usize = 8;
 
@@ -87,7 +90,12 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
     loop {
         let last = world.is_quiet();
         let due = world.promised.lock().await.len();
-        let answer = reader.sync_once_or_twice(if last { 0 } else { 1000 }).await;
+        let long = !last && reader.since.is_some() && world.journal.is_calm() && reader.random.random_range(0..8) == 0;
+        let (began, wait_ms) = (Instant::now(), if long { LONG_MS } else { 1000 });
+        let answer = reader.sync_once_or_twice(if last { 0 } else { wait_ms }).await;
+        if long {
+            reader.was_woken(began, due).await;
+        }
         let quiet = answer["rooms"]["join"].as_object().is_none_or(serde_json::Map::is_empty);
         if reader.since.is_some() && reader.random.random_range(0..8) == 0 {
             reader.repeat(&answer).await;
@@ -137,6 +145,19 @@ impl Reader<'_> {
         let (one, other) = tokio::join!(self.sync(since, wait_ms), self.sync(since, wait_ms));
         self.one_is_the_beginning_of_the_other(&one, &other);
         if self.random.random_range(0..2) == 0 { one } else { other }
+    }
+
+    /// A sync doesn't wait to its end while something is acknowledged that it must tell: the `due`-th promise, or a later one.
+    async fn was_woken(&self, began: Instant, due: usize) {
+        if began.elapsed() < Duration::from_millis(LONG_MS) || self.seen.manner.texts_only {
+            return;
+        }
+        let promised = self.world.promised.lock().await;
+        let soon = promised[due..].iter().find(|promised| promised.asked > began && promised.asked < began + SOON);
+        let tag = soon.map_or("", |promised| &promised.tag);
+        let name = self.seen.manner.name;
+        let fault = format_args!("{name} waited for {:?}, though {tag} was asked for soon", began.elapsed());
+        self.world.journal.check(soon.is_none(), fault, &[name, tag]);
     }
 
     /// Two answers to one token tell a room's events from the same one on: one of them may know more.
@@ -243,10 +264,30 @@ impl Reader<'_> {
                 self.seen.unread.push((room.clone(), last.clone(), unread::told(joined)));
             }
             self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
+            self.knows_its_own(timeline);
             self.seen.events.entry(room.clone()).or_default().extend(new);
             self.take_state(room, joined);
         }
         self.since = answer["next_batch"].as_str().map(str::to_owned);
+    }
+
+    /// The device that sent an event is told by which transaction, and no other one is.
+    fn knows_its_own(&self, timeline: &Value) {
+        for event in timeline["events"].as_array().into_iter().flatten() {
+            let told = event["unsigned"]["transaction_id"].as_str();
+            let content = &event["content"];
+            let tag = content["body"].as_str().or_else(|| content["reason"].as_str()).unwrap_or_default();
+            let own = text(event, "sender") == self.client.user_id;
+            let due = match tag.strip_prefix("w1-").and_then(|rest| rest.strip_suffix('.')) {
+                Some(number) if own && event["state_key"].is_null() => Some(format!("t{number}")),
+                // Others of the same device have names of their own.
+                _ if own => continue,
+                _ => None,
+            };
+            let name = self.seen.manner.name;
+            let fault = format_args!("{name} is told {told:?} as the transaction of {tag}, which was {due:?}");
+            self.world.journal.check(told == due.as_deref(), fault, &[name, tag]);
+        }
     }
 
     fn take_state(&mut self, room: &str, joined: &Value) {

@@ -16,7 +16,7 @@ use polity_store::{Consistency, Store, Value, Values, rooms, schema, values_of};
 use ruma_common::{EventId, UserId};
 use serde::Deserialize;
 
-use super::Journal;
+use super::{Journal, derived::Derived};
 
 /// No room has so many rows.
 const ROWS: usize = 100_000;
@@ -76,7 +76,7 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
         let about: Vec<&str> = of_row.flat_map(|row| [&row.event_id, &row.txn]).filter_map(Option::as_deref).collect();
         journal.fail(format!("of {key}: {fault}"), &about);
     }
-    let mut replay = Replay::default();
+    let (mut replay, mut derived) = (Replay::default(), Derived::default());
     for row in &rows {
         let seq = row.seq;
         if let Some(event_id) = &row.event_id {
@@ -109,6 +109,9 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
         let fault = format_args!("row {seq:?} of {key} changes {due:?} by its event, {told:?} by its record");
         journal.check(right, fault, &[]);
         decoded.meta.deltas.iter().for_each(|delta| replay.change(delta));
+        if let Err(fault) = derived.take(seq, &decoded) {
+            journal.fail(format_args!("of {key}: {fault}"), &[]);
+        }
         if let Some(change) = decoded.meta.membership {
             replay.memberships.insert(change.user_id.to_string(), (change.membership, seq));
         }
@@ -120,11 +123,26 @@ pub(crate) async fn check(store: &dyn Store, key: LogKey, journal: &Journal) {
         let stands = root == state::EMPTY || rooms::state_node(store, key, room.generation, &root).await.is_ok();
         journal.check(stands, format_args!("the {part} of the state of {key} aren't there"), &[]);
     }
+    derived.check(&room, journal);
+    found_elsewhere(store, (key, &room), (&replay, &derived), journal).await;
+}
+
+/// What is read beside the room says the same: the directory, and its members' lists of rooms.
+async fn found_elsewhere(
+    store: &dyn Store,
+    (key, room): (LogKey, &RoomHead),
+    (replay, derived): (&Replay, &Derived),
+    journal: &Journal,
+) {
+    let listed = rooms::listed_rooms(store, key.tenant).await.unwrap_or_default();
+    let (is, due) = (listed.contains(&room.room_id), derived.is_listed());
+    journal.check(is == due, format_args!("{} is in the directory: {is}, by its rows it is: {due}", room.room_id), &[]);
     for (user, (membership, seq)) in &replay.memberships {
         let Ok(user_id) = <&UserId>::try_from(user.as_str()) else { continue };
         let found = rooms::membership(store, key.tenant, user_id, &room.room_id).await.ok().flatten();
-        let found = found.map(|found| (found.membership, found.position.seq));
-        let due = (membership.clone(), *seq);
+        let found = found.map(|found| (found.membership, found.position.seq, found.since));
+        let since = derived.stretches().get(user).map_or(*seq, |(_, since)| *since);
+        let due = (membership.clone(), *seq, since);
         journal.check(
             found == Some(due.clone()),
             format_args!("{user} is {due:?} in {key}, found as {found:?}"),

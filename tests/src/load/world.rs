@@ -195,6 +195,11 @@ impl World {
         if self.crowd { ROOMS - 1 } else { any }
     }
 
+    /// Waits until there is to be no new work.
+    pub(super) async fn done(&self) {
+        self.done.cancelled().await;
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.done.is_cancelled()
     }

@@ -31,7 +31,8 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         5 => without_the_bus,
         6 => owners_change,
         9 => gaps,
-        10 => overtaken,
+        10 | 11 => overtaken,
+        12 => names,
         _ => return None,
     };
     let mut scenario = Scenario { seed, put_off: *chance.pick(&[0, 16, 64]).unwrap_or(&0), ..Scenario::calm() };
@@ -143,6 +144,14 @@ fn overtaken(chance: &Chance, scenario: &mut Scenario) {
     scenario.mix = mix((0..4).map(Actor::Writer).collect(), vec![0, 2, 3], chance.between(100, 250));
     all_along(scenario, OVERTAKEN_MS, [Fault::LogReadsSlow(LOG_READS_MS)]);
     scenario.forgetful = true;
+}
+
+/// Names change while rooms are given those before, and rows of a change are seen one after the other.
+fn names(chance: &Chance, scenario: &mut Scenario) {
+    // Devices that come keep something due for some seconds, so that what else is due isn't looked at at once.
+    scenario.mix = mix(vec![Actor::Profile, Actor::Keys, Actor::Sessions], Vec::new(), chance.between(1, 4));
+    let slow = *chance.pick(&[20, 60, 150]).unwrap_or(&60);
+    all_along(scenario, READS_MS, [Fault::StoreSlow(slow)]);
 }
 
 /// Nothing goes wrong but the bus.

@@ -40,7 +40,7 @@ pub(super) async fn check(store: &TornStore, journal: &Journal) {
             rows::check(store, key, journal).await;
         }
     }
-    for record in store.records() {
+    for record in store.written(&schema::USER_RECORD) {
         let (tenant, user) = (record.first().and_then(Value::as_int), record.get(1).and_then(Value::as_text));
         let tenant = TenantId::new(tenant.unwrap_or_default().cast_unsigned());
         nothing_is_owed(store, journal, (tenant, user.unwrap_or_default())).await;

@@ -110,16 +110,7 @@ async fn acts(
     nap(chance.between(LASTS_MS.0, LASTS_MS.1)).await;
     before.before_the_copy(&world).await;
     let weather_before = bad_weather(&Chance::of(scenario.seed, "weather"), &cluster);
-    let fault = chance.one_in(2).then(|| {
-        let at = usize::try_from(chance.below(cluster.nodes())).unwrap_or_default();
-        let fault = if chance.one_in(2) { Fault::Killed(at, chance.below(200)) } else { Fault::Leaves(at) };
-        let planned = Planned { at_ms: 0, for_ms: chance.between(20, 600), fault };
-        let (cluster, journal) = (Arc::clone(&cluster), Arc::clone(&journal));
-        detached(async move {
-            journal.note("kill", format!("{:?} for {} ms", planned.fault, planned.for_ms));
-            cluster.suffer(&planned).await;
-        })
-    });
+    let fault = chance.one_in(2).then(|| a_process_goes(&chance, &cluster, &journal));
     let began = Instant::now();
     if held_back {
         let from = began + Duration::from_millis(Chance::of(scenario.seed, "held back").below(HELD_BACK_MS));
@@ -161,6 +152,18 @@ async fn acts(
         logs::nothing_is_owed(&cluster.store, &journal, (TENANT, &client.user_id)).await;
     }
     world.seen.lock().sent.len()
+}
+
+/// Somebody dies, or leaves.
+fn a_process_goes(chance: &Chance, cluster: &Arc<Cluster>, journal: &Arc<Journal>) -> JoinHandle<()> {
+    let at = usize::try_from(chance.below(cluster.nodes())).unwrap_or_default();
+    let fault = if chance.one_in(2) { Fault::Killed(at, chance.below(200)) } else { Fault::Leaves(at) };
+    let planned = Planned { at_ms: 0, for_ms: chance.between(20, 600), fault };
+    let (cluster, journal) = (Arc::clone(cluster), Arc::clone(journal));
+    detached(async move {
+        journal.note("kill", format!("{:?} for {} ms", planned.fault, planned.for_ms));
+        cluster.suffer(&planned).await;
+    })
 }
 
 /// What slows everybody down from now on, and keeps nobody from being answered.

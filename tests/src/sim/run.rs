@@ -150,6 +150,9 @@ async fn acts(
     journal: Arc<Journal>,
     weather: Arc<Weather>,
 ) -> usize {
+    if scenario.faults.is_empty() {
+        journal.calm();
+    }
     let cluster = Cluster::start(&scenario, (beginning.store(), weather), 0).await;
     let way: Arc<dyn Way> = Arc::new(SimWay::new(Arc::clone(&cluster), scenario.seed));
     let residents = beginning.residents(&way);

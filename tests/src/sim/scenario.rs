@@ -319,6 +319,9 @@ impl Scenario {
         if Chance::of(seed, "profile").one_in(6) {
             actors.push(Actor::Profile);
         }
+        if Chance::of(seed, "sessions").one_in(6) {
+            actors.push(Actor::Sessions);
+        }
         if Chance::of(seed, "barred").one_in(4) {
             actors.push(Actor::Barred);
         }

@@ -234,7 +234,29 @@ impl Wrap for SimStore {
             return Err(StoreError::Unknown("some rows timed out".to_owned()));
         }
         let fate = self.fate(first, can_be_late, false);
-        self.write(fate, move |store| Box::pin(async move { store.put_at(writes, durability).await })).await
+        let rest = if writes.len() > 1 && self.chance.one_in(4) {
+            // In whatever order.
+            if self.chance.one_in(2) {
+                writes.reverse();
+            }
+            let before = usize::try_from(self.chance.between(1, writes.len() as u64 - 1)).unwrap_or(1);
+            writes.split_off(before)
+        } else {
+            Vec::new()
+        };
+        let between_ms = self.trip_ms();
+        let land = move |store: Arc<TornStore>| -> BoxFuture<'static, Result<(), StoreError>> {
+            Box::pin(async move {
+                store.put_at(writes, durability).await?;
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                // Each row is a write of its own: some are seen before the others.
+                nap(between_ms).await;
+                store.put_at(rest, durability).await
+            })
+        };
+        self.write(fate, land).await
     }
 
     async fn on_get(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use polity_core::{Seq, TenantId};
 use polity_store::Store;
-use ruma_common::UserId;
+use ruma_common::{RoomId, UserId};
 
 use crate::{
     Accounts, Change, Entry, Error,
@@ -101,6 +101,22 @@ impl Accounts {
         key: &str,
     ) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.entry(tenant, user_id, (kind::ACCOUNT_DATA, scope, key)).await?.and_then(|entry| entry.value))
+    }
+
+    /// All account data of a room.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn account_data_of_room(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        room_id: &RoomId,
+    ) -> Result<Vec<Entry>, Error> {
+        let scope = Some(room_id.as_str());
+        let mut all = record::entries(&*self.store, tenant, user_id, kind::ACCOUNT_DATA, scope).await?;
+        all.retain(|entry| entry.value.is_some());
+        Ok(all)
     }
 
     /// Sets account data. A user keeps at most 10,000 values and 8 MiB of it, of all rooms together: all of it is part of a first

@@ -146,8 +146,7 @@ impl Accounts {
     async fn jobs(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Entry>, Error> {
         for _ in 0..TRIES {
             let jobs = entries(&*self.store, tenant, user_id).await?;
-            let whole = jobs.is_empty() || planted(Mutation::JobOfAPart);
-            if whole || self.confirm(tenant, user_id, &jobs).await? {
+            if jobs.is_empty() || self.confirm(tenant, user_id, &jobs).await? {
                 return Ok(jobs);
             }
         }

@@ -55,6 +55,9 @@ pub(super) async fn try_the_door(world: Arc<World>) {
         world.breathe(&mut random, 40).await;
         go_out(&world, &client, &tag, number % 2 == 0, &mut late).await;
         let inside = tries(&world, &client, &tag, false, &mut late).await;
+        if late.ins == 0 && !inside {
+            hears_nothing(&world, &client, &tag).await;
+        }
         // Who may come in by a late try can't be told from who was brought back.
         if number % 3 == 1 && late.ins == 0 && !inside {
             forget(&world, &client, &tag, &mut late).await;
@@ -105,6 +108,19 @@ async fn stays_forgotten(world: &World, client: &Client, tag: &str) {
     let answer = world.get(client, tag, &format!("/sync?filter={}", escape(&filter.to_string()))).await;
     let told = &answer["rooms"]["leave"][room];
     world.journal.check(told.is_null(), format!("{room} was forgotten, and a sync tells {told}"), &["barred-"]);
+}
+
+/// Who is out reads nothing of what is said then, at whatever process.
+async fn hears_nothing(world: &World, client: &Client, tag: &str) {
+    let room = escape(&world.rooms[1]);
+    let path = format!("/rooms/{room}/send/org.polity.secret/{tag}");
+    let said = world.must(&world.writers[0], tag, Method::PUT, &path, Some(&json!({}))).await.value;
+    let event_id = text(&said, "event_id");
+    for path in [format!("/rooms/{room}/event/{}", escape(event_id)), format!("/rooms/{room}/messages?dir=b&limit=3")] {
+        let told = world.ask(client, tag, Method::GET, &path, None).await.map(|answered| answered.value.to_string());
+        let heard = told.as_ref().is_ok_and(|told| told.contains(event_id));
+        world.journal.check(!heard, format!("who was out is told {event_id} by {path}: {told:?}"), &["barred-"]);
+    }
 }
 
 async fn go_out(world: &World, client: &Client, tag: &str, is_thrown: bool, late: &mut Late) {

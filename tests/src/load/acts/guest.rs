@@ -32,6 +32,12 @@ pub(super) async fn follow(world: Arc<World>) {
             if !enters {
                 let fault = format!("the guest is told of the leave of {room}, and never was of the join");
                 world.journal.check(inside, fault, &["guest-"]);
+                let last = timeline["events"].as_array().and_then(|events| events.last());
+                let own = last.is_some_and(|last| {
+                    last["state_key"] == json!(guest.user_id) && last["content"]["membership"] != json!("join")
+                });
+                let fault = format!("what the guest is told of {room} ends with {last:?}, and not with its leave");
+                world.journal.check(own, fault, &["guest-"]);
                 end(&world, &mut stretch).await;
             }
             inside = enters;

@@ -1,17 +1,25 @@
 //! One-time keys: each is given to one claimer at most.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::{join, join_all};
 use http::Method;
 use rand::RngExt as _;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
-use crate::load::world::{Answered, World};
+use crate::{
+    escape,
+    load::world::{Answered, World, text},
+};
 
 const ALGORITHM: &str = "signed_curve25519";
 /// Keys of one upload.
 const BATCH: u64 = 4;
+
+/// What is owed to a tenant is done within this time, also where a process must be found dead first; and between two looks.
+const TOLD: Duration = Duration::from_secs(120);
+const LOOKS: Duration = Duration::from_millis(500);
 
 /// What became of the keys.
 #[derive(Default)]
@@ -25,8 +33,10 @@ struct Keys {
 /// The owner uploads some, the claimer claims them, in turn.
 pub(super) async fn upload_and_claim(world: Arc<World>) {
     let (mut random, mut keys) = (world.random("keys"), Keys::default());
+    let followed = Followed::begin(&world).await;
     let ((), first) = join(upload(&world, &mut keys, true), claim_once_found(&world)).await;
     keys.take_first(&world, &first);
+    followed.ends(&world).await;
     while !world.is_done() {
         upload(&world, &mut keys, false).await;
         for _ in 0..BATCH / 2 {
@@ -55,8 +65,52 @@ async fn upload(world: &World, keys: &mut Keys, first: bool) {
             "user_id": owner.user_id, "device_id": owner.device_id, "algorithms": [], "keys": {}, "signatures": {},
         });
     }
-    world.must(owner, &tag, Method::POST, "/keys/upload", Some(&body)).await;
+    let answered = world.must(owner, &tag, Method::POST, "/keys/upload", Some(&body)).await;
     keys.uploaded += BATCH;
+    if first {
+        // Somebody claims meanwhile.
+        return;
+    }
+    let told = answered.value["one_time_key_counts"][ALGORITHM].as_u64();
+    let most = keys.uploaded - u64::try_from(keys.claimed.len()).expect("few keys");
+    let least = most.saturating_sub(u64::try_from(keys.lost).expect("few claims"));
+    let right = told.is_some_and(|told| (least..=most).contains(&told));
+    let fault = format!("{told:?} keys are said to be left of {most}, and {} claims had no answer", keys.lost);
+    world.journal.check(right, fault, &["keys-"]);
+}
+
+/// The owner's device is new to who shares an encrypted room with it: a sync says so.
+struct Followed {
+    since: String,
+}
+
+impl Followed {
+    async fn begin(world: &World) -> Self {
+        let (owner, claimer) = (&world.others["owner"], &world.others["claimer"]);
+        let encryption = json!({"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}});
+        let body = json!({"preset": "public_chat", "initial_state": [encryption]});
+        let made = world.must(owner, "keys-room", Method::POST, "/createRoom", Some(&body)).await.value;
+        let path = format!("/rooms/{}/join", escape(text(&made, "room_id")));
+        world.must(claimer, "keys-room", Method::POST, &path, Some(&json!({}))).await;
+        let answer = world.get(claimer, "keys-lists", "/sync?timeout=0").await;
+        Self { since: text(&answer, "next_batch").to_owned() }
+    }
+
+    /// Once the device is there. (A tenant that wasn't told at once is told by whoever finds that it is owed.)
+    async fn ends(self, world: &World) {
+        let (owner, claimer, began) = (&world.others["owner"], &world.others["claimer"], Instant::now());
+        loop {
+            let path = format!("/sync?timeout=0&since={}", self.since);
+            let answer = world.get(claimer, "keys-lists", &path).await;
+            let changed = answer["device_lists"]["changed"].as_array().into_iter().flatten();
+            if changed.into_iter().any(|user| *user == json!(owner.user_id)) {
+                return;
+            }
+            let fault = format!("a device came, and after {TOLD:?} a sync tells {}", answer["device_lists"]);
+            world.journal.check(began.elapsed() < TOLD, fault, &["keys-"]);
+            tokio::time::sleep(LOOKS).await;
+        }
+    }
 }
 
 /// Claims a key as soon as the owner's device is found: who has something for it waits for nothing else.

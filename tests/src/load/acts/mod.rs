@@ -13,6 +13,7 @@ mod neighbour;
 mod profile;
 mod receipts;
 mod register;
+mod sessions;
 mod to_device;
 mod write;
 
@@ -43,6 +44,7 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::Profile => tasks::spawn(profile::change(world)),
         Actor::Neighbour => tasks::spawn(neighbour::live_apart(world)),
         Actor::Receipts => tasks::spawn(receipts::read(world)),
+        Actor::Sessions => tasks::spawn(sessions::come_and_go(world)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 
 /// Reads whatever was acknowledged last, room by room.
 pub(super) async fn read(world: Arc<World>) {
-    let (client, mut random) = (&world.writers[2], world.random("receipts"));
+    let (client, mut random, mut surely) = (&world.writers[2], world.random("receipts"), true);
     for number in 0_usize.. {
         if world.is_done() {
             return;
@@ -23,7 +23,14 @@ pub(super) async fn read(world: Arc<World>) {
         if let Some(event_id) = newest {
             let path = format!("/rooms/{}/read_markers", escape(&world.rooms[room]));
             let body = json!({"m.read": event_id, "m.fully_read": event_id});
-            world.must(client, "receipt", Method::POST, &path, Some(&body)).await;
+            let answered = world.must(client, "receipt", Method::POST, &path, Some(&body)).await;
+            // Asked for again, an older one may be set once more, late.
+            surely &= answered.tries == 1;
+            let (user, of) = (escape(&client.user_id), escape(&world.rooms[room]));
+            let path = format!("/user/{user}/rooms/{of}/account_data/m.fully_read");
+            let read = world.get(client, "receipt", &path).await;
+            let fault = format!("the marker at {event_id} was acknowledged, {read} is there");
+            world.journal.check(!surely || read["event_id"] == json!(event_id), fault, &["receipt"]);
             world.receipts.lock().await.entry(room).or_default().push(event_id);
         }
         world.breathe(&mut random, 60).await;

@@ -19,7 +19,8 @@ pub(super) async fn send(world: Arc<World>, me: usize) {
         }
         let tag = format!("device{me}-{number}.");
         let messages = json!({&receiver.user_id: {&receiver.device_id: {"n": number}}});
-        let path = format!("/sendToDevice/{EVENT_TYPE}/{tag}");
+        // All senders name their messages alike.
+        let path = format!("/sendToDevice/{EVENT_TYPE}/t{number}");
         world.must(client, &tag, Method::PUT, &path, Some(&json!({"messages": messages}))).await;
         world.sent_to_device.lock().await.insert(client.user_id.clone(), number + 1);
         world.breathe(&mut random, 30).await;

@@ -55,9 +55,11 @@ pub(super) async fn write(world: Arc<World>, me: usize) {
 
 fn request(room: &str, me: usize, number: u64, tag: &str, redacts: Option<&str>, kind: u32) -> (String, Value) {
     let room = escape(room);
+    // Its own user's and device's, whoever else has one of that name.
+    let txn = format!("t{number}");
     match (redacts, kind) {
-        (Some(event_id), _) => (format!("/rooms/{room}/redact/{}/{tag}", escape(event_id)), json!({"reason": tag})),
+        (Some(event_id), _) => (format!("/rooms/{room}/redact/{}/{txn}", escape(event_id)), json!({"reason": tag})),
         (None, 8) => (format!("/rooms/{room}/state/{COUNT}/{me}"), json!({"n": number, "reason": tag})),
-        _ => (format!("/rooms/{room}/send/m.room.message/{tag}"), json!({"msgtype": "m.text", "body": tag})),
+        _ => (format!("/rooms/{room}/send/m.room.message/{txn}"), json!({"msgtype": "m.text", "body": tag})),
     }
 }

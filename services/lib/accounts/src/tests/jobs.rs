@@ -1,5 +1,10 @@
 //! What changes owe is done, also when the process that made them dies.
 
+use async_trait::async_trait;
+use polity_core::TenantId;
+use polity_store::{Durability, StoreError, Wrap, Write};
+use tokio::sync::watch;
+
 use super::*;
 
 #[tokio::test]
@@ -140,4 +145,79 @@ async fn a_deactivated_account_is_given_no_name_any_more() {
     let late = accounts.set_profile(TENANT, user, "displayname", Some("late".into())).await;
     assert!(matches!(late, Err(Error::Deactivated)), "{late:?}");
     assert!(accounts.profile(TENANT, user).await.unwrap().is_empty());
+}
+
+/// A store that lets others see of the change to the name "new" only the job that it owes, for a while.
+struct InParts {
+    store: Arc<dyn Store>,
+    /// Whether that is still to be seen so, and whether the rest of it is held back.
+    next: AtomicBool,
+    held: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Wrap for InParts {
+    fn inner(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    async fn on_put(&self, writes: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        let owes = |write: &Write| write.row.key.first().and_then(polity_store::Value::as_text) == Some("job");
+        let is_it = |write: &Write| write.row.value.windows(3).any(|bytes| bytes == b"new");
+        if writes.iter().any(is_it) && self.next.swap(false, Ordering::SeqCst) {
+            let (first, rest): (Vec<_>, Vec<_>) = writes.into_iter().partition(owes);
+            self.store.put(first, durability).await?;
+            let mut held = self.held.subscribe();
+            self.held.send_replace(true);
+            held.wait_for(|held| !*held).await.unwrap();
+            return self.store.put(rest, durability).await;
+        }
+        self.store.put(writes, durability).await
+    }
+}
+
+/// Rooms that are given the name that the user has.
+struct Named(Arc<Accounts>, Mutex<Vec<String>>);
+
+#[async_trait]
+impl RoomWork for Named {
+    async fn profile_changed(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
+        let name = self.0.profile(tenant, user_id).await?.remove("displayname");
+        self.1.lock().push(name.unwrap_or_default());
+        Ok(())
+    }
+
+    async fn leave_rooms(&self, _tenant: TenantId, _user_id: &UserId) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn work_is_done_by_rows_that_can_be_read_whole() {
+    let (parts, user) = (Mutex::new(None), user_id!("@a:b"));
+    let world = World::on(|store| {
+        let (next, held) = (AtomicBool::new(true), watch::Sender::new(false));
+        let store = Arc::new(InParts { store, next, held });
+        *parts.lock() = Some(Arc::clone(&store));
+        store
+    });
+    let parts = parts.lock().take().unwrap();
+    let (one, other) = (world.beside(1).await.accounts, world.beside(2).await.accounts);
+    new_account(&one, TENANT, user, "password").await;
+    one.set_profile(TENANT, user, "displayname", Some("old".into())).await.unwrap();
+    let renames = {
+        let other = Arc::clone(&other);
+        polity_core::tasks::spawn(
+            async move { other.set_profile(TENANT, user, "displayname", Some("new".into())).await },
+        )
+    };
+    parts.held.subscribe().wait_for(|held| *held).await.unwrap();
+    // Of the new row only the job is seen.
+    let rooms = Named(Arc::clone(&one), Mutex::default());
+    assert!(one.settle_all(&rooms).await);
+    parts.held.send_replace(false);
+    renames.await.unwrap().unwrap();
+    assert!(other.settle_all(&rooms).await);
+    let told = rooms.1.lock().clone();
+    assert_eq!(told.last().map(String::as_str), Some("new"), "{told:?}");
 }

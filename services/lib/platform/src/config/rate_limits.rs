@@ -8,9 +8,9 @@ section! {
     pub struct RateLimits {
         /// Whether clients that ask too often are told to wait.
         enabled: bool = true;
-        /// Events that a user may send a second, in the long run; as many requests that send to devices are counted apart.
+        /// Events that a user may send a second, in the long run. Counted apart, as many each: sends to devices, account data, profiles.
         messages_per_s: f64 = 10.0;
-        /// Events that a user may send at once; as many requests that send to devices.
+        /// Events that a user may send at once; as many of each of the others.
         messages_burst: u32 = 100;
         /// Rooms that a user may join or make a second, in the long run.
         joins_per_s: f64 = 1.0;

@@ -40,6 +40,8 @@ pub(crate) struct Look<'a> {
     pub now_ms: u64,
     /// The answer so far.
     pub answer: Answer,
+    /// Rooms that the client wasn't told of as a member's before. What the user keeps of them it wasn't told either.
+    entered: BTreeSet<OwnedRoomId>,
     /// Who came to share encrypted rooms with the user, and who may no longer do.
     pub sharing: Sharing,
 }
@@ -59,7 +61,14 @@ impl Engine {
     /// Begins a look at the state of now.
     fn begin_look<'a>(&self, request: &'a SyncRequest) -> Look<'a> {
         let now_ms = self.clock.now_ms();
-        Look { request, settings: None, now_ms, answer: Answer::default(), sharing: Sharing::default() }
+        Look {
+            request,
+            settings: None,
+            now_ms,
+            answer: Answer::default(),
+            entered: BTreeSet::new(),
+            sharing: Sharing::default(),
+        }
     }
 
     /// What the request's user has set, as it stood when the look first asked.
@@ -114,6 +123,7 @@ impl Engine {
                 self.look_at(&mut look, progress, (room_id, None), progress.at.ephemeral).await?;
             }
         }
+        self.room_account_data(&mut look, progress, RoomAccountData::new()).await?;
         let answer = self.device_news(look, progress, None).await?;
         progress.at.ephemeral = ephemeral_now;
         Ok(answer)
@@ -172,7 +182,12 @@ impl Engine {
         let (room_id, answer) = (pass.room_id, &mut look.answer);
         match section {
             Section::None => {}
-            Section::Joined(room) => answer.joined.push((room_id, *room)),
+            Section::Joined(room) => {
+                if entry.is_none_or(|entry| entry.told != Told::Member) {
+                    look.entered.insert(room_id.clone());
+                }
+                answer.joined.push((room_id, *room));
+            }
             Section::Left(room) => answer.left.push((room_id, *room)),
             Section::Stripped(Told::Knocking, events) => answer.knocked.push((room_id, events)),
             Section::Stripped(_, events) => answer.invited.push((room_id, events)),
@@ -207,6 +222,14 @@ impl Engine {
         progress: &Progress,
         mut news: RoomAccountData,
     ) -> Result<(), SyncError> {
+        for room_id in &look.entered {
+            // Else the news are all that there is.
+            if !progress.knows.lacks_the_record() {
+                let all = self.account_data_of(look.request, room_id).await?;
+                progress.share.grow(all.iter().map(Bytes::len).sum())?;
+                news.insert(room_id.clone(), all);
+            }
+        }
         for (room_id, room) in &mut look.answer.joined {
             room.account_data = news.remove(room_id).unwrap_or_default();
         }

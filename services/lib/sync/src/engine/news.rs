@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use polity_accounts::INBOX_PAGE;
 use polity_store::rooms::Membership;
-use ruma_common::{OwnedRoomId, OwnedUserId};
+use ruma_client_api::filter::FilterDefinition;
+use ruma_common::{OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{
     Answer, Engine, SyncError, SyncRequest,
@@ -49,14 +50,10 @@ impl Engine {
                 if filter::type_passes(wanted.types.as_deref(), &wanted.not_types, &key) {
                     answer.account_data.push(event);
                 }
-            } else if let Ok(room_id) = OwnedRoomId::try_from(scope) {
-                let wanted = &request.filter.room.account_data;
-                if filter::concerns(&request.filter, &room_id)
-                    && filter::room_passes(wanted, &room_id)
-                    && filter::type_passes(wanted.types.as_deref(), &wanted.not_types, &key)
-                {
-                    rooms.entry(room_id).or_default().push(event);
-                }
+            } else if let Ok(room_id) = OwnedRoomId::try_from(scope)
+                && is_wanted(&request.filter, &room_id, &key)
+            {
+                rooms.entry(room_id).or_default().push(event);
             }
         }
         let wanted = &request.filter.account_data;
@@ -68,6 +65,18 @@ impl Engine {
             answer.account_data.push(render("m.push_rules", &rules));
         }
         Ok(rooms)
+    }
+
+    /// All that the user keeps of a room.
+    pub(crate) async fn account_data_of(
+        &self,
+        request: &SyncRequest,
+        room_id: &RoomId,
+    ) -> Result<Vec<Bytes>, SyncError> {
+        let viewer = &request.viewer;
+        let all = self.accounts.account_data_of_room(viewer.tenant, &viewer.user_id, room_id).await?;
+        let wanted = all.into_iter().filter(|entry| is_wanted(&request.filter, room_id, &entry.key));
+        Ok(wanted.filter_map(|entry| Some(render(&entry.key, entry.value.as_deref()?))).collect())
     }
 
     /// To-device messages and device lists; the whole answer but for its end.
@@ -145,6 +154,14 @@ impl Engine {
         look.answer.devices_changed = changed.into_iter().collect();
         Ok(())
     }
+}
+
+/// Whether a filter lets such account data of a room through.
+fn is_wanted(filter: &FilterDefinition, room_id: &RoomId, event_type: &str) -> bool {
+    let wanted = &filter.room.account_data;
+    filter::concerns(filter, room_id)
+        && filter::room_passes(wanted, room_id)
+        && filter::type_passes(wanted.types.as_deref(), &wanted.not_types, event_type)
 }
 
 fn render(event_type: &str, content: &[u8]) -> Bytes {
