@@ -194,7 +194,6 @@ impl Cluster {
             let _ = node.wanted.subscribe().wait_for(|wanted| *wanted).await;
             let process = self.begin(at, run);
             process.ended().await;
-            self.weather.note(&process.name, "is gone");
             node.ready.send_replace(false);
             *node.running.lock() = None;
             self.net.close(&self.address(at));
@@ -210,7 +209,8 @@ impl Cluster {
         let drift = clock::off(drift, &Chance::of(self.seed, &format!("drift of {name}")));
         let clock = SimClock::new(self.began, *self.nodes[at].off_ms.lock()).drifting(drift);
         let next = self.nodes[at].next.load(Ordering::Relaxed);
-        let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), self.put_off);
+        let process =
+            Process::new(name.clone(), Arc::clone(&self.weather), clock, (Chance::of(self.seed, &name), self.put_off));
         let store = SimStore::new(
             Arc::clone(&self.store),
             (Arc::clone(&self.weather), Arc::clone(&process)),
@@ -382,7 +382,7 @@ impl Cluster {
     pub(super) async fn aside(self: &Arc<Self>, run: u64) -> (Arc<Process>, Ground) {
         let name = format!("aside run {run}");
         let clock = SimClock::new(self.began, self.off_ms);
-        let process = Process::new(name.clone(), clock, Chance::of(self.seed, &name), 0);
+        let process = Process::new(name.clone(), Arc::clone(&self.weather), clock, (Chance::of(self.seed, &name), 0));
         let chance = Chance::of(self.seed, &format!("store of {name}"));
         let parts = (Arc::clone(&self.weather), Arc::clone(&process));
         let place = Place {

@@ -140,9 +140,9 @@ mod tests {
         assert!(never_began(&refused), "{refused:?}");
         let process = Process::new(
             "a".into(),
+            Arc::new(Weather::untold()),
             super::super::clock::SimClock::new(tokio::time::Instant::now(), 0),
-            Chance::of(1, "a"),
-            0,
+            (Chance::of(1, "a"), 0),
         );
         let ends = Arc::clone(&process);
         let service = Transport::new(service_fn(move |_| {

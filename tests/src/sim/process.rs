@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use polity_core::tasks;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{chance::Chance, clock::SimClock};
+use super::{chance::Chance, clock::SimClock, weather::Weather};
 
 /// Handles of tasks are looked through for those that have ended when there are so many more.
 const PRUNE: usize = 256;
@@ -19,6 +19,7 @@ const PRUNE: usize = 256;
 pub(super) struct Process {
     /// The node and the number of its run.
     pub(super) name: String,
+    weather: Arc<Weather>,
     pub(super) clock: Arc<SimClock>,
     pub(super) chance: Arc<Chance>,
     /// Of so many steps one is put off, so that other tasks go first; 0: none.
@@ -63,10 +64,15 @@ impl State {
 }
 
 impl Process {
-    pub(super) fn new(name: String, clock: SimClock, chance: Chance, put_off: u64) -> Arc<Self> {
+    pub(super) fn new(
+        name: String,
+        weather: Arc<Weather>,
+        clock: SimClock,
+        (chance, put_off): (Chance, u64),
+    ) -> Arc<Self> {
         let (clock, chance) = (Arc::new(clock), Arc::new(chance));
         let (stopped, ended) = (watch::Sender::new(false), watch::Sender::new(false));
-        Arc::new(Self { name, clock, chance, put_off, state: Mutex::default(), stopped, ended })
+        Arc::new(Self { name, weather, clock, chance, put_off, state: Mutex::default(), stopped, ended })
     }
 
     /// As the owner of tasks.
@@ -78,7 +84,10 @@ impl Process {
     pub(super) fn kill(&self) {
         let tasks = {
             let mut state = self.state.lock();
-            state.ended = true;
+            if !std::mem::replace(&mut state.ended, true) {
+                // Here, and not by who waits for it: in which order those go on is left to chance.
+                self.weather.note(&self.name, "is gone");
+            }
             state.waiting.clear();
             std::mem::take(&mut state.tasks)
         };
