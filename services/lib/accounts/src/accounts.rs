@@ -124,9 +124,17 @@ impl Accounts {
     /// process goes on with it, as its registry entry must stay.
     pub async fn drain(&self, rooms: &dyn RoomWork, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        // What isn't done then isn't lost: the record says so. The logs' own end needs time, too.
-        let settled = tokio::time::timeout(limit / 2, self.settle_all(rooms)).await.unwrap_or(false);
-        self.uses.drain(deadline.saturating_duration_since(Instant::now())).await && settled
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.pending.close();
+        loop {
+            // What isn't done then isn't lost: the record says so. The logs' own end needs time, too.
+            let settled = tokio::time::timeout(left() / 2, self.settle_all(rooms)).await.unwrap_or(false);
+            let ended = self.uses.drain(left()).await;
+            // The end of the logs projects what waited for that, and may find more that is owed.
+            if !settled || !ended || self.pending.len() == 0 {
+                return settled && ended;
+            }
+        }
     }
 
     pub(crate) async fn entry(

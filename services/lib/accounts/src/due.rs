@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,7 @@ pub(crate) struct Pending {
     clock: Arc<dyn Clock>,
     users: Mutex<Users>,
     added: Notify,
+    closed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,7 +55,7 @@ pub(crate) struct Turn {
 
 impl Pending {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, users: Mutex::default(), added: Notify::new() }
+        Self { clock, users: Mutex::default(), added: Notify::new(), closed: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -82,9 +86,17 @@ impl Pending {
         Some(Turn { pending: Arc::clone(self), tenant: who.0, user_id: who.1, failed, again: true })
     }
 
+    /// Nobody's turn comes any more, for who waits for the next one.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
     /// The same as soon as there is one.
     pub(crate) async fn next(self: &Arc<Self>, tick: Duration) -> Turn {
         loop {
+            if self.closed.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             if let Some(next) = self.take(self.clock.monotonic()) {
                 return next;
             }
