@@ -144,14 +144,19 @@ fn one(seed: u64, plan: &Plan, figures: &Figures) -> Option<String> {
     if outcome.fault.is_some() {
         figures.failed.fetch_add(1, Ordering::Relaxed);
         if plan.restored {
-            let history = outcome.history.join("\n  ");
-            let again = format!("Again: simulate --restored --seeds 1 --first-seed {seed}");
-            let fault = outcome.fault.unwrap_or_default();
-            return Some(format!("the restore {seed} fails.\n  {history}\n{fault}\n{again}\n"));
+            return Some(failed_restore(seed, outcome));
         }
         return Some(failed(&scenario, outcome, plan.whole));
     }
     plan.tell.then(|| format!("{scenario}  {}", outcome.history.join("\n  ")))
+}
+
+/// What there is to tell of a restore that fails: it isn't made smaller.
+fn failed_restore(seed: u64, outcome: Outcome) -> String {
+    let (history, fault) = (outcome.history.join("\n  "), outcome.fault.unwrap_or_default());
+    format!(
+        "the restore {seed} fails.\n  {history}\n{fault}\nAgain: simulate --restored --seeds 1 --first-seed {seed}\n"
+    )
 }
 
 /// What there is to tell of a scenario that fails, of a smaller one too unless it is told whole.
@@ -173,7 +178,7 @@ fn failed(scenario: &Scenario, outcome: Outcome, whole: bool) -> String {
 #[expect(clippy::print_stdout, reason = "a program for people")]
 fn plant_all(plan: &Plan) -> Result<usize, String> {
     use polity_core::mutation::{ALL, plant};
-    use polity_tests::sim::catch;
+    use polity_tests::sim::{catch, is_of_restores};
     let name = plan.mutations.as_deref().unwrap_or_default();
     let planted: Vec<_> = ALL.iter().filter(|(bug, _)| format!("{bug:?}").starts_with(name)).collect();
     if planted.is_empty() {
@@ -191,7 +196,11 @@ fn plant_all(plan: &Plan) -> Result<usize, String> {
                             println!("{bug:?} ({what}): found {how} by seed {seed}: {}", fault.join(" "));
                             if plan.tell {
                                 plant(Some(*bug));
-                                println!("{}", failed(&Scenario::of(seed), play(&Scenario::of(seed)), plan.whole));
+                                if is_of_restores(*bug) {
+                                    println!("{}", failed_restore(seed, restored(seed)));
+                                } else {
+                                    println!("{}", failed(&Scenario::of(seed), play(&Scenario::of(seed)), plan.whole));
+                                }
                                 plant(None);
                             }
                         }

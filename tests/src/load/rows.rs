@@ -134,9 +134,10 @@ async fn found_elsewhere(
     (replay, derived): (&Replay, &Derived),
     journal: &Journal,
 ) {
-    let listed = rooms::listed_rooms(store, key.tenant).await.unwrap_or_default();
-    let (is, due) = (listed.contains(&room.room_id), derived.is_listed());
-    journal.check(is == due, format_args!("{} is in the directory: {is}, by its rows it is: {due}", room.room_id), &[]);
+    let listed = rooms::listed_rooms(store, key.tenant).await;
+    let (is, due) = (listed.map(|listed| listed.contains(&room.room_id)), derived.is_listed());
+    let fault = format!("{} is in the directory: {is:?}, by its rows it is: {due}", room.room_id);
+    journal.check(is.is_ok_and(|is| is == due), fault, &[]);
     for (user, (membership, seq)) in &replay.memberships {
         let Ok(user_id) = <&UserId>::try_from(user.as_str()) else { continue };
         let found = rooms::membership(store, key.tenant, user_id, &room.room_id).await.ok().flatten();

@@ -40,7 +40,7 @@ pub(super) async fn check(store: &TornStore, journal: &Journal) {
             rows::check(store, key, journal).await;
         }
     }
-    for record in store.written(&schema::USER_RECORD) {
+    for record in store.records() {
         let (tenant, user) = (record.first().and_then(Value::as_int), record.get(1).and_then(Value::as_text));
         let tenant = TenantId::new(tenant.unwrap_or_default().cast_unsigned());
         nothing_is_owed(store, journal, (tenant, user.unwrap_or_default())).await;
@@ -51,8 +51,12 @@ pub(super) async fn check(store: &TornStore, journal: &Journal) {
 /// A user's record owes nothing.
 pub(super) async fn nothing_is_owed(store: &TornStore, journal: &Journal, (tenant, user): (TenantId, &str)) {
     let Ok(user_id) = <&UserId>::try_from(user) else { journal.fail(format!("{user} is no user"), &[]) };
-    let owed = polity_accounts::owed(store, tenant, user_id).await.unwrap_or_default();
-    journal.check(owed.is_empty(), format_args!("the record of {user} owes {owed:?}, and nobody does it"), &[]);
+    let owed = polity_accounts::owed(store, tenant, user_id).await;
+    journal.check(
+        owed.as_ref().is_ok_and(Vec::is_empty),
+        format_args!("the record of {user} owes {owed:?}, and nobody does it"),
+        &[],
+    );
 }
 
 fn key(log: &Values) -> Option<LogKey> {

@@ -105,6 +105,12 @@ pub struct Caught {
     pub fault: String,
 }
 
+/// Whether it is a bug of a store that was put back: found by restores, not by scenarios.
+#[must_use]
+pub fn is_of_restores(mutation: Mutation) -> bool {
+    RESTORED.contains(&mutation)
+}
+
 /// Looks for a planted bug: with the seed that found it before, then with so many, from `first` on.
 ///
 /// # Errors
@@ -115,7 +121,7 @@ pub fn catch(mutation: Mutation, first: u64, seeds: u64) -> Result<Option<Caught
         Beginning::get(nearly_full);
     }
     let known = FOUND_BY.iter().filter(|(bug, _)| *bug == mutation).map(|(_, seed)| (*seed, true));
-    let play = |seed| if RESTORED.contains(&mutation) { restored(seed) } else { play(&Scenario::of(seed)) };
+    let play = |seed| if is_of_restores(mutation) { restored(seed) } else { play(&Scenario::of(seed)) };
     for (seed, known) in known.chain((first..first + seeds).map(|seed| (seed, false))) {
         plant(Some(mutation));
         let outcome = play(seed);

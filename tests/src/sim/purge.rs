@@ -27,7 +27,7 @@ use polity_store::{
 use ruma_common::{RoomAliasId, RoomId, UserId};
 use serde_json::{Value, json};
 
-use super::{TENANT, beginning::Beginning, chance::Chance, cluster::Cluster, nap, torn::TornStore, way::SimWay};
+use super::{TENANT, beginning::Beginning, chance::Chance, cluster::Cluster, nap, way::SimWay};
 use crate::{Client, Failure, Way, escape, load::Journal};
 
 /// An operator waits so long for an answer before he asks again.
@@ -338,7 +338,7 @@ impl Purged {
 }
 
 /// Of a log that was purged nothing is left but heads, sealed and empty.
-pub(super) async fn is_gone(store: &TornStore, key: LogKey, journal: &Journal) {
+pub(super) async fn is_gone(store: &dyn Store, key: LogKey, journal: &Journal) {
     let mut heads = 0;
     for bucket in 0..BUCKETS {
         let partition = values_of![key.tenant, key.log, Bucket::new(bucket).to_i64()];
@@ -351,17 +351,4 @@ pub(super) async fn is_gone(store: &TornStore, key: LogKey, journal: &Journal) {
         }
     }
     journal.check(heads > 0, format_args!("of {key}, which was purged, no head is left"), &[WHO]);
-    // Of the state there may be nodes that were written for what was never appended: no row names them.
-    for table in [&schema::RECEIPTS, &schema::REDACTIONS] {
-        let of_log = values_of![key.tenant, key.log];
-        for partition in store.written(table).into_iter().filter(|place| place.starts_with(&of_log)) {
-            let page = store.scan(table, partition, Bounds::all(), 1, Consistency::Serial).await;
-            let left = page.unwrap_or_default().rows;
-            journal.check(
-                left.is_empty(),
-                format_args!("of {key}, which was purged, {} has {left:?}", table.name),
-                &[WHO],
-            );
-        }
-    }
 }

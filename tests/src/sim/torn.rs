@@ -29,8 +29,8 @@ pub(super) struct TornStore {
     torn: Mutex<BTreeMap<Place, Torn>>,
     /// The logs that anybody tried to write to.
     logs: Mutex<BTreeSet<Values>>,
-    /// Where anybody tried to write to those tables of which that is noted, by the table's number.
-    written: Mutex<BTreeSet<(u8, Values)>>,
+    /// See [`TornStore::records`].
+    records: Mutex<BTreeSet<Values>>,
 }
 
 /// What isn't seen yet of a write.
@@ -41,18 +41,15 @@ struct Torn {
     changes: Vec<Change>,
 }
 
-/// Tables of which it is noted where they are written: what must be looked through at the end.
-const NOTED: [&Table; 3] = [&schema::USER_RECORD, &schema::RECEIPTS, &schema::REDACTIONS];
-
 impl TornStore {
     pub(super) fn new(inner: Arc<StampedStore>, chance: Chance) -> Arc<Self> {
-        Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default(), written: Mutex::default() })
+        Arc::new(Self { inner, chance, torn: Mutex::default(), logs: Mutex::default(), records: Mutex::default() })
     }
 
     /// Plain writes and projections: see [`StampedStore::put_at`].
     pub(super) async fn put_at(&self, writes: Vec<(Write, i64)>, durability: Durability) -> Result<(), StoreError> {
-        let noted = writes.iter().filter(|(write, _)| NOTED.iter().any(|table| table.number == write.table.number));
-        self.written.lock().extend(noted.map(|(write, _)| (write.table.number, write.partition.clone())));
+        let of_records = writes.iter().filter(|(write, _)| write.table.number == schema::USER_RECORD.number);
+        self.records.lock().extend(of_records.map(|(write, _)| write.partition.clone()));
         self.inner.put_at(writes, durability).await
     }
 
@@ -72,10 +69,9 @@ impl TornStore {
         self.logs.lock().clone()
     }
 
-    /// Where anybody tried to write to a table of which that is noted.
-    pub(super) fn written(&self, table: &'static Table) -> Vec<Values> {
-        let written = self.written.lock();
-        written.iter().filter(|(number, _)| *number == table.number).map(|(_, partition)| partition.clone()).collect()
+    /// The records that anybody tried to write to, by tenant and user.
+    pub(super) fn records(&self) -> BTreeSet<Values> {
+        self.records.lock().clone()
     }
 
     fn note(&self, table: &'static Table, partition: &Values) {
