@@ -78,7 +78,7 @@ impl Service {
         };
         // The room is there, whatever else can't be done: an error would say that it isn't.
         if let Err(error) = self.look_again(key, &by, Some(&shown)).await {
-            tracing::warn!(%error, log = %key, "who made a new room couldn't be looked at again: it may show an old profile, or somebody whose account has ended");
+            tracing::warn!(%error, log = %key, "who made a new room couldn't be looked at again");
         }
         // Each is a call of its own.
         let by = Requester { call: None, ..by };
