@@ -11,7 +11,7 @@ use http::Method;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::{Client, ports::free_port};
+use crate::{Client, ports::Port};
 
 /// A start takes no longer.
 const START: Duration = Duration::from_secs(60);
@@ -24,8 +24,8 @@ pub struct Sandbox {
     path: PathBuf,
     binary: PathBuf,
     env: Vec<(String, String)>,
-    client_port: u16,
-    ops_port: u16,
+    client_port: Port,
+    ops_port: Port,
     process: Option<Child>,
 }
 
@@ -39,7 +39,7 @@ impl Sandbox {
     pub fn new(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let binary = std::env::var_os("POLITY_BINARY").map_or_else(beside_the_test, PathBuf::from);
-        let (client_port, ops_port) = (free_port(), free_port());
+        let (client_port, ops_port) = (Port::take(), Port::take());
         let mut env: Vec<(String, String)> = vec![
             ("SERVER_NAME".into(), "polity.test".into()),
             ("PUBLIC_BASEURL".into(), format!("http://127.0.0.1:{client_port}")),

@@ -72,6 +72,68 @@ async fn rooms_left_are_told_to_who_asks_up_to_the_leave_and_forgotten_ones_are_
     assert_eq!(next.get("rooms"), None, "once");
 }
 
+async fn topic(world: &World, room: &str, topic: &str) {
+    world.send(ADMIN, room, ("m.room.topic", Some("")), json!({"topic": topic}), None).await;
+}
+
+/// The topics that a section tells, in the order in which a client takes them: beside the timeline, and in it.
+fn topics(section: &Value) -> [Vec<&str>; 2] {
+    [&section["state"], &section["timeline"]].map(|part| {
+        let events = part["events"].as_array().into_iter().flatten();
+        events.filter(|event| event["type"] == "m.room.topic").filter_map(|e| e["content"]["topic"].as_str()).collect()
+    })
+}
+
+#[tokio::test]
+async fn state_that_was_set_where_somebody_may_not_look_stands_and_not_what_it_undid() {
+    let world = world().await;
+    let room = room(&world, &[BOB]).await;
+    let hidden = json!({"history_visibility": "joined"});
+    world.send(ADMIN, &room, ("m.room.history_visibility", Some("")), hidden, None).await;
+    let since = token(&world.sync(&world.request(BOB, None, json!({}), false)).await);
+    topic(&world, &room, "old").await;
+    say(&world, ADMIN, &room, "seen").await;
+    world.member(BOB, &room, BOB, "leave", None).await;
+    topic(&world, &room, "new").await;
+    say(&world, ADMIN, &room, "hidden").await;
+    world.member(BOB, &room, BOB, "join", None).await;
+    say(&world, ADMIN, &room, "back").await;
+    let all = json!({"room": {"timeline": {"limit": 100}}});
+    for since in [None, Some(since)] {
+        let answer = world.sync(&world.request(BOB, since.clone(), all.clone(), false)).await;
+        let section = &answer["rooms"]["join"][&room];
+        assert_eq!(topics(section), [vec!["new"], vec![]], "{section}");
+        // What was before is asked for with the timeline's token.
+        assert_eq!(bodies(section), ["seen", "back"], "{section}");
+        assert_eq!(section["timeline"]["limited"], true);
+        let after = world.sync(&world.request(BOB, since, all.clone(), true)).await;
+        let section = &after["rooms"]["join"][&room];
+        assert_eq!(topics(section)[1], ["old"], "with the state after the timeline nothing is left out: {section}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_section_has_one_event_for_each_part_of_the_state() {
+    let world = world().await;
+    let room = room(&world, &[BOB]).await;
+    topic(&world, &room, "0").await;
+    let texts = json!({"room": {"timeline": {"limit": 4, "types": ["m.room.message"]}}});
+    let since = token(&world.sync(&world.request(BOB, None, texts.clone(), false)).await);
+    for number in 1..=4 {
+        say(&world, ADMIN, &room, "between").await;
+        topic(&world, &room, &number.to_string()).await;
+    }
+    say(&world, ADMIN, &room, "last").await;
+    // For who knows nothing, for whom something was left out, and for who knows all but the last ones.
+    for (since, limit) in [(None, 4), (Some(since.clone()), 2), (Some(since), 100)] {
+        let mut filter = texts.clone();
+        filter["room"]["timeline"]["limit"] = json!(limit);
+        let answer = world.sync(&world.request(BOB, since, filter, false)).await;
+        let section = &answer["rooms"]["join"][&room];
+        assert_eq!(topics(section), [vec!["4"], vec![]], "{section}");
+    }
+}
+
 #[tokio::test]
 async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they_are_told_later() {
     let world = world().await;

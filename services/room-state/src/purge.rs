@@ -16,7 +16,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use polity_bus::{Subject, SubjectKind, Wake};
-use polity_core::{LogId, LogKey, Position, Seq};
+use polity_core::{
+    LogId, LogKey, Position, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_log::{LogError, LogRow};
 use polity_room_engine::{
     record::{RoomHead, RoomRow},
@@ -71,7 +74,9 @@ impl Purge {
             names.next_life(name, self.key).await?;
         }
         names.sealed(self.key);
-        store.drop_partition(&schema::RECEIPTS, values_of![tenant, self.key.log]).await?;
+        if !planted(Mutation::PurgedReceiptsStay) {
+            store.drop_partition(&schema::RECEIPTS, values_of![tenant, self.key.log]).await?;
+        }
         Ok(())
     }
 
@@ -139,9 +144,12 @@ impl Purge {
             self.drop_state(roots.entries).await?;
             return self.drop_state(roots.members).await;
         };
-        rooms::drop_redactions(&*self.deps.store, self.key, first.seq.bucket()).await?;
+        if !planted(Mutation::PurgedRedactionsStay) {
+            rooms::drop_redactions(&*self.deps.store, self.key, first.seq.bucket()).await?;
+        }
         for row in rows {
             match RoomRow::decode(&row.body) {
+                Ok(_) if planted(Mutation::PurgedStateStays) => {}
                 Ok(row) => {
                     self.drop_state(row.meta.roots.entries).await?;
                     self.drop_state(row.meta.roots.members).await?;

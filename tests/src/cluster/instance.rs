@@ -11,7 +11,7 @@ use http::Method;
 
 use crate::{
     Client,
-    ports::free_port,
+    ports::Port,
     servers::{Backend, Process},
 };
 
@@ -32,9 +32,9 @@ pub struct Instance {
     pub tier: Tier,
     /// Its number among those of its tier, from 1.
     pub number: usize,
-    client_port: u16,
-    internal_port: u16,
-    ops_port: u16,
+    client_port: Port,
+    internal_port: Port,
+    ops_port: Port,
     process: Option<Process>,
     was_there: bool,
 }
@@ -74,7 +74,7 @@ impl Tier {
 
 impl Instance {
     pub(super) fn new(tier: Tier, number: usize) -> Self {
-        let [client_port, internal_port, ops_port] = [free_port(), free_port(), free_port()];
+        let [client_port, internal_port, ops_port] = [Port::take(), Port::take(), Port::take()];
         Self { tier, number, client_port, internal_port, ops_port, process: None, was_there: false }
     }
 
@@ -144,11 +144,11 @@ impl Instance {
     /// Where it would be for the proxy, if it answers clients.
     pub(super) fn backend(&self) -> Option<Backend> {
         let serves = self.tier != Tier::RoomState;
-        serves.then(|| Backend { name: self.name(), port: self.client_port, ops_port: self.ops_port })
+        serves.then(|| Backend { name: self.name(), port: self.client_port.number(), ops_port: self.ops_port.number() })
     }
 
     pub(super) fn listeners(&self) -> [(String, String); 3] {
-        let ports = [("CLIENT", self.client_port), ("INTERNAL", self.internal_port), ("OPS", self.ops_port)];
+        let ports = [("CLIENT", &self.client_port), ("INTERNAL", &self.internal_port), ("OPS", &self.ops_port)];
         ports.map(|(name, port)| (format!("LISTENERS__{name}__BIND"), format!("127.0.0.1:{port}")))
     }
 

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use crate::{
     Client,
-    ports::free_port,
+    ports::Port,
     servers::{Authority, Backend, Cassandra, CassandraOptions, Folder, Nats, NatsOptions, Process, Proxy},
 };
 
@@ -68,7 +68,7 @@ pub struct Cluster {
     shape: Shape,
     authority: Authority,
     proxy: Proxy,
-    proxy_port: u16,
+    proxy_port: Port,
     instances: Vec<Instance>,
     /// Where the store is.
     pub cassandra: Cassandra,
@@ -88,13 +88,13 @@ impl Cluster {
         fs::write(folder.path().join(CONFIG), "server_name = \"polity.test\"\n").expect("a file");
         let authority = Authority::new(&folder.path().join("certificates"));
         let (cassandra, nats) = tokio::join!(Cassandra::start(&shape.cassandra), Nats::start(NatsOptions::default()));
-        let proxy_port = free_port();
+        let proxy_port = Port::take();
         let instances: Vec<Instance> = Tier::ALL
             .into_iter()
             .flat_map(|tier| (1..=PLACES).map(move |number| Instance::new(tier, number)))
             .collect();
         let backends: Vec<Backend> = instances.iter().filter_map(Instance::backend).collect();
-        let proxy = Proxy::start(&folder.path().join("proxy"), proxy_port, &backends).await;
+        let proxy = Proxy::start(&folder.path().join("proxy"), proxy_port.clone(), &backends).await;
         let mut cluster = Self { shape, authority, proxy, proxy_port, instances, cassandra, nats, folder };
         let wanted = cluster.shape.tiers.clone();
         for (tier, count) in &wanted {

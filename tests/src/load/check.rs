@@ -1,6 +1,6 @@
 //! What is stored against what was promised and what was seen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use http::Method;
 use rand::RngExt as _;
@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::{
     pages,
     reader::Seen,
-    unread,
+    synced,
+    told::{self, StateKey},
+    unread, visited,
     world::{COUNT, Kept, Promised, World, text},
 };
 use crate::escape;
@@ -20,12 +22,12 @@ const KEPT: usize = 300;
 const STATES: usize = 2;
 
 /// A stored room.
-struct Stored {
-    events: Vec<Value>,
+pub(super) struct Stored {
+    pub(super) events: Vec<Value>,
     /// Where each event stands, by its id.
-    places: HashMap<String, usize>,
+    pub(super) places: HashMap<String, usize>,
     /// Event ids of the state, by type and key.
-    state: HashMap<(String, String), String>,
+    pub(super) state: HashMap<StateKey, String>,
 }
 
 /// Compares everything, room by room.
@@ -38,16 +40,15 @@ pub(super) async fn everything(world: &World, seen: &[Seen]) {
         nothing_twice(world, room, &stored, &of_room);
         in_order(world, room, &stored, &of_room);
         last_state(world, room, &stored);
+        let moments = told::moments(&stored.events);
         for seen in seen {
-            as_stored(world, room, &stored, seen);
-            state_as_stored(world, room, &stored, seen);
-            unread_as_counted(world, room, &stored, seen);
+            synced::as_stored(world, room, (&stored, &moments), seen);
         }
         state_at_events(world, room, &stored).await;
         receipt(world, at, room, &stored).await;
         unread_after_receipts(world, at, room, &stored).await;
         if at == 0 {
-            stretches(world, room, &stored).await;
+            visited::as_stored(world, room, (&stored, &moments)).await;
         }
     }
     kept(world).await;
@@ -149,52 +150,6 @@ fn last_state(world: &World, room: &str, stored: &Stored) {
     }
 }
 
-/// From the first event that a reader saw on: all of its kind, each once, in the room's order.
-fn as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
-    let name = seen.manner.name;
-    let shown = |event: &&Value| !seen.manner.texts_only || text(event, "type") == "m.room.message";
-    let Some(ids) = seen.events.get(room).filter(|ids| !ids.is_empty()) else {
-        let fault = format_args!("{name} saw nothing of {room}");
-        return world.journal.check(!stored.events.iter().any(|event| shown(&event)), fault, &[name]);
-    };
-    let Some(start) = stored.places.get(&ids[0]) else {
-        world.journal.fail(format!("{name} saw {} in {room}, which isn't stored", ids[0]), &[name, &ids[0]])
-    };
-    let due = stored.events[*start..].iter().filter(shown).map(|event| text(event, "event_id"));
-    let due: Vec<&str> = due.collect();
-    let differs = (0..due.len().max(ids.len())).find(|at| due.get(*at).copied() != ids.get(*at).map(String::as_str));
-    let Some(at) = differs else { return };
-    let (due_now, saw) = (due.get(at).copied().unwrap_or("the end"), ids.get(at).map_or("the end", String::as_str));
-    let known: HashSet<&str> = ids[..at].iter().map(String::as_str).collect();
-    let what = if known.contains(saw) { "a repeat" } else { "a gap, or another order" };
-    let fault = format_args!("{name} has {what} in {room}: event {at} is {saw} where {due_now} was due");
-    world.journal.fail(fault, &[name, saw, due_now]);
-}
-
-/// What the guest was told of each stretch follows the room's order, without a gap or a repeat.
-async fn stretches(world: &World, room: &str, stored: &Stored) {
-    for stretch in world.stretches.lock().await.iter() {
-        for pair in stretch.windows(2) {
-            let places = (stored.places.get(&pair[0]), stored.places.get(&pair[1]));
-            let follows = matches!(places, (Some(before), Some(after)) if before + 1 == *after);
-            let fault = format_args!("the guest is told {} after {} in {room}: {places:?}", pair[1], pair[0]);
-            world.journal.check(follows, fault, &["guest-", &pair[0], &pair[1]]);
-        }
-    }
-}
-
-fn state_as_stored(world: &World, room: &str, stored: &Stored, seen: &Seen) {
-    let name = seen.manner.name;
-    let Some(known) = seen.state.get(room) else {
-        world.journal.fail(format!("{name} was told no state of {room}"), &[name])
-    };
-    for (key, event_id) in &stored.state {
-        let fault =
-            format_args!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
-        world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);
-    }
-}
-
 /// The state at some of the events is that of all events up to them, one after the other.
 async fn state_at_events(world: &World, room: &str, stored: &Stored) {
     let mut random = world.random(room);
@@ -220,16 +175,6 @@ async fn state_at_events(world: &World, room: &str, stored: &Stored) {
     }
 }
 
-/// Each count that a reader was told is that of the events by then. (Readers send no receipts.)
-fn unread_as_counted(world: &World, room: &str, stored: &Stored, seen: &Seen) {
-    let counts = unread::counts(&stored.events, &world.writers[1].user_id, None);
-    for (_, last, told) in seen.unread.iter().filter(|(of, ..)| of == room) {
-        let due = stored.places.get(last).map(|at| counts[*at]);
-        let fault = format_args!("{} was told {told:?} unread up to {last} in {room}, {due:?} are", seen.manner.name);
-        world.journal.check(due.is_none() || due == *told, fault, &[seen.manner.name, last]);
-    }
-}
-
 /// What is unread for who sends receipts: whatever came after the one that was acknowledged last.
 async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &Stored) {
     let read = world
@@ -239,7 +184,7 @@ async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &St
         .get(&at)
         .into_iter()
         .flatten()
-        .filter_map(|event_id| stored.places.get(event_id).copied())
+        .filter_map(|receipt| stored.places.get(&receipt.event_id).copied())
         .max();
     let client = &world.writers[2];
     let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1}}});
@@ -253,7 +198,8 @@ async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &St
 /// A first sync shows the receipt that was acknowledged last, or one behind it.
 async fn receipt(world: &World, at: usize, room: &str, stored: &Stored) {
     let receipts = world.receipts.lock().await;
-    let newest = receipts.get(&at).into_iter().flatten().max_by_key(|event_id| stored.places.get(*event_id));
+    let acknowledged = receipts.get(&at).into_iter().flatten().map(|receipt| &receipt.event_id);
+    let newest = acknowledged.max_by_key(|event_id| stored.places.get(*event_id));
     let Some(newest) = newest else { return };
     let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1}}});
     let answer =

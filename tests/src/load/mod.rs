@@ -14,7 +14,10 @@ mod pages;
 mod reader;
 mod residents;
 pub(crate) mod rows;
+mod synced;
+mod told;
 mod unread;
+mod visited;
 mod world;
 
 use std::{

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    pages, unread,
-    world::{Promised, World, text},
+    pages,
+    told::{self, Told},
+    world::{Promised, Receipt, World, text},
 };
 use crate::{Client, escape};
 
@@ -42,6 +43,8 @@ pub(super) const MANNERS: [Manner; 5] = [
 /// A wait that nobody needs who is woken, where nothing goes wrong; and by when at the latest something must happen that wakes.
 const LONG_MS: u64 = 6_000;
 const SOON: Duration = Duration::from_secs(1);
+/// By then a receipt is shown to others.
+const SHOWN: Duration = Duration::from_secs(2);
 /// So many tokens back a reader asks again, at most.
 const MARKS: usize = 8;
 
@@ -50,10 +53,8 @@ pub(super) struct Seen {
     pub(super) manner: Manner,
     /// By room: ids of events in the order in which they were seen.
     pub(super) events: HashMap<String, Vec<String>>,
-    /// Each count of what is unread, with the room and the last event by then.
-    pub(super) unread: Vec<(String, String, Option<u64>)>,
-    /// By room: event ids of the state, by type and key.
-    pub(super) state: HashMap<String, HashMap<(String, String), String>>,
+    /// By room: what it was told beside.
+    pub(super) rooms: HashMap<String, Told>,
 }
 
 /// Starts a reader.
@@ -77,19 +78,31 @@ struct Reader<'a> {
     seen: Seen,
     /// So many promises were looked for.
     told: usize,
+    /// By room: the event at which who sends receipts is shown.
+    receipts: HashMap<String, String>,
     /// When the first sync was answered.
     began: Instant,
 }
 
 async fn follow(world: Arc<World>, manner: Manner) -> Seen {
-    let seen = Seen { manner, events: HashMap::new(), unread: Vec::new(), state: HashMap::new() };
+    let seen = Seen { manner, events: HashMap::new(), rooms: HashMap::new() };
     let random = world.random(manner.name);
     let (client, began) = (world.writers[1].clone(), Instant::now());
-    let mut reader =
-        Reader { world: &world, client, random, since: None, marks: VecDeque::new(), seen, told: 0, began };
+    let mut reader = Reader {
+        world: &world,
+        client,
+        random,
+        since: None,
+        marks: VecDeque::new(),
+        seen,
+        told: 0,
+        receipts: HashMap::new(),
+        began,
+    };
     loop {
         let last = world.is_quiet();
         let due = world.promised.lock().await.len();
+        let read = reader.receipts_due().await;
         let long = !last && reader.since.is_some() && world.journal.is_calm() && reader.random.random_range(0..8) == 0;
         let (began, wait_ms) = (Instant::now(), if long { LONG_MS } else { 1000 });
         let answer = reader.sync_once_or_twice(if last { 0 } else { wait_ms }).await;
@@ -106,6 +119,7 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
             reader.began = Instant::now();
         }
         reader.told_what_was_promised(due).await;
+        reader.told_what_was_read(&read).await;
         reader.mark();
         if reader.random.random_range(0..12) == 0 {
             reader.ask_again_long_after().await;
@@ -260,13 +274,11 @@ impl Reader<'_> {
                 self.seen.events.entry(room.clone()).or_default().extend(missed);
             }
             let new = ids(timeline);
-            if let (Some(last), false) = (new.last(), self.seen.manner.texts_only) {
-                self.seen.unread.push((room.clone(), last.clone(), unread::told(joined)));
-            }
             self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
             self.knows_its_own(timeline);
-            self.seen.events.entry(room.clone()).or_default().extend(new);
             self.take_state(room, joined);
+            self.take_receipts(room, joined);
+            self.seen.events.entry(room.clone()).or_default().extend(new);
         }
         self.since = answer["next_batch"].as_str().map(str::to_owned);
     }
@@ -291,19 +303,45 @@ impl Reader<'_> {
     }
 
     fn take_state(&mut self, room: &str, joined: &Value) {
-        let state = self.seen.state.entry(room.to_owned()).or_default();
-        let beside = if self.seen.manner.state_after { "state_after" } else { "state" };
-        let sections = [&joined[beside]["events"], &joined["timeline"]["events"]];
-        // With the state after the timeline at hand, the timeline says nothing about state.
-        let sections = &sections[..if self.seen.manner.state_after { 1 } else { 2 }];
-        for event in sections.iter().filter_map(|section| section.as_array()).flatten() {
-            if let Some(key) = event["state_key"].as_str() {
-                let told = (text(event, "type"), text(event, "event_id"));
-                self.world
-                    .journal
-                    .note(self.seen.manner.name, format!("told {} {key} is {} in {room}", told.0, told.1));
-                state.insert((text(event, "type").to_owned(), key.to_owned()), text(event, "event_id").to_owned());
+        let (name, is_after) = (self.seen.manner.name, self.seen.manner.state_after);
+        for ((event_type, key), event_id) in told::changes(joined, is_after) {
+            self.world.journal.note(name, format!("told {event_type} {key} is {event_id} in {room}"));
+        }
+        let before = self.seen.events.get(room).and_then(|events| events.last());
+        self.seen.rooms.entry(room.to_owned()).or_default().take(joined, is_after, before.map(String::as_str));
+    }
+
+    fn take_receipts(&mut self, room: &str, joined: &Value) {
+        let user = &self.world.writers[2].user_id;
+        let events = joined["ephemeral"]["events"].as_array().into_iter().flatten();
+        let receipts = events.filter(|event| text(event, "type") == "m.receipt");
+        for (event_id, kinds) in receipts.filter_map(|event| event["content"].as_object()).flatten() {
+            if kinds["m.read"][user].is_object() {
+                self.world.journal.note(self.seen.manner.name, format!("told that {event_id} is read in {room}"));
+                self.receipts.insert(room.to_owned(), event_id.clone());
             }
+        }
+    }
+
+    /// By room: the receipt that everybody must be shown by now, where nothing goes wrong. Who sends them tells others by the bus alone.
+    async fn receipts_due(&self) -> Vec<(usize, Receipt)> {
+        let receipts = self.world.receipts.lock().await;
+        let due = |of_room: &Vec<Receipt>| of_room.iter().rfind(|receipt| receipt.at.elapsed() > SHOWN).cloned();
+        let due = receipts.iter().filter_map(|(room, of_room)| Some((*room, due(of_room)?)));
+        if self.world.journal.is_calm() { due.collect() } else { Vec::new() }
+    }
+
+    async fn told_what_was_read(&self, due: &[(usize, Receipt)]) {
+        let receipts = self.world.receipts.lock().await;
+        for (at, receipt) in due {
+            let (room, name) = (&self.world.rooms[*at], self.seen.manner.name);
+            let place = |event_id: &str| receipts[at].iter().rposition(|receipt| receipt.event_id == event_id);
+            let shown = self.receipts.get(room);
+            // One that isn't acknowledged yet is newer than all that are.
+            let right = shown.is_some_and(|shown| place(shown).is_none() || place(shown) >= place(&receipt.event_id));
+            let fault =
+                format_args!("{name} is shown the receipt of {room} at {shown:?}, and not at {}", receipt.event_id);
+            self.world.journal.check(right, fault, &[name, "receipt"]);
         }
     }
 

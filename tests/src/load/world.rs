@@ -1,7 +1,7 @@
 //! What the actors share: users, rooms, and the patience to ask until there is an answer.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::{self, Write as _},
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{journal::Journal, mix::Mix, residents::Residents};
+use super::{journal::Journal, mix::Mix, residents::Residents, told::Told};
 use crate::{Client, Failure, escape};
 
 /// Users who write.
@@ -41,6 +41,14 @@ pub(super) struct Promised {
     pub(super) tries: usize,
     /// When it was asked for first.
     pub(super) asked: Instant,
+}
+
+/// A receipt that was acknowledged.
+#[derive(Clone)]
+pub(super) struct Receipt {
+    pub(super) event_id: String,
+    /// When.
+    pub(super) at: Instant,
 }
 
 /// Something that was acknowledged to who doesn't come back for it.
@@ -82,13 +90,14 @@ pub(super) struct World {
     pub(super) promised: Mutex<Vec<Promised>>,
     pub(super) kept: Mutex<Vec<Kept>>,
     /// The receipts that were acknowledged, by room.
-    pub(super) receipts: Mutex<HashMap<usize, Vec<String>>>,
+    pub(super) receipts: Mutex<BTreeMap<usize, Vec<Receipt>>>,
     /// The account data that was acknowledged last: the user's own, and that of a room.
     pub(super) account_data: Mutex<AccountData>,
     /// How many messages to the device were acknowledged, by sender.
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
-    /// What the guest was told of the first room, one stretch in it after the other.
+    /// What the guest was told of the first room: its timeline, one stretch in it after the other, and what was beside.
     pub(super) stretches: Mutex<Vec<Vec<String>>>,
+    pub(super) guest_told: Mutex<Told>,
     /// What the guest is in the first room, as it was told last; nothing while it is about to change.
     pub(super) guest: Mutex<(u64, Option<bool>)>,
     /// Pauses are so many times as long.
@@ -132,6 +141,7 @@ impl World {
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
             stretches: Mutex::default(),
+            guest_told: Mutex::default(),
             guest: Mutex::default(),
             slower: mix.slower,
             crowd: mix.crowd,

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Folder, Process, programs};
-use crate::ports::free_port_of;
+use crate::ports::Port;
 
 /// The longest that a node takes to start, on a machine that has other things to do.
 const START: Duration = Duration::from_secs(240);
@@ -79,7 +79,9 @@ impl Default for CassandraOptions {
 /// See the module.
 pub struct Cassandra {
     options: CassandraOptions,
-    port: u16,
+    port: Port,
+    /// Those by which nodes know each other: plain, and encrypted.
+    _storage_ports: [Port; 2],
     nodes: Vec<Node>,
     /// Goes when nobody writes to it any more.
     _folder: Folder,
@@ -99,18 +101,19 @@ impl Cassandra {
     pub async fn start(options: &CassandraOptions) -> Self {
         let folder = Folder::new();
         let addresses: Vec<Ipv4Addr> = (1..=3).take(options.nodes).map(|last| Ipv4Addr::new(127, 0, 0, last)).collect();
-        let (port, storage_port) = (free_port_of(&addresses), free_port_of(&addresses));
+        let [port, plain, encrypted] = [0; 3].map(|_| Port::of(&addresses));
         let mut nodes = Vec::new();
         for (number, address) in addresses.into_iter().enumerate() {
             let folder = folder.path().join(format!("node{}", number + 1));
-            set_up(&folder, address, (port, storage_port), options);
+            set_up(&folder, address, [&port, &plain, &encrypted], options);
             let clock_s = options.clocks_s.get(number).unwrap_or(&0);
             let clock = CLOCK_RULE.replace("@CLOCK_MS@", &(clock_s * 1000).to_string());
             let rules = options.rules.replace("@FOLDER@", &folder.display().to_string());
             fs::write(folder.join("rules.btm"), if *clock_s == 0 { rules } else { rules + &clock }).expect("a file");
             nodes.push(Node { address, folder, process: None });
         }
-        let mut cassandra = Self { options: options.clone(), port, nodes, _folder: folder };
+        let mut cassandra =
+            Self { options: options.clone(), port, _storage_ports: [plain, encrypted], nodes, _folder: folder };
         // The others ask the first one who is there.
         cassandra.restart(0).await;
         (1..options.nodes).for_each(|node| cassandra.launch(node));
@@ -168,7 +171,7 @@ impl Cassandra {
     /// # Panics
     /// When it ends or takes too long.
     pub async fn ready(&mut self, node: usize) {
-        let (began, port) = (Instant::now(), self.port);
+        let (began, port) = (Instant::now(), self.port.number());
         let Node { address, folder, process } = &mut self.nodes[node];
         let process = process.as_mut().expect("a launched node");
         let said = |process: &Process| {
@@ -193,7 +196,7 @@ impl Cassandra {
 }
 
 /// Writes a node's files.
-fn set_up(folder: &Path, address: Ipv4Addr, (port, storage_port): (u16, u16), options: &CassandraOptions) {
+fn set_up(folder: &Path, address: Ipv4Addr, [port, plain, encrypted]: [&Port; 3], options: &CassandraOptions) {
     fs::create_dir_all(folder).expect("a folder for the node");
     let sync = if options.durable {
         "commitlog_sync: batch"
@@ -204,8 +207,8 @@ fn set_up(folder: &Path, address: Ipv4Addr, (port, storage_port): (u16, u16), op
     let filled = |text: &str| {
         text.replace("@ADDRESS@", &address.to_string())
             .replace("@PORT@", &port.to_string())
-            .replace("@STORAGE_PORT@", &storage_port.to_string())
-            .replace("@TLS_STORAGE_PORT@", &storage_port.wrapping_add(1).to_string())
+            .replace("@STORAGE_PORT@", &plain.to_string())
+            .replace("@TLS_STORAGE_PORT@", &encrypted.to_string())
             .replace("@FOLDER@", &folder.display().to_string())
             .replace("@HINTS@", &options.hints.to_string())
             .replace("@COMMITLOG_SYNC@", sync)

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, process::Command, time::Duration};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{Certificate, Folder, Process, programs};
-use crate::ports::free_port;
+use crate::ports::Port;
 
 const START: Duration = Duration::from_secs(20);
 
@@ -24,7 +24,7 @@ pub struct NatsOptions {
 
 /// See the module.
 pub struct Nats {
-    port: u16,
+    port: Port,
     options: NatsOptions,
     process: Option<Process>,
     /// Goes when nobody writes to it any more.
@@ -37,7 +37,7 @@ impl Nats {
     /// # Panics
     /// When it doesn't start.
     pub async fn start(options: NatsOptions) -> Self {
-        let mut nats = Self { folder: Folder::new(), port: free_port(), options, process: None };
+        let mut nats = Self { folder: Folder::new(), port: Port::take(), options, process: None };
         nats.restart().await;
         nats
     }
@@ -103,7 +103,7 @@ impl Nats {
         let folder = self.folder();
         let process = self.process.insert(Process::start(&mut command, &folder));
         let up = async {
-            while !greets(self.port).await {
+            while !greets(self.port.number()).await {
                 assert!(process.ended().is_none(), "NATS ended:\n{}", process.said());
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

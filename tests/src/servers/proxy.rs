@@ -6,7 +6,7 @@ use http::Method;
 use tokio::net::TcpStream;
 
 use super::{Process, programs};
-use crate::{Client, ports::free_port};
+use crate::{Client, ports::Port};
 
 /// What the configuration calls all instances together.
 const BACKEND: &str = "client_api";
@@ -25,9 +25,9 @@ pub struct Backend {
 
 /// See the module.
 pub struct Proxy {
-    port: u16,
+    port: Port,
     /// Where it tells about itself.
-    stats_port: u16,
+    stats_port: Port,
     process: Process,
 }
 
@@ -36,16 +36,16 @@ impl Proxy {
     ///
     /// # Panics
     /// When it doesn't start.
-    pub async fn start(folder: &Path, port: u16, backends: &[Backend]) -> Self {
+    pub(crate) async fn start(folder: &Path, port: Port, backends: &[Backend]) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let config = folder.join("haproxy.cfg");
-        let stats_port = free_port();
-        fs::write(&config, configuration(port, stats_port, backends)).expect("a file");
+        let stats_port = Port::take();
+        fs::write(&config, configuration((&port, &stats_port), backends)).expect("a file");
         let mut command = Command::new(programs::haproxy());
         command.arg("-db").arg("-f").arg(&config);
         let mut process = Process::start(&mut command, folder);
         let up = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            while TcpStream::connect(("127.0.0.1", port.number())).await.is_err() {
                 assert!(process.ended().is_none(), "the proxy ended:\n{}", process.said());
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -84,7 +84,7 @@ impl Proxy {
 
 /// No stickiness: the requests of one connection go to one instance after the other. A request is given to another instance only when
 /// no connection could be made, so that none is done twice behind a client's back.
-fn configuration(port: u16, stats_port: u16, backends: &[Backend]) -> String {
+fn configuration((port, stats_port): (&Port, &Port), backends: &[Backend]) -> String {
     let mut config = format!(
         "global
   maxconn 8000

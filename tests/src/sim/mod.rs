@@ -11,6 +11,7 @@
 
 mod backup;
 mod beginning;
+mod beside;
 mod bus;
 mod chance;
 mod clock;

@@ -27,7 +27,7 @@ use polity_store::{
 use ruma_common::{RoomAliasId, RoomId, UserId};
 use serde_json::{Value, json};
 
-use super::{TENANT, beginning::Beginning, chance::Chance, cluster::Cluster, nap, way::SimWay};
+use super::{TENANT, beginning::Beginning, beside::Beside, chance::Chance, cluster::Cluster, nap, way::SimWay};
 use crate::{Client, Failure, Way, escape, load::Journal};
 
 /// An operator waits so long for an answer before he asks again.
@@ -50,6 +50,8 @@ pub(super) struct Operator {
     alias: String,
     /// Making it was asked for more than once: a try that waited may make another room, which takes the alias once that is free.
     made_again: bool,
+    /// What there is of the room beside its log.
+    beside: Option<Beside>,
     /// Events that were acknowledged.
     promised: Mutex<Vec<String>>,
     /// The purge was asked for; it was answered; everything is over.
@@ -65,6 +67,7 @@ pub(super) struct Purged {
     /// See [`Operator::made_again`].
     made_again: bool,
     users: Vec<String>,
+    beside: Option<Beside>,
 }
 
 /// What somebody who follows the room knows.
@@ -89,6 +92,7 @@ impl Operator {
             room: String::new(),
             alias: String::new(),
             made_again: false,
+            beside: None,
             promised: Mutex::default(),
             asked: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -99,6 +103,7 @@ impl Operator {
     /// Makes a room, and purges it after a while.
     pub(super) async fn purge(mut self, at_ms: u64) -> Purged {
         self.make().await;
+        self.furnish().await;
         let purge = async {
             nap(at_ms).await;
             self.until_purged().await;
@@ -119,7 +124,7 @@ impl Operator {
         );
         self.cluster.weather.count("purges");
         let users = self.users.iter().map(|client| client.user_id.clone()).collect();
-        Purged { room: self.room, alias: self.alias, made_again: self.made_again, users }
+        Purged { room: self.room, alias: self.alias, made_again: self.made_again, users, beside: self.beside }
     }
 
     /// Asks until there is an answer that isn't the server's fault.
@@ -165,6 +170,25 @@ impl Operator {
         let joined = self.ask(&self.users[1], Method::POST, &join, Some(json!({}))).await;
         self.journal.check(joined.is_ok(), format_args!("a public room can't be joined: {joined:?}"), &[WHO]);
         self.journal.note(WHO, format!("{} is made", self.room));
+    }
+
+    /// Sees to it that there is more than the log: a redaction, a receipt.
+    async fn furnish(&mut self) {
+        let ([one, other, _], room) = (&self.users, escape(&self.room));
+        let path = format!("/rooms/{room}/send/m.room.message/furniture");
+        let sent = self.ask(other, Method::PUT, &path, Some(json!({"msgtype": "m.text", "body": "furniture"}))).await;
+        let event_id = sent.as_ref().ok().and_then(|sent| sent["event_id"].as_str()).map(escape).unwrap_or_default();
+        let redact = format!("/rooms/{room}/redact/{event_id}/furniture");
+        let redacted = self.ask(one, Method::PUT, &redact, Some(json!({}))).await;
+        let read = format!("/rooms/{room}/receipt/m.read/{event_id}");
+        let read = self.ask(one, Method::POST, &read, Some(json!({}))).await;
+        let done = [&sent, &redacted, &read].into_iter().all(Result::is_ok);
+        self.journal.check(done, format_args!("a member is refused: {sent:?}, {redacted:?}, {read:?}"), &[WHO]);
+        let named = self.cluster.names().find(TENANT, &self.room).await.ok().flatten();
+        self.beside = match named {
+            Some(key) => Beside::of(&*self.cluster.store, key).await,
+            None => None,
+        };
     }
 
     /// Purges the room, perhaps by two processes at once, as often as it takes.
@@ -321,6 +345,15 @@ impl Purged {
         };
         journal.check(before.life == Life::FIRST, format_args!("{} had several lives: {named:?}", self.room), &[WHO]);
         is_gone(store, before, journal).await;
+        // What is written late, once more too, may stay.
+        if cluster.weather.is_good_but_for_the_bus() {
+            let left = match &self.beside {
+                Some(beside) => beside.left(store).await,
+                None => vec!["what can't be read"],
+            };
+            let fault = format_args!("of {}, which is purged, are left {left:?}", self.room);
+            journal.check(left.is_empty(), fault, &[WHO]);
+        }
         for user in &self.users {
             let user_id = <&UserId>::try_from(user.as_str()).expect("a user id");
             let found = rooms::membership(store, TENANT, user_id, room).await.ok().flatten();

@@ -128,9 +128,14 @@ impl Weather {
     pub(super) fn closed(&self, process: &str) {
         self.count("processes closed alive");
         self.note(process, "is closed, and lives");
-        if !self.worse.load(Ordering::Relaxed) {
+        if self.is_good_but_for_the_bus() {
             self.wrong(format!("{process} was closed, and nothing ever went wrong but the bus"));
         }
+    }
+
+    /// Whether nothing ever went wrong but the bus.
+    pub(super) fn is_good_but_for_the_bus(&self) -> bool {
+        !self.worse.load(Ordering::Relaxed)
     }
 
     /// A write is late.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use axum::routing::MethodFilter;
 use polity_bus::{Subject, SubjectKind};
-use polity_core::Position;
+use polity_core::{
+    Position,
+    mutation::{Mutation, planted},
+};
 use polity_store::users::{self, DisplayReceipt};
 use polity_sync::{
     ephemeral::{EphemeralEvent, Receipt},
@@ -64,6 +67,9 @@ fn announce(reader: &Reader, event: EphemeralEvent) {
     let room = (reader.key.tenant, reader.key.log);
     let engine = &reader.api.engine;
     engine.ephemeral.apply(room, event.clone(), reader.api.clock.monotonic(), || engine.interest.wake(subject));
+    if planted(Mutation::ReceiptUntold) {
+        return;
+    }
     reader.api.bus.publish(subject, event.encode());
     if !engine.writers.is_none() {
         engine.ephemeral.repeat(room, event);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::register;
+use super::{invited, register};
 use crate::{
     Client, escape,
     load::world::{World, text},
@@ -23,9 +23,16 @@ struct Late {
     bans: usize,
     /// Those that let somebody in again who is banned.
     unbans: usize,
+    /// Whether an invitation may come at any later time.
+    unsure: bool,
 }
 
 impl Late {
+    /// Whether nothing comes late any more.
+    fn is_none(&self) -> bool {
+        !self.unsure && [self.ins, self.outs, self.bans, self.unbans] == [0; 4]
+    }
+
     /// Whether a late try explains that somebody is inside who went out, or the other way round. It is done then.
     fn explains(&mut self, is_inside: bool) -> bool {
         let tries = if is_inside { &mut self.ins } else { &mut self.outs };
@@ -59,8 +66,11 @@ pub(super) async fn try_the_door(world: Arc<World>) {
             hears_nothing(&world, &client, &tag).await;
         }
         // Who may come in by a late try can't be told from who was brought back.
-        if number % 3 == 1 && late.ins == 0 && !inside {
+        if number % 3 == 1 && late.ins == 0 && !inside && !late.unsure {
             forget(&world, &client, &tag, &mut late).await;
+        }
+        if number % 3 == 2 && late.is_none() && !inside {
+            late.unsure |= !invited::is_told(&world, &client, &tag).await;
         }
         world.breathe(&mut random, 40).await;
     }

@@ -13,7 +13,7 @@ use crate::{
 pub(super) async fn follow(world: Arc<World>) {
     let (guest, room) = (&world.others["guest"], &world.rooms[0]);
     let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1000}}}).to_string();
-    let (mut since, mut stretch, mut inside) = (String::new(), Vec::new(), false);
+    let (mut since, mut stretch, mut inside, mut last_told) = (String::new(), Vec::new(), false, None);
     loop {
         let last = world.is_quiet();
         let wait_ms = if last { 0 } else { 1000 };
@@ -28,7 +28,15 @@ pub(super) async fn follow(world: Arc<World>) {
             if timeline["limited"] == json!(true) {
                 end(&world, &mut stretch).await;
             }
+            let mut told = world.guest_told.lock().await;
+            if enters {
+                told.take(section, false, last_told.as_deref());
+            } else {
+                told.leave();
+            }
+            drop(told);
             stretch.extend(ids(timeline));
+            last_told = ids(timeline).pop().or(last_told);
             if !enters {
                 let fault = format!("the guest is told of the leave of {room}, and never was of the join");
                 world.journal.check(inside, fault, &["guest-"]);

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use http::{Method, StatusCode};
+use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,6 +27,9 @@ pub(super) async fn come_and_go(world: Arc<World>) {
             break;
         }
         let tag = format!("guest-{number}.");
+        if random.random_range(0..6) == 0 {
+            hide_or_show(&world, &tag, random.random_range(0..2) == 0).await;
+        }
         inside = !inside;
         let what = if inside { "join" } else { "leave" };
         let path = format!("/rooms/{}/{what}", escape(room));
@@ -58,6 +62,13 @@ pub(super) async fn come_and_go(world: Arc<World>) {
         world.breathe(&mut random, 60).await;
     }
     check(&world, joins..=joins + late_joins).await;
+}
+
+/// From now on what is said while somebody is out of the room is for nobody else's eyes, or no longer.
+async fn hide_or_show(world: &World, tag: &str, hides: bool) {
+    let path = format!("/rooms/{}/state/m.room.history_visibility", escape(&world.rooms[0]));
+    let body = json!({"history_visibility": if hides { "joined" } else { "shared" }});
+    world.must(&world.writers[0], tag, Method::PUT, &path, Some(&body)).await;
 }
 
 /// The room has each join and each leave once, in turn.

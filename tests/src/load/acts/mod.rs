@@ -6,6 +6,7 @@ mod barred;
 mod fickle;
 mod found;
 mod guest;
+mod invited;
 mod keys;
 mod last_words;
 mod membership;

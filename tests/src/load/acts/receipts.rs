@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     escape,
-    load::world::{ROOMS, World},
+    load::world::{ROOMS, Receipt, World},
 };
 
 /// Reads whatever was acknowledged last, room by room.
@@ -31,7 +32,7 @@ pub(super) async fn read(world: Arc<World>) {
             let read = world.get(client, "receipt", &path).await;
             let fault = format!("the marker at {event_id} was acknowledged, {read} is there");
             world.journal.check(!surely || read["event_id"] == json!(event_id), fault, &["receipt"]);
-            world.receipts.lock().await.entry(room).or_default().push(event_id);
+            world.receipts.lock().await.entry(room).or_default().push(Receipt { event_id, at: Instant::now() });
         }
         world.breathe(&mut random, 60).await;
     }

@@ -22,6 +22,7 @@ mod sharing;
 mod state;
 mod stretch;
 mod token;
+mod undone;
 mod unread;
 mod visibility;
 mod wait;

@@ -103,7 +103,9 @@ impl RoomPass<'_> {
         let limited = limited || (after == Seq::ZERO && self.knows != Knows::Nothing);
         let prev_batch = rows.first().map(|first| PageToken::before(first.seq).to_string());
         let timeline = Timeline { events: rendered, limited, prev_batch };
-        Ok(Rendered { timeline, rows, shown: told, start, end })
+        let rendered = Rendered { timeline, rows, shown: told, start, end };
+        // With the state after the timeline beside it a client takes no state from the timeline.
+        Ok(if self.request.state_after { rendered } else { rendered.without_what_is_undone(to) })
     }
 
     /// The redacted ones of some rows without a hole up to `to`.

@@ -93,6 +93,7 @@ impl RoomPass<'_> {
                 Ok(Outcome { sharing, ..Outcome::new(section, at_head(Told::Member)) })
             }
             // Not told, and told as soon as the user no longer ignores who sent it.
+            "invite" if planted(Mutation::InvitationUntold) => Ok(Outcome::unchanged(entry)),
             "invite" if self.settings.ignores(&sender) => Ok(Outcome::unchanged(entry)),
             "invite" => {
                 Ok(Outcome::new(Section::Stripped(Told::Invited, self.stripped().await?), at_head(Told::Invited)))
@@ -124,7 +125,8 @@ impl RoomPass<'_> {
     ) -> Result<Outcome, SyncError> {
         let seq = entry.position.seq;
         let later = row.filter(|row| row.position.life == self.key.life && row.position.seq > seq);
-        let rejoined = later.is_some_and(|row| row.membership == "join" && row.since > seq);
+        let rejoined = later.is_some_and(|row| row.membership == "join" && row.since > seq)
+            && !planted(Mutation::StaysByMembership);
         if rejoined && self.own_membership().await?.is_some_and(|(membership, _)| membership == "join") {
             return self.enter(Some(entry), ephemeral).await;
         }

@@ -2,9 +2,16 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use polity_core::Seq;
+use polity_core::{
+    Seq,
+    mutation::{Mutation, planted},
+};
+use polity_room_engine::record::StateDelta;
 use ruma_common::{EventId, OwnedEventId};
 
 use super::{
@@ -39,7 +46,7 @@ impl Had {
     pub(crate) fn renames(&self) -> bool {
         let Self::State { changes, .. } = self else { return false };
         let naming = ["m.room.member", "m.room.name", "m.room.canonical_alias"];
-        changes.iter().any(|change| naming.contains(&change.event_type.as_str()))
+        changes.iter().any(|change| naming.contains(&change.event_type.as_str())) && !planted(Mutation::SummaryStale)
     }
 }
 
@@ -60,27 +67,30 @@ impl RoomPass<'_> {
     pub(crate) async fn state(&self, known: Known, had: &Had, rendered: &Rendered) -> Result<StateSection, SyncError> {
         let after = self.request.state_after;
         let lazy = filter::is_lazy(&self.request.filter.room.state);
-        let target = if after { &rendered.end } else { &rendered.start };
+        let unseen = if after { Vec::new() } else { changed_unseen(rendered) };
+        let base = if after { &rendered.end } else { &rendered.start };
+        // One event for each part of the state: what was changed unseen is told instead of what was before.
+        let target = unseen.iter().fold(Cow::Borrowed(base), |state, delta| Cow::Owned(state.into_owned().and(delta)));
         let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
         match had {
-            _ if self.request.full_state => self.everything(target, lazy, &mut wanted).await?,
-            Had::Nothing => self.everything(target, lazy, &mut wanted).await?,
+            _ if self.request.full_state => self.everything(&target, lazy, &mut wanted).await?,
+            Had::Nothing => self.everything(&target, lazy, &mut wanted).await?,
             Had::Same => {}
             Had::State { changes, .. } if after => self.add(changes, lazy, &mut wanted),
             // A timeline without a gap begins where the client is.
-            Had::State { .. } if !rendered.timeline.limited => {}
+            Had::State { .. } if !rendered.timeline.limited => {
+                let told = unseen.iter().filter(|delta| self.is_told(&delta.event_type, &delta.state_key, lazy));
+                wanted.extend(told.filter_map(|delta| delta.after.clone()));
+            }
             Had::State { view, .. } => {
-                let changes = self.engine.rooms.diff(self.key, self.head.room.generation, view, target).await?;
+                let changes = self.engine.rooms.diff(self.key, self.head.room.generation, view, &target).await?;
                 self.add(&changes, lazy, &mut wanted);
             }
-        }
-        if !after {
-            self.changed_unseen(rendered, lazy, &mut wanted);
         }
         if lazy {
             let knows_members = !self.request.full_state && !matches!(had, Had::Nothing);
             let from = known.seq();
-            self.members_of_timeline(target, rendered, knows_members.then_some(from), &mut wanted).await?;
+            self.members_of_timeline(&target, rendered, knows_members.then_some(from), &mut wanted).await?;
         }
         let ids: Vec<&EventId> = wanted.iter().map(|id| &**id).collect();
         let events = self.render_state(&ids).await?;
@@ -95,21 +105,6 @@ impl RoomPass<'_> {
     fn add(&self, changes: &[Change], lazy: bool, wanted: &mut BTreeSet<OwnedEventId>) {
         let told = changes.iter().filter(|change| self.is_told(&change.event_type, &change.state_key, lazy));
         wanted.extend(told.filter_map(|change| change.now.clone()));
-    }
-
-    /// What changes within the timeline's rows without an event that the client gets there: by a resolution, or kept back by the
-    /// filter.
-    fn changed_unseen(&self, rendered: &Rendered, lazy: bool, wanted: &mut BTreeSet<OwnedEventId>) {
-        let mut last: BTreeMap<(&str, &str), Option<&EventId>> = BTreeMap::new();
-        for delta in rendered.rows.iter().flat_map(|row| &row.meta.deltas) {
-            if self.is_told(&delta.event_type, &delta.state_key, lazy) {
-                last.insert((&delta.event_type, &delta.state_key), delta.after.as_deref());
-            }
-        }
-        let seen = |id: &EventId| {
-            rendered.shown.iter().any(|at| rendered.rows[*at].event.as_ref().is_some_and(|event| event.event_id == *id))
-        };
-        wanted.extend(last.into_values().flatten().filter(|id| !seen(id)).map(EventId::to_owned));
     }
 
     async fn everything(
@@ -157,4 +152,17 @@ impl RoomPass<'_> {
         }
         Ok(())
     }
+}
+
+/// What changes within the timeline's rows without an event that the client gets there: by a resolution, or kept back by the filter, or
+/// hidden. Of each part of the state the last change, if it is one.
+fn changed_unseen(rendered: &Rendered) -> Vec<&StateDelta> {
+    let mut last: BTreeMap<(&str, &str), &StateDelta> = BTreeMap::new();
+    for delta in rendered.rows.iter().flat_map(|row| &row.meta.deltas) {
+        last.insert((&delta.event_type, &delta.state_key), delta);
+    }
+    let seen = |id: &EventId| {
+        rendered.shown.iter().any(|at| rendered.rows[*at].event.as_ref().is_some_and(|event| event.event_id == *id))
+    };
+    last.into_values().filter(|delta| delta.after.as_deref().is_some_and(|id| !seen(id))).collect()
 }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use polity_core::Seq;
+use polity_core::{
+    Seq,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{OwnedEventId, OwnedUserId};
 
 use super::{
@@ -41,6 +44,11 @@ impl RoomPass<'_> {
     pub(crate) async fn stays(&self, seq: Seq) -> Result<Stays, SyncError> {
         if self.head.seq <= seq {
             return Ok(Stays::Throughout);
+        }
+        if planted(Mutation::StaysByMembership)
+            && self.own_membership().await?.is_some_and(|(membership, _)| membership == "join")
+        {
+            return Ok(Stays::AtTheEnd);
         }
         let rows = self.head.seq.get() - seq.get();
         if rows > NEAR && self.own_id_at(seq).await? == self.own_id(&self.now()).await? {

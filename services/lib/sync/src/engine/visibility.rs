@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use polity_core::LogKey;
+use polity_core::{
+    LogKey,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{EventId, UserId};
 
 use crate::{
@@ -61,6 +64,7 @@ pub(crate) async fn decide(
         }
         let own_event = row.event.as_ref().is_some_and(|event| event.is_membership_of(user_id));
         let allowed = own_event
+            || planted(Mutation::HiddenIsTold)
             || allows(before_history, &before_membership, is_member)
             || (history_changed(row) && allows(history, &membership, is_member));
         out.push(Seen { visible: allowed, membership: membership.clone() });

@@ -48,6 +48,13 @@ impl StateView {
         self
     }
 
+    /// The same with one more change.
+    #[must_use]
+    pub fn and(mut self, change: &StateDelta) -> Self {
+        self.changes.push(change.clone());
+        self
+    }
+
     /// What the changes say of an entry: `None` that they don't, `Some(None)` that there is none any more.
     #[must_use]
     pub fn changed(&self, event_type: &str, state_key: &str) -> Option<Option<&EventId>> {

@@ -106,7 +106,7 @@ impl RoomPass<'_> {
             return Ok(None);
         }
         for (row, _) in &rows {
-            if self.own_change(row).await?.is_some() {
+            if self.own_change(row).await?.is_some() && !planted(Mutation::UnreadRejoin) {
                 return Ok(None);
             }
         }

@@ -1,0 +1,108 @@
+//! What the guest was told of the room where it comes and goes, against what is stored: all that it may see, each once, and as it was.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use super::{
+    check::Stored,
+    told::{Look, Moment},
+    unread,
+    world::{World, text},
+};
+
+/// What each event of a room is to its guest.
+struct Visits<'a> {
+    guest: &'a str,
+    /// Whether the guest is in the room after each event.
+    inside: Vec<bool>,
+    /// The events that the guest may see while it is in the room, by their number among them.
+    visible: HashMap<&'a str, usize>,
+    /// Where each stretch of the guest's begins.
+    joins: Vec<usize>,
+}
+
+/// See the module.
+pub(super) async fn as_stored(world: &World, room: &str, (stored, moments): (&Stored, &[Moment])) {
+    let visits = Visits::of(&world.others["guest"].user_id, &stored.events);
+    for stretch in world.stretches.lock().await.iter() {
+        visits.shows(world, room, stretch);
+    }
+    let mut counts = BTreeMap::new();
+    for look in &world.guest_told.lock().await.looks {
+        visits.looked(world, room, (stored, moments), look, &mut counts);
+    }
+}
+
+impl<'a> Visits<'a> {
+    fn of(guest: &'a str, events: &'a [Value]) -> Self {
+        let mut visits = Self { guest, inside: Vec::new(), visible: HashMap::new(), joins: Vec::new() };
+        let (mut hides, mut inside) = (false, false);
+        for (place, event) in events.iter().enumerate() {
+            let state = event["state_key"].as_str().map(|key| (text(event, "type"), key));
+            let is_own = state == Some(("m.room.member", guest));
+            let is_rule = state == Some(("m.room.history_visibility", ""));
+            let before = !hides || inside;
+            if is_own {
+                let comes = event["content"]["membership"] == json!("join");
+                if comes && !inside {
+                    visits.joins.push(place);
+                }
+                inside = comes;
+            }
+            if is_rule {
+                hides = event["content"]["history_visibility"] == json!("joined");
+            }
+            let after = !hides || inside;
+            if is_own || before || (is_rule && after) {
+                visits.visible.insert(text(event, "event_id"), visits.visible.len());
+            }
+            visits.inside.push(inside);
+        }
+        visits
+    }
+
+    /// A stretch follows the room's order, without what may be seen missing, twice, or hidden.
+    fn shows(&self, world: &World, room: &str, stretch: &[String]) {
+        for pair in stretch.windows(2) {
+            let places = (self.visible.get(&*pair[0]), self.visible.get(&*pair[1]));
+            let follows = matches!(places, (Some(before), Some(after)) if before + 1 == *after);
+            let fault = format_args!("the guest is told {} after {} in {room}: {places:?}", pair[1], pair[0]);
+            world.journal.check(follows, fault, &["guest-", &pair[0], &pair[1]]);
+        }
+        let hidden = stretch.iter().find(|event_id| !self.visible.contains_key(event_id.as_str()));
+        let fault = format_args!("the guest is told {hidden:?} of {room}, which it may not see");
+        world.journal.check(hidden.is_none(), fault, &["guest-"]);
+    }
+
+    /// The guest's view of a moment in the room is right; and who has been out meanwhile is told all of it anew, since it knows nothing of
+    /// what changed.
+    fn looked(
+        &self,
+        world: &World,
+        room: &str,
+        (stored, moments): (&Stored, &[Moment]),
+        look: &Look,
+        counts: &mut BTreeMap<usize, Vec<u64>>,
+    ) {
+        let Look { last, before, state, alone, joined, unread } = look;
+        let Some(at) = stored.places.get(last).copied().filter(|at| self.inside[*at]) else { return };
+        let moment = &moments[at];
+        let fault = format_args!("the guest has another state of {room} than there was at {last}");
+        world.journal.check(*state == moment.state, fault, &["guest-", last]);
+        let before = before.as_ref().and_then(|before| stored.places.get(before));
+        let stayed = before.is_some_and(|before| self.inside[*before..=at].iter().all(|inside| *inside));
+        let fault = format_args!("the guest comes back to {room}, and isn't told its whole state by {last}");
+        world.journal.check(stayed || *alone == moment.state, fault, &["guest-", last]);
+        let fault =
+            format_args!("the guest was told of {joined:?} members of {room} up to {last}, {} were", moment.joined);
+        world.journal.check(*joined == Some(moment.joined), fault, &["guest-", last]);
+        let since = self.joins.iter().rfind(|join| **join <= at).copied();
+        let counts =
+            counts.entry(since.unwrap_or(0)).or_insert_with(|| unread::counts(&stored.events, self.guest, since));
+        let fault = format_args!("the guest was told {unread:?} unread up to {last} in {room}, {} are", counts[at]);
+        world.journal.check(*unread == Some(counts[at]), fault, &["guest-", last]);
+    }
+}
