@@ -198,7 +198,8 @@ async fn unread_after_receipts(world: &World, at: usize, room: &str, stored: &St
 /// A first sync shows the receipt that was acknowledged last, or one behind it.
 async fn receipt(world: &World, at: usize, room: &str, stored: &Stored) {
     let receipts = world.receipts.lock().await;
-    let acknowledged = receipts.get(&at).into_iter().flatten().map(|receipt| &receipt.event_id);
+    let acknowledged = receipts.get(&at).into_iter().flatten().filter(|receipt| !receipt.is_private);
+    let acknowledged = acknowledged.map(|receipt| &receipt.event_id);
     let newest = acknowledged.max_by_key(|event_id| stored.places.get(*event_id));
     let Some(newest) = newest else { return };
     let filter = json!({"room": {"rooms": [room], "timeline": {"limit": 1}}});

@@ -277,7 +277,7 @@ impl Reader<'_> {
             self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
             self.knows_its_own(timeline);
             self.take_state(room, joined);
-            self.take_receipts(room, joined);
+            self.take_receipts(room, joined).await;
             self.seen.events.entry(room.clone()).or_default().extend(new);
         }
         self.since = answer["next_batch"].as_str().map(str::to_owned);
@@ -311,13 +311,16 @@ impl Reader<'_> {
         self.seen.rooms.entry(room.to_owned()).or_default().take(joined, is_after, before.map(String::as_str));
     }
 
-    fn take_receipts(&mut self, room: &str, joined: &Value) {
-        let user = &self.world.writers[2].user_id;
+    async fn take_receipts(&mut self, room: &str, joined: &Value) {
+        let (name, user, in_private) =
+            (self.seen.manner.name, &self.world.writers[2].user_id, self.world.read_in_private.lock().await);
         let events = joined["ephemeral"]["events"].as_array().into_iter().flatten();
         let receipts = events.filter(|event| text(event, "type") == "m.receipt");
         for (event_id, kinds) in receipts.filter_map(|event| event["content"].as_object()).flatten() {
-            if kinds["m.read"][user].is_object() {
-                self.world.journal.note(self.seen.manner.name, format!("told that {event_id} is read in {room}"));
+            if kinds["m.read"][user].is_object() || kinds["m.read.private"][user].is_object() {
+                self.world.journal.note(name, format!("told that {event_id} is read in {room}"));
+                let fault = format_args!("{name} is shown {user}'s private receipt at {event_id}");
+                self.world.journal.check(!in_private.contains(event_id), fault, &["receipt", event_id]);
                 self.receipts.insert(room.to_owned(), event_id.clone());
             }
         }
@@ -326,7 +329,8 @@ impl Reader<'_> {
     /// By room: the receipt that everybody must be shown by now, where nothing goes wrong. Who sends them tells others by the bus alone.
     async fn receipts_due(&self) -> Vec<(usize, Receipt)> {
         let receipts = self.world.receipts.lock().await;
-        let due = |of_room: &Vec<Receipt>| of_room.iter().rfind(|receipt| receipt.at.elapsed() > SHOWN).cloned();
+        let is_due = |receipt: &&Receipt| !receipt.is_private && receipt.at.elapsed() > SHOWN;
+        let due = |of_room: &Vec<Receipt>| of_room.iter().rfind(is_due).cloned();
         let due = receipts.iter().filter_map(|(room, of_room)| Some((*room, due(of_room)?)));
         if self.world.journal.is_calm() { due.collect() } else { Vec::new() }
     }

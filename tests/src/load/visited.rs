@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     check::Stored,
+    pages,
     told::{Look, Moment},
     unread,
     world::{World, text},
@@ -20,6 +21,8 @@ struct Visits<'a> {
     inside: Vec<bool>,
     /// The events that the guest may see while it is in the room, by their number among them.
     visible: HashMap<&'a str, usize>,
+    /// How many of them there are with each event.
+    numbers: Vec<usize>,
     /// Where each stretch of the guest's begins.
     joins: Vec<usize>,
 }
@@ -30,6 +33,7 @@ pub(super) async fn as_stored(world: &World, room: &str, (stored, moments): (&St
     for stretch in world.stretches.lock().await.iter() {
         visits.shows(world, room, stretch);
     }
+    visits.read(world, room).await;
     let mut counts = BTreeMap::new();
     for look in &world.guest_told.lock().await.looks {
         visits.looked(world, room, (stored, moments), look, &mut counts);
@@ -38,7 +42,8 @@ pub(super) async fn as_stored(world: &World, room: &str, (stored, moments): (&St
 
 impl<'a> Visits<'a> {
     fn of(guest: &'a str, events: &'a [Value]) -> Self {
-        let mut visits = Self { guest, inside: Vec::new(), visible: HashMap::new(), joins: Vec::new() };
+        let mut visits =
+            Self { guest, inside: Vec::new(), visible: HashMap::new(), numbers: Vec::new(), joins: Vec::new() };
         let (mut hides, mut inside) = (false, false);
         for (place, event) in events.iter().enumerate() {
             let state = event["state_key"].as_str().map(|key| (text(event, "type"), key));
@@ -59,6 +64,7 @@ impl<'a> Visits<'a> {
             if is_own || before || (is_rule && after) {
                 visits.visible.insert(text(event, "event_id"), visits.visible.len());
             }
+            visits.numbers.push(visits.visible.len());
             visits.inside.push(inside);
         }
         visits
@@ -75,6 +81,19 @@ impl<'a> Visits<'a> {
         let hidden = stretch.iter().find(|event_id| !self.visible.contains_key(event_id.as_str()));
         let fault = format_args!("the guest is told {hidden:?} of {room}, which it may not see");
         world.journal.check(hidden.is_none(), fault, &["guest-"]);
+    }
+
+    /// All of the history that the guest may see it can read, and nothing else: up to its leave, if it is out.
+    async fn read(&self, world: &World, room: &str) {
+        let (guest, Some(leave)) = (&world.others["guest"], self.inside.iter().rposition(|inside| *inside)) else {
+            return;
+        };
+        let until = self.numbers.get(leave + 1).or(self.numbers.last()).copied().unwrap_or(0);
+        let history = pages::whole(world, guest, "guest-history", room).await;
+        let told: Vec<_> = history.iter().map(|event| self.visible.get(text(event, "event_id")).copied()).collect();
+        let right = told.iter().copied().eq((0..until).map(Some));
+        let fault = format_args!("the guest reads {told:?} of the {until} events of {room} that it may see");
+        world.journal.check(right, fault, &["guest-"]);
     }
 
     /// The guest's view of a moment in the room is right; and who has been out meanwhile is told all of it anew, since it knows nothing of

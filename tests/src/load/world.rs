@@ -47,6 +47,7 @@ pub(super) struct Promised {
 #[derive(Clone)]
 pub(super) struct Receipt {
     pub(super) event_id: String,
+    pub(super) is_private: bool,
     /// When.
     pub(super) at: Instant,
 }
@@ -91,6 +92,8 @@ pub(super) struct World {
     pub(super) kept: Mutex<Vec<Kept>>,
     /// The receipts that were acknowledged, by room.
     pub(super) receipts: Mutex<BTreeMap<usize, Vec<Receipt>>>,
+    /// Events at which nobody else may be shown a receipt.
+    pub(super) read_in_private: Mutex<HashSet<String>>,
     /// The account data that was acknowledged last: the user's own, and that of a room.
     pub(super) account_data: Mutex<AccountData>,
     /// How many messages to the device were acknowledged, by sender.
@@ -138,6 +141,7 @@ impl World {
             promised: Mutex::default(),
             kept: Mutex::default(),
             receipts: Mutex::default(),
+            read_in_private: Mutex::default(),
             account_data: Mutex::default(),
             sent_to_device: Mutex::default(),
             stretches: Mutex::default(),

@@ -117,7 +117,7 @@ async fn read(reader: &Reader, kind: &str, thread: Option<String>, event_id: Own
         at_ms,
     };
     users::put_display_receipt(store, reader.key, &shown, position).await?;
-    let private = kind == "m.read.private";
+    let private = kind == "m.read.private" && !planted(Mutation::PrivateIsShown);
     let receipt = Receipt { user_id: viewer.user_id.clone(), event_id, thread, private, at_ms };
     announce(reader, EphemeralEvent::Receipt(receipt));
     Ok(())

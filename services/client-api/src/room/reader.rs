@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use polity_core::{LogKey, Position, Seq};
+use polity_core::{
+    LogKey, Position, Seq,
+    mutation::{Mutation, planted},
+};
 use polity_store::rooms;
 use polity_sync::{
     engine::{Share, Viewer},
@@ -143,7 +146,7 @@ impl Reader {
 
     /// The state where the user's view ends.
     pub(crate) async fn state(&self) -> Result<StateView, ApiError> {
-        if self.until == self.head.seq {
+        if self.until == self.head.seq || planted(Mutation::ExMemberReads) {
             return Ok(StateView::at_roots(self.head.room.roots));
         }
         self.state_after(self.until).await

@@ -69,7 +69,10 @@ impl OwedToRooms {
     async fn in_rooms(&self, tenant: TenantId, user_id: &UserId, which: &[&str], owed: Owed) -> Result<(), Error> {
         let rooms = memberships(&*self.store, tenant, user_id).await?;
         let missed = &AtomicUsize::new(0);
-        let rooms = rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str()));
+        let mut rooms: Vec<_> = rooms.into_iter().filter(|(_, row)| which.contains(&row.membership.as_str())).collect();
+        // Somewhere else each time: rooms that can't be reached for long keep no others waiting.
+        let first = self.random.below(rooms.len() as u64);
+        rooms.rotate_left(usize::try_from(first).unwrap_or(0));
         stream::iter(rooms)
             .for_each_concurrent(AT_ONCE, |(room_id, _)| async move {
                 if missed.load(Ordering::Relaxed) >= MISSED || !self.pay((tenant, user_id), &room_id, owed).await {

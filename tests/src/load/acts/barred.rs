@@ -64,6 +64,9 @@ pub(super) async fn try_the_door(world: Arc<World>) {
         let inside = tries(&world, &client, &tag, false, &mut late).await;
         if late.ins == 0 && !inside {
             hears_nothing(&world, &client, &tag).await;
+            let told = left(&world, &client, &tag).await;
+            let fault = format!("who was in {} and left it is told {told} of it", world.rooms[1]);
+            world.journal.check(told.is_object(), fault, &["barred-"]);
         }
         // Who may come in by a late try can't be told from who was brought back.
         if number % 3 == 1 && late.ins == 0 && !inside && !late.unsure {
@@ -112,11 +115,16 @@ async fn forget(world: &World, client: &Client, tag: &str, late: &mut Late) {
     }
 }
 
-async fn stays_forgotten(world: &World, client: &Client, tag: &str) {
+/// What a first sync tells of the room to who has left it, and asks for such rooms.
+async fn left(world: &World, client: &Client, tag: &str) -> Value {
     let room = &world.rooms[1];
     let filter = json!({"room": {"rooms": [room], "include_leave": true, "timeline": {"limit": 1}}});
     let answer = world.get(client, tag, &format!("/sync?filter={}", escape(&filter.to_string()))).await;
-    let told = &answer["rooms"]["leave"][room];
+    answer["rooms"]["leave"][room].clone()
+}
+
+async fn stays_forgotten(world: &World, client: &Client, tag: &str) {
+    let (room, told) = (&world.rooms[1], left(world, client, tag).await);
     world.journal.check(told.is_null(), format!("{room} was forgotten, and a sync tells {told}"), &["barred-"]);
 }
 
@@ -129,6 +137,14 @@ async fn hears_nothing(world: &World, client: &Client, tag: &str) {
     for path in [format!("/rooms/{room}/event/{}", escape(event_id)), format!("/rooms/{room}/messages?dir=b&limit=3")] {
         let told = world.ask(client, tag, Method::GET, &path, None).await.map(|answered| answered.value.to_string());
         let heard = told.as_ref().is_ok_and(|told| told.contains(event_id));
+        world.journal.check(!heard, format!("who was out is told {event_id} by {path}: {told:?}"), &["barred-"]);
+    }
+    let (path, secret) = (format!("/rooms/{room}/state/org.polity.secret/{tag}"), format!("the secret of {tag}"));
+    let said = world.must(&world.writers[0], tag, Method::PUT, &path, Some(&json!({"secret": secret}))).await.value;
+    let event_id = text(&said, "event_id");
+    for path in [format!("/rooms/{room}/state"), path] {
+        let told = world.ask(client, tag, Method::GET, &path, None).await.map(|answered| answered.value.to_string());
+        let heard = told.as_ref().is_ok_and(|told| told.contains(event_id) || told.contains(&secret));
         world.journal.check(!heard, format!("who was out is told {event_id} by {path}: {told:?}"), &["barred-"]);
     }
 }

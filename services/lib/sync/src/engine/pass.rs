@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use polity_core::{LogKey, Seq};
+use polity_core::{
+    LogKey, Seq,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{EventId, OwnedRoomId};
 
 use super::{
@@ -105,7 +108,11 @@ impl RoomPass<'_> {
         let timeline = Timeline { events: rendered, limited, prev_batch };
         let rendered = Rendered { timeline, rows, shown: told, start, end };
         // With the state after the timeline beside it a client takes no state from the timeline.
-        Ok(if self.request.state_after { rendered } else { rendered.without_what_is_undone(to) })
+        Ok(if self.request.state_after || planted(Mutation::UndoneIsShown) {
+            rendered
+        } else {
+            rendered.without_what_is_undone(to)
+        })
     }
 
     /// The redacted ones of some rows without a hole up to `to`.

@@ -185,7 +185,8 @@ impl RoomPass<'_> {
         let viewer = &self.request.viewer;
         let forgotten = rooms::forgotten(&*self.engine.store, viewer.tenant, &viewer.user_id, &self.room_id).await;
         let forgotten = forgotten.map_err(ReadError::from)?;
-        if forgotten.is_some_and(|at| at.life == row.position.life && at.seq >= row.since) {
+        let for_ever = planted(Mutation::ForgottenForEver);
+        if forgotten.is_some_and(|at| at.life == row.position.life && (at.seq >= row.since || for_ever)) {
             return Ok(Some(Outcome::unchanged(None)));
         }
         let room = match self.last_in(row.position.seq).await? {
