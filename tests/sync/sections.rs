@@ -103,13 +103,31 @@ async fn state_that_was_set_where_somebody_may_not_look_stands_and_not_what_it_u
         let answer = world.sync(&world.request(BOB, since.clone(), all.clone(), false)).await;
         let section = &answer["rooms"]["join"][&room];
         assert_eq!(topics(section), [vec!["new"], vec![]], "{section}");
-        // What was before is asked for with the timeline's token.
+        // The old one would win: the timeline begins after it.
         assert_eq!(bodies(section), ["seen", "back"], "{section}");
         assert_eq!(section["timeline"]["limited"], true);
         let after = world.sync(&world.request(BOB, since, all.clone(), true)).await;
         let section = &after["rooms"]["join"][&room];
         assert_eq!(topics(section)[1], ["old"], "with the state after the timeline nothing is left out: {section}");
     }
+}
+
+#[tokio::test]
+async fn what_a_clients_own_filter_keeps_back_makes_no_timeline_shorter() {
+    let world = world().await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    let powers = json!({"users": {CAROL: 50}});
+    world.send(ADMIN, &room, ("m.room.power_levels", Some("")), powers, None).await;
+    let filter = json!({"room": {"timeline": {"limit": 10, "not_senders": [CAROL]}}});
+    let since = token(&world.sync(&world.request(BOB, None, filter.clone(), false)).await);
+    say(&world, ADMIN, &room, "order").await;
+    topic(&world, &room, "shown").await;
+    world.send(CAROL, &room, ("m.room.topic", Some("")), json!({"topic": "kept back"}), None).await;
+    let answer = world.sync(&world.request(BOB, Some(since), filter, false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["order"], "{section}");
+    assert_eq!(topics(section), [vec!["kept back"], vec!["shown"]], "{section}");
+    assert_eq!(section["timeline"].get("limited").cloned().unwrap_or_default(), Value::Bool(false), "{section}");
 }
 
 #[tokio::test]

@@ -178,7 +178,7 @@ fn failed(scenario: &Scenario, outcome: Outcome, whole: bool) -> String {
 #[expect(clippy::print_stdout, reason = "a program for people")]
 fn plant_all(plan: &Plan) -> Result<usize, String> {
     use polity_core::mutation::{ALL, plant};
-    use polity_tests::sim::{catch, is_of_restores};
+    use polity_tests::sim::{catch, scenario};
     let name = plan.mutations.as_deref().unwrap_or_default();
     let planted: Vec<_> = ALL.iter().filter(|(bug, _)| format!("{bug:?}").starts_with(name)).collect();
     if planted.is_empty() {
@@ -196,10 +196,9 @@ fn plant_all(plan: &Plan) -> Result<usize, String> {
                             println!("{bug:?} ({what}): found {how} by seed {seed}: {}", fault.join(" "));
                             if plan.tell {
                                 plant(Some(*bug));
-                                if is_of_restores(*bug) {
-                                    println!("{}", failed_restore(seed, restored(seed)));
-                                } else {
-                                    println!("{}", failed(&Scenario::of(seed), play(&Scenario::of(seed)), plan.whole));
+                                match scenario(*bug, seed) {
+                                    None => println!("{}", failed_restore(seed, restored(seed))),
+                                    Some(scenario) => println!("{}", failed(&scenario, play(&scenario), plan.whole)),
                                 }
                                 plant(None);
                             }

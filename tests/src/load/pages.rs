@@ -19,6 +19,13 @@ pub(super) async fn whole(world: &World, client: &Client, tag: &str, room: &str)
     }
 }
 
+/// A few events that lie before `from`, oldest first.
+pub(super) async fn before(world: &World, client: &Client, tag: &str, room: &str, from: &str) -> Vec<Value> {
+    let path = format!("/rooms/{}/messages?dir=b&limit=3&from={from}", escape(room));
+    let page = world.get(client, tag, &path).await;
+    page["chunk"].as_array().into_iter().flatten().rev().cloned().collect()
+}
+
 /// What lies before `from` back to the event `until`, oldest first; `filter` is of the timeline.
 pub(super) async fn gap(
     world: &World,

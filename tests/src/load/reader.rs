@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     pages,
-    told::{self, Told},
+    told::{self, Told, ids, told_twice},
     world::{Promised, Receipt, World, text},
 };
 use crate::{Client, escape};
@@ -53,6 +53,8 @@ pub(super) struct Seen {
     pub(super) manner: Manner,
     /// By room: ids of events in the order in which they were seen.
     pub(super) events: HashMap<String, Vec<String>>,
+    /// The receipts that had to be shown, with those that were: by the number of the room.
+    pub(super) receipts: Vec<(usize, String, Option<String>)>,
     /// By room: what it was told beside.
     pub(super) rooms: HashMap<String, Told>,
 }
@@ -85,7 +87,7 @@ struct Reader<'a> {
 }
 
 async fn follow(world: Arc<World>, manner: Manner) -> Seen {
-    let seen = Seen { manner, events: HashMap::new(), rooms: HashMap::new() };
+    let seen = Seen { manner, events: HashMap::new(), receipts: Vec::new(), rooms: HashMap::new() };
     let random = world.random(manner.name);
     let (client, began) = (world.writers[1].clone(), Instant::now());
     let mut reader = Reader {
@@ -119,7 +121,7 @@ async fn follow(world: Arc<World>, manner: Manner) -> Seen {
             reader.began = Instant::now();
         }
         reader.told_what_was_promised(due).await;
-        reader.told_what_was_read(&read).await;
+        reader.note_what_was_read(read);
         reader.mark();
         if reader.random.random_range(0..12) == 0 {
             reader.ask_again_long_after().await;
@@ -307,6 +309,9 @@ impl Reader<'_> {
         for ((event_type, key), event_id) in told::changes(joined, is_after) {
             self.world.journal.note(name, format!("told {event_type} {key} is {event_id} in {room}"));
         }
+        let twice = told_twice(joined, is_after);
+        let fault = format_args!("{name} is told more than one event of {twice:?} in {room}");
+        self.world.journal.check(twice.is_none(), fault, &[name, room]);
         let before = self.seen.events.get(room).and_then(|events| events.last());
         self.seen.rooms.entry(room.to_owned()).or_default().take(joined, is_after, before.map(String::as_str));
     }
@@ -326,7 +331,7 @@ impl Reader<'_> {
         }
     }
 
-    /// By room: the receipt that everybody must be shown by now, where nothing goes wrong. Who sends them tells others by the bus alone.
+    /// By room: the receipt that everybody must be shown by now, where nothing goes wrong. A waiting client is told by the bus alone.
     async fn receipts_due(&self) -> Vec<(usize, Receipt)> {
         let receipts = self.world.receipts.lock().await;
         let is_due = |receipt: &&Receipt| !receipt.is_private && receipt.at.elapsed() > SHOWN;
@@ -335,18 +340,10 @@ impl Reader<'_> {
         if self.world.journal.is_calm() { due.collect() } else { Vec::new() }
     }
 
-    async fn told_what_was_read(&self, due: &[(usize, Receipt)]) {
-        let receipts = self.world.receipts.lock().await;
-        for (at, receipt) in due {
-            let (room, name) = (&self.world.rooms[*at], self.seen.manner.name);
-            let place = |event_id: &str| receipts[at].iter().rposition(|receipt| receipt.event_id == event_id);
-            let shown = self.receipts.get(room);
-            // One that isn't acknowledged yet is newer than all that are.
-            let right = shown.is_some_and(|shown| place(shown).is_none() || place(shown) >= place(&receipt.event_id));
-            let fault =
-                format_args!("{name} is shown the receipt of {room} at {shown:?}, and not at {}", receipt.event_id);
-            self.world.journal.check(right, fault, &[name, "receipt"]);
-        }
+    fn note_what_was_read(&mut self, due: Vec<(usize, Receipt)>) {
+        let rooms = &self.world.rooms;
+        let shown = due.into_iter().map(|(at, due)| (at, due.event_id, self.receipts.get(&rooms[at]).cloned()));
+        self.seen.receipts.extend(shown);
     }
 
     /// Between two syncs: nothing, or a long sleep and another process.
@@ -366,8 +363,4 @@ impl Reader<'_> {
 
 fn joined(answer: &Value) -> impl Iterator<Item = (&String, &Value)> {
     answer["rooms"]["join"].as_object().into_iter().flatten()
-}
-
-fn ids(timeline: &Value) -> Vec<String> {
-    timeline["events"].as_array().into_iter().flatten().map(|event| text(event, "event_id").to_owned()).collect()
 }

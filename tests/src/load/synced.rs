@@ -16,6 +16,7 @@ use super::{
 pub(super) fn as_stored(world: &World, room: &str, (stored, moments): (&Stored, &[Moment]), seen: &Seen) {
     timeline(world, room, stored, seen);
     state(world, room, stored, seen);
+    receipts(world, room, stored, seen);
     if !seen.manner.texts_only {
         looks(world, room, (stored, moments), seen);
     }
@@ -59,16 +60,38 @@ fn state(world: &World, room: &str, stored: &Stored, seen: &Seen) {
 /// receipts.)
 fn looks(world: &World, room: &str, (stored, moments): (&Stored, &[Moment]), seen: &Seen) {
     let (name, counts) = (seen.manner.name, unread::counts(&stored.events, &world.writers[1].user_id, None));
-    for Look { last, state, joined, unread, .. } in seen.rooms.get(room).into_iter().flat_map(|told| &told.looks) {
-        let Some(at) = stored.places.get(last) else { continue };
-        let moment = &moments[*at];
-        let fault = format_args!("{name} has another state of {room} than there was at {last}");
-        world.journal.check(*state == moment.state, fault, &[name, last]);
-        let fault =
-            format_args!("{name} was told of {joined:?} members of {room} up to {last}, {} were", moment.joined);
-        world.journal.check(*joined == Some(moment.joined), fault, &[name, last]);
-        let due = counts[*at];
-        let fault = format_args!("{name} was told {unread:?} unread up to {last} in {room}, {due} are");
-        world.journal.check(*unread == Some(due), fault, &[name, last]);
+    for look in seen.rooms.get(room).into_iter().flat_map(|told| &told.looks) {
+        if let Some(at) = stored.places.get(&look.last) {
+            is_of_its_moment(world, room, (name, name), look, (&moments[*at], counts[*at]));
+        }
+    }
+}
+
+/// What a client had once it had taken a section is what was: the state, how many members there were, how much was unread. `about`: what names
+/// the client in the journal.
+pub(super) fn is_of_its_moment(
+    world: &World,
+    room: &str,
+    (who, about): (&str, &str),
+    look: &Look,
+    (moment, due): (&Moment, u64),
+) {
+    let Look { last, state, joined, unread, .. } = look;
+    let about = [about, last];
+    let fault = format_args!("{who} has another state of {room} than there was at {last}");
+    world.journal.check(*state == moment.state, fault, &about);
+    let fault = format_args!("{who} was told of {joined:?} members of {room} up to {last}, {} were", moment.joined);
+    world.journal.check(*joined == Some(moment.joined), fault, &about);
+    let fault = format_args!("{who} was told {unread:?} unread up to {last} in {room}, {due} are");
+    world.journal.check(*unread == Some(due), fault, &about);
+}
+
+/// Who was to be shown a receipt was shown it, or one behind it.
+fn receipts(world: &World, room: &str, stored: &Stored, seen: &Seen) {
+    for (_, due, shown) in seen.receipts.iter().filter(|(at, ..)| world.rooms[*at] == room) {
+        let shown_at = shown.as_ref().and_then(|shown| stored.places.get(shown));
+        let right = shown_at.is_some() && shown_at >= stored.places.get(due);
+        let fault = format_args!("{} is shown a receipt of {room} at {shown:?}, and not at {due}", seen.manner.name);
+        world.journal.check(right, fault, &[seen.manner.name, "receipt"]);
     }
 }

@@ -39,6 +39,18 @@ pub(super) struct Look {
     pub(super) unread: Option<u64>,
 }
 
+/// The part of the state of which a section tells more than one event beside the timeline: a client takes any of them.
+pub(super) fn told_twice(section: &Value, is_after: bool) -> Option<StateKey> {
+    let mut keys = HashSet::new();
+    let beside = events(&section[if is_after { "state_after" } else { "state" }]);
+    beside.iter().filter_map(key_of).find(|key| !keys.insert(key.clone()))
+}
+
+/// The ids of a timeline's events.
+pub(super) fn ids(timeline: &Value) -> Vec<String> {
+    events(timeline).iter().map(|event| text(event, "event_id").to_owned()).collect()
+}
+
 impl Told {
     /// Takes a section of a room that the user is in, with the state before or after its timeline; `before` is the last event that the
     /// client had.

@@ -44,7 +44,7 @@ use polity_core::TenantId;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "mutations")]
-pub use mutations::{Caught, catch, is_of_restores};
+pub use mutations::{Caught, catch, scenario};
 pub use restored::restored;
 pub use run::{Outcome, play};
 pub use scenario::{Fault, Planned, Scenario};

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     escape,
-    load::world::{World, text},
+    load::{
+        pages,
+        told::{ids, told_twice},
+        world::{World, text},
+    },
 };
 
 /// Follows until everything is quiet.
@@ -26,8 +30,20 @@ pub(super) async fn follow(world: Arc<World>) {
             let timeline = &section["timeline"];
             world.journal.note("guest-reader", format!("told {} ({enters})", ids(timeline).join(" ")));
             if timeline["limited"] == json!(true) {
-                end(&world, &mut stretch).await;
+                // Who comes back is told what it was told before, or has a gap that history fills.
+                let from = text(timeline, "prev_batch");
+                let missed = match last_told.as_ref().filter(|last| !ids(timeline).contains(last)) {
+                    Some(last) => pages::gap(&world, guest, "guest-gap", room, (from, last), &json!({})).await,
+                    None => {
+                        end(&world, &mut stretch).await;
+                        pages::before(&world, guest, "guest-gap", room, from).await
+                    }
+                };
+                stretch.extend(missed.iter().map(|event| text(event, "event_id").to_owned()));
             }
+            let twice = told_twice(section, false);
+            let fault = format!("the guest is told more than one event of {twice:?} in {room}");
+            world.journal.check(twice.is_none(), fault, &["guest-"]);
             let mut told = world.guest_told.lock().await;
             if enters {
                 told.take(section, false, last_told.as_deref());
@@ -46,7 +62,6 @@ pub(super) async fn follow(world: Arc<World>) {
                 });
                 let fault = format!("what the guest is told of {room} ends with {last:?}, and not with its leave");
                 world.journal.check(own, fault, &["guest-"]);
-                end(&world, &mut stretch).await;
             }
             inside = enters;
         }
@@ -73,8 +88,4 @@ async fn end(world: &World, stretch: &mut Vec<String>) {
     if !stretch.is_empty() {
         world.stretches.lock().await.push(std::mem::take(stretch));
     }
-}
-
-fn ids(timeline: &Value) -> Vec<String> {
-    timeline["events"].as_array().into_iter().flatten().map(|event| text(event, "event_id").to_owned()).collect()
 }

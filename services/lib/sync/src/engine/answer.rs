@@ -79,7 +79,7 @@ pub struct Timeline {
 /// State, as it stands before the timeline begins or after it ends (MSC4222).
 #[derive(Debug, Clone)]
 pub enum StateSection {
-    /// The changes between the last sync and the timeline's start.
+    /// The changes between the last sync and the timeline's start, and those within the timeline that it doesn't show.
     Before(Vec<Bytes>),
     /// The changes between the last sync and the timeline's end.
     After(Vec<Bytes>),

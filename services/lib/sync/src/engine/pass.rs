@@ -108,11 +108,10 @@ impl RoomPass<'_> {
         let timeline = Timeline { events: rendered, limited, prev_batch };
         let rendered = Rendered { timeline, rows, shown: told, start, end };
         // With the state after the timeline beside it a client takes no state from the timeline.
-        Ok(if self.request.state_after || planted(Mutation::UndoneIsShown) {
-            rendered
-        } else {
-            rendered.without_what_is_undone(to)
-        })
+        if self.request.state_after || planted(Mutation::UndoneIsShown) {
+            return Ok(rendered);
+        }
+        Ok(rendered.without_what_is_undone(to, |at| seen.as_ref().is_none_or(|seen| seen[at].visible)))
     }
 
     /// The redacted ones of some rows without a hole up to `to`.

@@ -1,4 +1,5 @@
-//! The state section: from what the client has to where the timeline begins (or, with MSC4222, ends).
+//! The state section: from what the client has to where the timeline begins (or, with MSC4222, ends); with what changes within the timeline
+//! and isn't shown there.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
 
@@ -69,8 +70,10 @@ impl RoomPass<'_> {
         let lazy = filter::is_lazy(&self.request.filter.room.state);
         let unseen = if after { Vec::new() } else { changed_unseen(rendered) };
         let base = if after { &rendered.end } else { &rendered.start };
-        // One event for each part of the state: what was changed unseen is told instead of what was before.
-        let target = unseen.iter().fold(Cow::Borrowed(base), |state, delta| Cow::Owned(state.into_owned().and(delta)));
+        // One event for each part of the state: what was changed unseen is told instead of what was before, also where a lazily loaded member
+        // has left since.
+        let replacing = unseen.iter().filter(|_| !planted(Mutation::StateTwice));
+        let target = replacing.fold(Cow::Borrowed(base), |state, delta| Cow::Owned(state.into_owned().and(delta)));
         let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
         match had {
             _ if self.request.full_state => self.everything(&target, lazy, &mut wanted).await?,
@@ -86,6 +89,9 @@ impl RoomPass<'_> {
                 let changes = self.engine.rooms.diff(self.key, self.head.room.generation, view, &target).await?;
                 self.add(&changes, lazy, &mut wanted);
             }
+        }
+        if planted(Mutation::StateTwice) {
+            wanted.extend(unseen.iter().filter_map(|delta| delta.after.clone()));
         }
         if lazy {
             let knows_members = !self.request.full_state && !matches!(had, Had::Nothing);
