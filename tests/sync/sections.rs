@@ -116,7 +116,7 @@ async fn state_that_was_set_where_somebody_may_not_look_stands_and_not_what_it_u
 async fn what_a_clients_own_filter_keeps_back_makes_no_timeline_shorter() {
     let world = world().await;
     let room = room(&world, &[BOB, CAROL]).await;
-    let powers = json!({"users": {CAROL: 50}});
+    let powers = json!({"users_default": 50});
     world.send(ADMIN, &room, ("m.room.power_levels", Some("")), powers, None).await;
     let filter = json!({"room": {"timeline": {"limit": 10, "not_senders": [CAROL]}}});
     let since = token(&world.sync(&world.request(BOB, None, filter.clone(), false)).await);

@@ -39,6 +39,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
 }
 
 /// One in which reads are overtaken, whatever the seed plays else.
+#[cfg(feature = "mutations")]
 pub(super) fn overtaken_of(seed: u64) -> Scenario {
     made(seed, &Chance::of(seed, "overtaken"), overtaken)
 }
@@ -149,7 +150,7 @@ fn gaps(chance: &Chance, scenario: &mut Scenario) {
 
 /// Logs are read again and again, since little of them is remembered, so slowly that what is written meanwhile is told first; and so little
 /// is written that a sync begins and ends before something else would tell of it. (It takes some hundred of these for one in which all of
-/// that comes together: [`overtaken_of`].)
+/// that comes together.)
 fn overtaken(chance: &Chance, scenario: &mut Scenario) {
     scenario.mix = mix((0..4).map(Actor::Writer).collect(), vec![0], chance.between(30, 100));
     all_along(scenario, OVERTAKEN_MS, [Fault::LogReadsSlow(LOG_READS_MS)]);
