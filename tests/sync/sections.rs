@@ -126,6 +126,7 @@ async fn what_a_clients_own_filter_keeps_back_makes_no_timeline_shorter() {
     let answer = world.sync(&world.request(BOB, Some(since), filter, false)).await;
     let section = &answer["rooms"]["join"][&room];
     assert_eq!(bodies(section), ["order"], "{section}");
+    // The price: what is shown wins for who takes the timeline after the state.
     assert_eq!(topics(section), [vec!["kept back"], vec!["shown"]], "{section}");
     assert_eq!(section["timeline"].get("limited").cloned().unwrap_or_default(), Value::Bool(false), "{section}");
 }

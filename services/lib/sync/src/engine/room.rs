@@ -92,8 +92,8 @@ impl RoomPass<'_> {
                 let section = Section::Joined(Box::new(room.unwrap_or_default()));
                 Ok(Outcome { sharing, ..Outcome::new(section, at_head(Told::Member)) })
             }
-            // Not told, and told as soon as the user no longer ignores who sent it.
             "invite" if planted(Mutation::InvitationUntold) => Ok(Outcome::unchanged(entry)),
+            // Not told, and told as soon as the user no longer ignores who sent it.
             "invite" if self.settings.ignores(&sender) => Ok(Outcome::unchanged(entry)),
             "invite" => {
                 Ok(Outcome::new(Section::Stripped(Told::Invited, self.stripped().await?), at_head(Told::Invited)))

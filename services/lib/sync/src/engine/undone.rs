@@ -2,8 +2,10 @@
 //!
 //! What the user may not see may undo what a timeline shows: the new topic that was set while the user was out of a room that hides it, after
 //! the old one. The new one stands beside the timeline, which counts as what was before: the old one would win. So the timeline begins
-//! after the old one, and whoever wants that asks for what was before. (What a client's own filter keeps back makes no timeline shorter: it
-//! would cost messages.)
+//! after the old one, and whoever wants that asks for what was before.
+//!
+//! What a client's own filter keeps back makes no timeline shorter: it would cost messages. Who keeps back the state of some senders and not
+//! of others ends with the old topic then, unless it asks for the state after the timeline.
 
 use std::{collections::HashMap, sync::Arc};
 
