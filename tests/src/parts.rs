@@ -18,7 +18,7 @@ use polity_proto::Transport;
 use polity_room_engine::build::SigningIdentity;
 use polity_store::{Marks, Store};
 use polity_sync::{
-    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
+    engine::{AnswerBudget, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
     follow::Known,
     heads::HeadMap,
@@ -132,7 +132,6 @@ impl Reading {
             sent_members: SentMembers::new(caches.kept),
             unread: UnreadCounts::new(caches.users, caches.kept),
             settings: SettingsCache::new(caches.users),
-            changed_users: ChangedUsers::new(caches.kept),
             rooms_held,
             answers: AnswerBudget::new(1 << 30),
             interest,

@@ -15,7 +15,7 @@ use polity_platform::{
 };
 use polity_proto::Transport;
 use polity_sync::{
-    engine::{AnswerBudget, ChangedUsers, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
+    engine::{AnswerBudget, Engine, Own, SentMembers, SettingsCache, UnreadCounts},
     ephemeral::Ephemeral,
     follow::Known,
     live::{Hub, Interest},
@@ -41,7 +41,6 @@ const SENT_MEMBERS: u64 = 32 << 20;
 /// Bytes of what is users' own and read at every sync.
 const OWN: u64 = 64 << 20;
 /// Bytes of the rooms of users whose devices changed.
-const CHANGED_USERS: u64 = 8 << 20;
 /// News that may wait to be given to who listens.
 const NEWS: usize = 65_536;
 
@@ -141,7 +140,6 @@ fn engine(
         sent_members: SentMembers::new(SENT_MEMBERS),
         unread: UnreadCounts::new(UNREAD, TALLIES),
         settings: SettingsCache::new(SETTINGS),
-        changed_users: ChangedUsers::new(CHANGED_USERS),
         rooms_held: RoomsHeld::default(),
         answers: AnswerBudget::new(config.limits.answers_bytes),
         interest,

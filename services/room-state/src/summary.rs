@@ -24,7 +24,8 @@ pub(crate) fn update(summary: &mut Summary, event: &Pdu, before: Option<&str>) {
         ("m.room.join_rules", Some("")) => summary.join_rule = text("join_rule"),
         ("m.room.history_visibility", Some("")) => summary.history_visibility = text("history_visibility"),
         ("m.room.guest_access", Some("")) => summary.guest_access = text("guest_access"),
-        ("m.room.encryption", Some("")) => summary.encryption = text("algorithm"),
+        // Encrypted, whatever it says: clients take no room back.
+        ("m.room.encryption", Some("")) => summary.encryption = Some(text("algorithm").unwrap_or_default()),
         ("m.room.create", Some("")) => summary.room_type = text("type"),
         _ => {}
     }

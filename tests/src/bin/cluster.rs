@@ -90,8 +90,8 @@ async fn hold(folder: &Path, shape: Shape) -> Result<(), String> {
     say("starting Cassandra, NATS, the proxy, and the tiers");
     let started = tokio::select! {
         cluster = AssertUnwindSafe(Cluster::start(shape)).catch_unwind() => cluster,
-        mut asked = down_while_it_starts(&socket) => {
-            asked.answer("down\n").await;
+        asked = down_while_it_starts(&socket) => {
+            asked.answer_down().await;
             return Err("it was told to end while it started".to_owned());
         }
         _ = terminate.recv() => return Ok(()),
@@ -106,7 +106,7 @@ async fn hold(folder: &Path, shape: Shape) -> Result<(), String> {
         let words: Vec<&str> = asked.order.split_whitespace().collect();
         if words == ["down"] {
             drop(cluster);
-            asked.answer("down\n").await;
+            asked.answer_down().await;
             return Ok(());
         }
         let carried_out = AssertUnwindSafe(carry_out(&mut cluster, &words)).catch_unwind().await;
@@ -139,6 +139,12 @@ impl Asked {
 
     async fn answer(&mut self, text: &str) {
         let _ = self.stream.write_all(text.as_bytes()).await;
+    }
+
+    /// The last answer, which ends when this process does: who asked reads up to the end, and finds nothing left.
+    async fn answer_down(mut self) {
+        self.answer("down\n").await;
+        std::mem::forget(self.stream);
     }
 }
 

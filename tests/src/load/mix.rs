@@ -13,6 +13,8 @@ pub enum Actor {
     DeviceSender(usize),
     /// Uploads and claims one-time keys.
     Keys,
+    /// Changes devices that somebody else follows.
+    Devices,
     /// Sets account data.
     AccountData,
     /// Registers, one user after the other.
@@ -59,6 +61,7 @@ impl Mix {
             Actor::DeviceSender(1),
             Actor::Keys,
             Actor::AccountData,
+            Actor::Devices,
             Actor::Newcomers,
             Actor::Founder,
             Actor::Receipts,

@@ -14,6 +14,7 @@ mod pages;
 mod reader;
 mod residents;
 pub(crate) mod rows;
+mod speakers;
 mod synced;
 mod told;
 mod unread;

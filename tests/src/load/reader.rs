@@ -13,6 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     pages,
+    speakers::Speakers,
     told::{self, Told, ids, told_twice},
     world::{Promised, Receipt, World, text},
 };
@@ -27,17 +28,28 @@ pub(super) struct Manner {
     /// Only texts.
     pub(super) texts_only: bool,
     /// State as it stands after the timeline, instead of before.
-    state_after: bool,
+    pub(super) state_after: bool,
+    /// Only the members that are needed.
+    pub(super) lazy: bool,
     /// Sleeps for so long between two syncs, and comes back as a new process would: with its token and nothing else.
     sleeps_ms: u64,
 }
 
-pub(super) const MANNERS: [Manner; 5] = [
-    Manner { name: "reader-all", limit: 1000, texts_only: false, state_after: false, sleeps_ms: 0 },
-    Manner { name: "reader-texts", limit: 50, texts_only: true, state_after: false, sleeps_ms: 0 },
-    Manner { name: "reader-short", limit: 2, texts_only: false, state_after: false, sleeps_ms: 150 },
-    Manner { name: "reader-after", limit: 5, texts_only: false, state_after: true, sleeps_ms: 400 },
-    Manner { name: "reader-lazy", limit: 10, texts_only: false, state_after: false, sleeps_ms: 4000 },
+impl Manner {
+    /// Whether the state before the timeline and the timeline together tell each change of the state where it happened.
+    pub(super) fn is_told_in_order(&self) -> bool {
+        !self.state_after && !self.texts_only
+    }
+}
+
+pub(super) const MANNERS: [Manner; 7] = [
+    Manner { name: "reader-all", limit: 1000, texts_only: false, state_after: false, lazy: false, sleeps_ms: 0 },
+    Manner { name: "reader-texts", limit: 50, texts_only: true, state_after: false, lazy: false, sleeps_ms: 0 },
+    Manner { name: "reader-short", limit: 2, texts_only: false, state_after: false, lazy: false, sleeps_ms: 150 },
+    Manner { name: "reader-after", limit: 5, texts_only: false, state_after: true, lazy: false, sleeps_ms: 400 },
+    Manner { name: "reader-seldom", limit: 10, texts_only: false, state_after: false, lazy: false, sleeps_ms: 4000 },
+    Manner { name: "reader-members", limit: 3, texts_only: false, state_after: false, lazy: true, sleeps_ms: 250 },
+    Manner { name: "reader-members-after", limit: 4, texts_only: false, state_after: true, lazy: true, sleeps_ms: 250 },
 ];
 
 /// A wait that nobody needs who is woken, where nothing goes wrong; and by when at the latest something must happen that wakes.
@@ -57,6 +69,8 @@ pub(super) struct Seen {
     pub(super) receipts: Vec<(usize, String, Option<String>)>,
     /// By room: what it was told beside.
     pub(super) rooms: HashMap<String, Told>,
+    /// By room: as whom it knew those who spoke.
+    pub(super) speakers: HashMap<String, Speakers>,
 }
 
 /// Starts a reader.
@@ -87,7 +101,8 @@ struct Reader<'a> {
 }
 
 async fn follow(world: Arc<World>, manner: Manner) -> Seen {
-    let seen = Seen { manner, events: HashMap::new(), receipts: Vec::new(), rooms: HashMap::new() };
+    let seen =
+        Seen { manner, events: HashMap::new(), receipts: Vec::new(), rooms: HashMap::new(), speakers: HashMap::new() };
     let random = world.random(manner.name);
     let (client, began) = (world.writers[1].clone(), Instant::now());
     let mut reader = Reader {
@@ -144,7 +159,8 @@ impl Reader<'_> {
 
     async fn sync(&self, since: Option<&str>, wait_ms: u64) -> Value {
         // Only what this reader compares: other rooms come and go.
-        let filter = json!({"room": {"rooms": self.world.rooms, "timeline": self.timeline_filter()}});
+        let state = json!({"lazy_load_members": self.seen.manner.lazy});
+        let filter = json!({"room": {"rooms": self.world.rooms, "timeline": self.timeline_filter(), "state": state}});
         let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
         let after = if self.seen.manner.state_after { "&use_state_after=true" } else { "" };
         let path = format!("/sync?timeout={wait_ms}&filter={}{after}{since}", escape(&filter.to_string()));
@@ -279,6 +295,7 @@ impl Reader<'_> {
             self.world.journal.note(self.seen.manner.name, format!("told {} in {room}", new.join(" ")));
             self.knows_its_own(timeline);
             self.take_state(room, joined);
+            self.seen.speakers.entry(room.clone()).or_default().take(joined, self.seen.manner.state_after);
             self.take_receipts(room, joined).await;
             self.seen.events.entry(room.clone()).or_default().extend(new);
         }

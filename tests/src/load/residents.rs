@@ -30,7 +30,7 @@ impl Residents {
             writers.push(account(stranger, &format!("writer{n}")).await);
         }
         let mut others = HashMap::new();
-        for name in ["guest", "receiver", "owner", "claimer", "founder"] {
+        for name in ["guest", "receiver", "owner", "claimer", "founder", "watched", "watcher"] {
             others.insert(name, account(stranger, name).await);
         }
         let mut rooms = Vec::new();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     check::Stored,
     reader::Seen,
-    told::{Look, Moment},
+    told::{Look, Moment, StateKey},
     unread,
     world::{World, text},
 };
@@ -17,7 +17,10 @@ pub(super) fn as_stored(world: &World, room: &str, (stored, moments): (&Stored, 
     timeline(world, room, stored, seen);
     state(world, room, stored, seen);
     receipts(world, room, stored, seen);
-    if !seen.manner.texts_only {
+    if let Some(speakers) = seen.speakers.get(room) {
+        speakers.check(world, room, stored, seen.manner);
+    }
+    if !seen.manner.texts_only && !seen.manner.lazy {
         looks(world, room, (stored, moments), seen);
     }
 }
@@ -49,7 +52,9 @@ fn state(world: &World, room: &str, stored: &Stored, seen: &Seen) {
     let Some(known) = seen.rooms.get(room).map(|told| &told.state) else {
         world.journal.fail(format!("{name} was told no state of {room}"), &[name])
     };
-    for (key, event_id) in &stored.state {
+    // Of members that are loaded lazily some are known, and those as they are.
+    let needed = |key: &StateKey| !seen.manner.lazy || key.0 != "m.room.member" || known.contains_key(key);
+    for (key, event_id) in stored.state.iter().filter(|(key, _)| needed(key)) {
         let fault =
             format_args!("{name} has {:?} as the state {key:?} of {room}, stored is {event_id}", known.get(key));
         world.journal.check(known.get(key) == Some(event_id), fault, &[name, event_id]);

@@ -121,7 +121,8 @@ pub(super) fn changes(section: &Value, is_after: bool) -> impl Iterator<Item = (
     beside.iter().chain(timeline).filter_map(|event| Some((key_of(event)?, text(event, "event_id"))))
 }
 
-fn events(section: &Value) -> &[Value] {
+/// The events of a part of a section.
+pub(super) fn events(section: &Value) -> &[Value] {
     section["events"].as_array().map_or(&[], Vec::as_slice)
 }
 

@@ -73,6 +73,21 @@ pub(super) struct AccountData {
     pub(super) tried: HashSet<u64>,
 }
 
+/// What was acknowledged of the devices of who is watched.
+#[derive(Default, Clone)]
+pub(super) struct Devices {
+    /// A sync of who watches: at that time a room was shared, encrypted or not.
+    pub(super) since: Option<String>,
+    /// The number that the first device has, at least; nothing where an older one may come back.
+    pub(super) number: Option<u64>,
+    /// The second device, once its keys were acknowledged, and until it is logged out.
+    pub(super) second: Option<String>,
+    /// Devices that were logged out.
+    pub(super) gone: HashSet<String>,
+    /// How often it began to change whether an encrypted room is shared, and whether it is: nothing while that isn't sure.
+    pub(super) shared: (u64, Option<bool>),
+}
+
 /// See the module.
 pub(super) struct World {
     pub(super) journal: Arc<Journal>,
@@ -96,6 +111,7 @@ pub(super) struct World {
     pub(super) read_in_private: Mutex<HashSet<String>>,
     /// The account data that was acknowledged last: the user's own, and that of a room.
     pub(super) account_data: Mutex<AccountData>,
+    pub(super) devices: Mutex<Devices>,
     /// How many messages to the device were acknowledged, by sender.
     pub(super) sent_to_device: Mutex<HashMap<String, u64>>,
     /// What the guest was told of the first room: its timeline, one stretch in it after the other, and what was beside.
@@ -143,6 +159,7 @@ impl World {
             receipts: Mutex::default(),
             read_in_private: Mutex::default(),
             account_data: Mutex::default(),
+            devices: Mutex::default(),
             sent_to_device: Mutex::default(),
             stretches: Mutex::default(),
             guest_told: Mutex::default(),

@@ -197,7 +197,9 @@ impl Accounts {
             Some(job) => self.confirm(tenant, user_id, std::slice::from_ref(job)).await?,
             None => false,
         };
-        self.tell_lists(tenant, user_id).await?;
+        if !planted(Mutation::ListsUntold) {
+            self.tell_lists(tenant, user_id).await?;
+        }
         match job.filter(|_| whole) {
             Some(job) => self.job_done(tenant, user_id, &job).await,
             None => Ok(()),

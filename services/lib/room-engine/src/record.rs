@@ -138,7 +138,7 @@ pub struct Summary {
     pub history_visibility: Option<String>,
     /// `m.room.guest_access`; absent means forbidden.
     pub guest_access: Option<String>,
-    /// The algorithm of `m.room.encryption`.
+    /// The algorithm of `m.room.encryption`, empty where that names none.
     pub encryption: Option<String>,
     /// `type` of the create event.
     pub room_type: Option<String>,

@@ -75,6 +75,13 @@ pub fn repeats_members(filter: &RoomEventFilter) -> bool {
     matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { include_redundant_members: true })
 }
 
+/// Whether a filter may keep members back.
+#[must_use]
+pub fn narrows_members(filter: &RoomEventFilter) -> bool {
+    let by_sender = filter.senders.is_some() || !filter.not_senders.is_empty();
+    by_sender || wants_url(filter) || !type_passes(filter.types.as_deref(), &filter.not_types, "m.room.member")
+}
+
 /// How many events a timeline has at most.
 #[must_use]
 pub fn timeline_limit(filter: &FilterDefinition) -> usize {

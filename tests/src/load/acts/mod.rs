@@ -3,6 +3,7 @@
 
 mod account_data;
 mod barred;
+mod devices;
 mod fickle;
 mod found;
 mod guest;
@@ -16,6 +17,7 @@ mod receipts;
 mod register;
 mod sessions;
 mod to_device;
+mod tracker;
 mod write;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ pub(super) fn start(actor: Actor, world: &Arc<World>) -> JoinHandle<()> {
         Actor::Guest => tasks::spawn(membership::come_and_go(world)),
         Actor::DeviceSender(me) => tasks::spawn(to_device::send(world, me)),
         Actor::Keys => tasks::spawn(keys::upload_and_claim(world)),
+        Actor::Devices => tasks::spawn(devices::change(world)),
         Actor::AccountData => tasks::spawn(account_data::set(world)),
         Actor::Newcomers => tasks::spawn(register::register(world)),
         Actor::Founder => tasks::spawn(found::found(world)),
@@ -58,6 +61,9 @@ pub(super) fn follow(world: &Arc<World>, mix: &Mix) -> Vec<JoinHandle<()>> {
     }
     if acts(|actor| *actor == Actor::AccountData) {
         following.push(tasks::spawn(account_data::follow(Arc::clone(world))));
+    }
+    if acts(|actor| *actor == Actor::Devices) {
+        following.push(tasks::spawn(tracker::follow(Arc::clone(world))));
     }
     if acts(|actor| *actor == Actor::Guest) {
         following.push(tasks::spawn(guest::follow(Arc::clone(world))));

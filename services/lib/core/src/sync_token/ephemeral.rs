@@ -31,6 +31,12 @@ impl EphemeralPositions {
         self.used().iter().find(|place| place.instance == instance).copied()
     }
 
+    /// The place at the instance that made the token; that of none, where it is made by nobody yet.
+    #[must_use]
+    pub fn newest(&self) -> EphemeralPosition {
+        self.used().first().copied().unwrap_or_default()
+    }
+
     /// Whether as many instances have answered as are remembered.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -88,6 +94,7 @@ mod tests {
         }
         let counter = |places: &EphemeralPositions, instance| places.at(instance).map(|place| place.counter);
         assert_eq!((counter(&places, 1), counter(&places, 2), counter(&places, 3)), (Some(11), Some(20), None));
+        assert_eq!((places.newest().instance, EphemeralPositions::default().newest().instance), (1, 0));
         for instance in 100..107 {
             assert!(!places.is_full() || instance > 105);
             places = places.with(EphemeralPosition { instance, counter: 1 });

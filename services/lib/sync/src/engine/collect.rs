@@ -166,8 +166,8 @@ impl Engine {
         let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
         let room_id = room_id.to_owned();
         let share = Arc::clone(&progress.share);
-        let knows = progress.knows;
-        let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };
+        let (knows, own_token) = (progress.knows, self.ephemeral.is_own(progress.at.elsewhere.newest()));
+        let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, own_token, share };
         let outcome = match pass.outcome(entry, row, ephemeral).await {
             // Rows and states are deleted while they are read.
             Err(_) if self.rooms.fresh_head(key).await?.is_none() => {
@@ -246,8 +246,9 @@ impl Engine {
             let Some(head) = self.rooms.head(key).await? else { continue };
             let (settings, now_ms) = (self.settings_of(look).await?, look.now_ms);
             let share = Arc::clone(&progress.share);
-            let knows = progress.knows;
-            let pass = RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, share };
+            let (knows, own_token) = (progress.knows, self.ephemeral.is_own(progress.at.elsewhere.newest()));
+            let pass =
+                RoomPass { engine: self, request, settings, room_id, key, head, now_ms, knows, own_token, share };
             let mut room = JoinedRoom { account_data: events, ..JoinedRoom::default() };
             pass.count_unread(&mut room).await?;
             look.answer.joined.push((pass.room_id, room));

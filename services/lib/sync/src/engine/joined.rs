@@ -59,7 +59,7 @@ impl RoomPass<'_> {
             let had = self.had(known, &rendered).await?;
             room.state = self.state(known, &had, &rendered).await?;
             room.summary = if full || had.renames() { Some(self.summary().await?) } else { None };
-            sharing = self.sharing(&had).await?;
+            sharing = self.sharing(known, &had).await?;
             told |= room.summary.is_some() || !room.state.is_empty() || self.is_worth_telling(&rendered);
             room.timeline = rendered.timeline;
         }

@@ -26,7 +26,7 @@ impl RoomPass<'_> {
         let state = self.state(known, &had, &rendered).await?;
         let before = Seq::new(leave.get().saturating_sub(1));
         let before = window::state_after(&self.engine.rooms, self.key, before).await?;
-        let sharing = self.unshared(&before).await?;
+        let sharing = self.unshared(&had, &before).await?;
         Ok((LeftRoom { timeline: rendered.timeline, state, account_data: Vec::new() }, sharing))
     }
 

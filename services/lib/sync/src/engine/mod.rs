@@ -52,7 +52,6 @@ pub use lazy::SentMembers;
 pub use own::Own;
 pub use request::{SyncRequest, Viewer};
 pub use settings::SettingsCache;
-pub use sharing::ChangedUsers;
 pub use unread::UnreadCounts;
 
 /// The engine: one a process. It has no truth of its own.
@@ -72,7 +71,6 @@ pub struct Engine {
     /// What users have set.
     pub settings: SettingsCache,
     /// Rooms of users whose devices changed.
-    pub changed_users: ChangedUsers,
     /// Members that devices have, where they load them lazily.
     pub sent_members: SentMembers,
     /// How many rooms a token holds.
@@ -101,7 +99,6 @@ impl Engine {
         self.heads.tell_size();
         self.unread.tell_sizes();
         self.settings.tell_size();
-        self.changed_users.tell_size();
         self.answers.tell_size();
     }
 }

@@ -128,8 +128,8 @@ impl Engine {
             let reading = self.heads.reading(log);
             let at = match self.accounts.device_lists_after(viewer.tenant, after).await? {
                 Some((users, at)) => {
-                    for (user_id, changed_at) in users {
-                        if user_id == viewer.user_id || mine.has_changed_user(&user_id, changed_at).await? {
+                    for user_id in users.into_keys() {
+                        if user_id == viewer.user_id || mine.has_user(&user_id).await? {
                             changed.insert(user_id);
                         }
                     }

@@ -46,6 +46,8 @@ pub(crate) struct RoomPass<'a> {
     pub now_ms: u64,
     /// What the client's token said.
     pub knows: Knows,
+    /// Whether the token was made by this process: then it remembers what the client was sent with it.
+    pub own_token: bool,
     /// What the answer takes of the memory for answers.
     pub share: Arc<Share>,
 }

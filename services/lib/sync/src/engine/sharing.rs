@@ -3,20 +3,19 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user>
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashSet};
 
-use polity_core::{LogKey, Seq, TenantId};
-use quick_cache::{Weighter, sync::Cache};
+use polity_core::{
+    LogKey, Seq, TenantId,
+    mutation::{Mutation, planted},
+};
 use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
-use super::{Engine, SyncError, SyncRequest, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of};
-use crate::{
-    metric,
-    read::{Part, StateView},
+use super::{
+    Engine, SyncError, SyncRequest, joined::Known, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of,
+    window,
 };
+use crate::read::{Part, StateView};
 
 /// Who came to share an encrypted room with the user, and who left one.
 #[derive(Debug, Default)]
@@ -35,45 +34,22 @@ impl Sharing {
     }
 }
 
-/// A user.
-type Name = (TenantId, OwnedUserId);
-/// The rooms that a user had joined after a row of the tenant's device-list changes.
-type JoinedAt = (Seq, Arc<[OwnedRoomId]>);
-
-#[derive(Clone)]
-struct BySize;
-
-impl Weighter<Name, JoinedAt> for BySize {
-    fn weight(&self, _user: &Name, (_, rooms): &JoinedAt) -> u64 {
-        128 + 64 * rooms.len() as u64
-    }
-}
-
-/// The rooms of users whose devices changed: read once a change, not once for each who has to hear of it.
-pub struct ChangedUsers(Cache<Name, JoinedAt, BySize>);
-
-impl ChangedUsers {
-    /// At most so many bytes of them.
-    #[must_use]
-    pub fn new(bytes: u64) -> Self {
-        Self(Cache::with_weighter(usize::try_from(bytes / 512).unwrap_or(1024), bytes, BySize))
-    }
-
-    pub(super) fn tell_size(&self) {
-        metric::bytes("changed_users", self.0.weight());
-    }
-}
-
 impl RoomPass<'_> {
     /// What a room's news mean for the devices that the client follows.
-    pub(crate) async fn sharing(&self, had: &Had) -> Result<Sharing, SyncError> {
+    pub(crate) async fn sharing(&self, known: Known, had: &Had) -> Result<Sharing, SyncError> {
         let mut sharing = Sharing::default();
         if self.knows == Knows::Nothing || self.head.room.summary.encryption.is_none() {
             return Ok(sharing);
         }
         match had {
             Had::Same => {}
-            Had::Nothing => sharing.came = self.members(&self.now()).await?,
+            Had::Nothing => {
+                sharing.came = self.members(&self.now()).await?;
+                if let Known::Before(seq) = known {
+                    // Who has gone since the client's last stretch in the room is gone for it, too.
+                    sharing.went = self.members(&window::state_after(&self.engine.rooms, self.key, seq).await?).await?;
+                }
+            }
             Had::State { view, changes } => {
                 let generation = self.head.room.generation;
                 let was = self.engine.rooms.state_id(self.key, generation, view, "m.room.encryption", "").await?;
@@ -83,10 +59,17 @@ impl RoomPass<'_> {
                 }
                 for change in changes.iter().filter(|change| change.event_type == "m.room.member") {
                     let Ok(user_id) = OwnedUserId::try_from(change.state_key.as_str()) else { continue };
-                    match (self.joins(change.then.as_deref()).await?, self.joins(change.now.as_deref()).await?) {
-                        (false, true) => drop(sharing.came.insert(user_id)),
-                        (true, false) => drop(sharing.went.insert(user_id)),
-                        _ => {}
+                    let (was, is) = (
+                        self.joined_since(change.then.as_deref()).await?,
+                        self.joined_since(change.now.as_deref()).await?,
+                    );
+                    // Also who left meanwhile, and came back: what changed in between nobody told.
+                    if is.is_some_and(|since| {
+                        since > known.seq() && !(was.is_some() && planted(Mutation::RejoinUnshared))
+                    }) {
+                        sharing.came.insert(user_id);
+                    } else if was.is_some() && is.is_none() {
+                        sharing.went.insert(user_id);
                     }
                 }
             }
@@ -95,15 +78,20 @@ impl RoomPass<'_> {
         Ok(sharing)
     }
 
-    /// With whom the user shares a room less by having left this one: everybody who was in it then.
-    pub(crate) async fn unshared(&self, before_leave: &StateView) -> Result<Sharing, SyncError> {
+    /// With whom the user shares a room less by having left this one: everybody who was in it then, or (`had`) when the client was told of it
+    /// last.
+    pub(crate) async fn unshared(&self, had: &Had, before_leave: &StateView) -> Result<Sharing, SyncError> {
         let generation = self.head.room.generation;
         let encrypted =
             self.engine.rooms.state_id(self.key, generation, before_leave, "m.room.encryption", "").await?.is_some();
         if !encrypted || self.knows != Knows::Token {
             return Ok(Sharing::default());
         }
-        Ok(Sharing { went: self.members(before_leave).await?, ..Sharing::default() })
+        let mut went = self.members(before_leave).await?;
+        if let Had::State { view, .. } = had {
+            went.extend(self.members(view).await?);
+        }
+        Ok(Sharing { went, ..Sharing::default() })
     }
 
     /// Everybody else who is in the room.
@@ -113,9 +101,10 @@ impl RoomPass<'_> {
         Ok(members)
     }
 
-    async fn joins(&self, event_id: Option<&EventId>) -> Result<bool, SyncError> {
-        let Some(event_id) = event_id else { return Ok(false) };
-        self.engine.is_join(self.key.tenant, event_id).await
+    /// If this event of the room's state is a join: since which row the member has been in the room.
+    async fn joined_since(&self, event_id: Option<&EventId>) -> Result<Option<Seq>, SyncError> {
+        let Some(event_id) = event_id else { return Ok(None) };
+        self.engine.joined_since(self.key, event_id).await
     }
 }
 
@@ -141,23 +130,6 @@ impl<'a> Mine<'a> {
         Ok(Self { engine, request, rooms })
     }
 
-    /// Whether somebody whose devices changed at a row of the tenant's log is in one of them.
-    pub(crate) async fn has_changed_user(&self, user_id: &UserId, changed_at: Seq) -> Result<bool, SyncError> {
-        let tenant = self.request.viewer.tenant;
-        let name = (tenant, user_id.to_owned());
-        let cache = &self.engine.changed_users.0;
-        // Whoever joined since then is told as having come.
-        let theirs = match cache.get(&name).filter(|(at, _)| *at >= changed_at) {
-            Some((_, rooms)) => rooms,
-            None => {
-                let rooms: Arc<[OwnedRoomId]> = joined_rooms(self.engine, tenant, user_id).await?.into();
-                cache.insert(name, (changed_at, Arc::clone(&rooms)));
-                rooms
-            }
-        };
-        self.has(user_id, &theirs).await
-    }
-
     /// Everybody whose devices the user follows, and the user.
     pub(crate) async fn everybody(&self) -> Result<BTreeSet<OwnedUserId>, SyncError> {
         let (engine, viewer) = (self.engine, &self.request.viewer);
@@ -177,13 +149,9 @@ impl<'a> Mine<'a> {
         Ok(all)
     }
 
-    /// Whether somebody is in one of them.
+    /// Whether somebody is in one of them. Whoever joins later is told as having come.
     pub(crate) async fn has_user(&self, user_id: &UserId) -> Result<bool, SyncError> {
         let theirs = joined_rooms(self.engine, self.request.viewer.tenant, user_id).await?;
-        self.has(user_id, &theirs).await
-    }
-
-    async fn has(&self, user_id: &UserId, theirs: &[OwnedRoomId]) -> Result<bool, SyncError> {
         for room_id in theirs.iter().filter(|room_id| self.rooms.contains(*room_id)) {
             if self.engine.shares(self.request, user_id, room_id).await? {
                 return Ok(true);
@@ -208,16 +176,22 @@ impl Engine {
     ) -> Result<BTreeSet<OwnedUserId>, SyncError> {
         let mut members = BTreeSet::new();
         for ((_, user), event_id) in self.rooms.entries(key, generation, state, Part::Members).await? {
-            if self.is_join(key.tenant, &event_id).await? {
+            if self.joined_since(key, &event_id).await?.is_some() {
                 members.extend(OwnedUserId::try_from(user));
             }
         }
         Ok(members)
     }
 
-    async fn is_join(&self, tenant: TenantId, event_id: &EventId) -> Result<bool, SyncError> {
-        let row = self.rooms.event(tenant, event_id).await?;
-        Ok(row.as_deref().and_then(membership_of).is_some_and(|(membership, _)| membership == "join"))
+    /// What is told of a room may not be projected yet, so it is looked for in the room's rows, too.
+    async fn joined_since(&self, key: LogKey, event_id: &EventId) -> Result<Option<Seq>, SyncError> {
+        let row = if planted(Mutation::JoinUnshared) {
+            self.rooms.event(key.tenant, event_id).await?
+        } else {
+            self.rooms.event_of_state(key, event_id).await?
+        };
+        let change = row.as_ref().and_then(|row| row.meta.membership.as_ref());
+        Ok(change.filter(|change| change.membership == "join").map(|change| change.since))
     }
 
     /// Whether a room is encrypted and both the request's user and another are in it, by its state at the head.

@@ -13,7 +13,7 @@ use polity_core::{
     mutation::{Mutation, planted},
 };
 use polity_room_engine::record::StateDelta;
-use ruma_common::{EventId, OwnedEventId};
+use ruma_common::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
     SyncError,
@@ -79,38 +79,38 @@ impl RoomPass<'_> {
             _ if self.request.full_state => self.everything(&target, lazy, &mut wanted).await?,
             Had::Nothing => self.everything(&target, lazy, &mut wanted).await?,
             Had::Same => {}
-            Had::State { changes, .. } if after => self.add(changes, lazy, &mut wanted),
+            // Also of members that are loaded lazily: who isn't told of a kick, or of what became of a name in a gap, has the old one for ever.
+            Had::State { changes, .. } if after => {
+                wanted.extend(changes.iter().filter_map(|change| change.now.clone()))
+            }
             // A timeline without a gap begins where the client is.
             Had::State { .. } if !rendered.timeline.limited => {
-                let told = unseen.iter().filter(|delta| self.is_told(&delta.event_type, &delta.state_key, lazy));
-                wanted.extend(told.filter_map(|delta| delta.after.clone()));
+                wanted.extend(unseen.iter().filter_map(|delta| delta.after.clone()));
             }
             Had::State { view, .. } => {
                 let changes = self.engine.rooms.diff(self.key, self.head.room.generation, view, &target).await?;
-                self.add(&changes, lazy, &mut wanted);
+                wanted.extend(changes.into_iter().filter_map(|change| change.now));
             }
         }
         if planted(Mutation::StateTwice) {
             wanted.extend(unseen.iter().filter_map(|delta| delta.after.clone()));
         }
+        if lazy && planted(Mutation::MembersInGap) && matches!(had, Had::State { .. }) {
+            let members =
+                self.engine.rooms.entries(self.key, self.head.room.generation, &target, Part::Members).await?;
+            wanted.retain(|id| !members.iter().any(|(_, member)| member == id));
+        }
         if lazy {
             let knows_members = !self.request.full_state && !matches!(had, Had::Nothing);
-            let from = known.seq();
-            self.members_of_timeline(&target, rendered, knows_members.then_some(from), &mut wanted).await?;
+            let is_own = self.own_token || planted(Mutation::MembersElsewhere);
+            let from = (knows_members && is_own).then_some(known.seq());
+            // Those that name the room are told anew: whom a client doesn't know it can't show.
+            let heroes = if had.renames() { self.heroes().await? } else { Vec::new() };
+            self.members_of_timeline(&target, (rendered, &heroes), from, &mut wanted).await?;
         }
         let ids: Vec<&EventId> = wanted.iter().map(|id| &**id).collect();
         let events = self.render_state(&ids).await?;
         Ok(if after { StateSection::After(events) } else { StateSection::Before(events) })
-    }
-
-    /// Whether a change of membership is told although members are loaded lazily.
-    fn is_told(&self, event_type: &str, state_key: &str, lazy: bool) -> bool {
-        !lazy || event_type != "m.room.member" || state_key == self.request.viewer.user_id.as_str()
-    }
-
-    fn add(&self, changes: &[Change], lazy: bool, wanted: &mut BTreeSet<OwnedEventId>) {
-        let told = changes.iter().filter(|change| self.is_told(&change.event_type, &change.state_key, lazy));
-        wanted.extend(told.filter_map(|change| change.now.clone()));
     }
 
     async fn everything(
@@ -133,28 +133,31 @@ impl RoomPass<'_> {
         Ok(())
     }
 
-    /// Lazily loaded: the members that the timeline's events need, those sent before `from` only if they are asked for again.
+    /// Lazily loaded: the members that the timeline's events and the room's name need, those sent before `from` only if they are asked for
+    /// again.
     async fn members_of_timeline(
         &self,
         target: &StateView,
-        rendered: &Rendered,
+        (rendered, heroes): (&Rendered, &[OwnedUserId]),
         from: Option<Seq>,
         wanted: &mut BTreeSet<OwnedEventId>,
     ) -> Result<(), SyncError> {
         let (rooms, generation) = (&self.engine.rooms, self.head.room.generation);
-        let mut senders: Vec<_> = rendered.shown_events().map(|event| &event.sender).collect();
-        senders.sort();
-        senders.dedup();
-        let mut members = Vec::with_capacity(senders.len());
-        for sender in senders {
-            members.extend(rooms.state_id(self.key, generation, target, "m.room.member", sender.as_str()).await?);
+        let mut users: Vec<_> = rendered.shown_events().map(|event| &event.sender).chain(heroes).collect();
+        users.sort();
+        users.dedup();
+        let mut members = Vec::with_capacity(users.len());
+        for user_id in users {
+            members.extend(rooms.state_id(self.key, generation, target, "m.room.member", user_id.as_str()).await?);
         }
-        if filter::repeats_members(&self.request.filter.room.state) {
+        let (place, events) = ((self.request.viewer.inbox.log, self.key.log), &self.request.filter.room.state);
+        let sent = &self.engine.sent_members;
+        if filter::repeats_members(events) || filter::narrows_members(events) {
+            // Who comes from here has nothing for certain.
+            sent.unsent(place, (None, self.head.seq), std::iter::empty());
             wanted.extend(members);
         } else {
-            let place = (self.request.viewer.inbox.log, self.key.log);
-            let unsent = self.engine.sent_members.unsent(place, (from, self.head.seq), members.into_iter());
-            wanted.extend(unsent);
+            wanted.extend(sent.unsent(place, (from, self.head.seq), members.into_iter()));
         }
         Ok(())
     }
