@@ -117,6 +117,30 @@ async fn who_left_reads_up_to_the_leave_until_it_is_forgotten() {
 }
 
 #[tokio::test]
+async fn members_are_of_one_membership_or_not_of_another() {
+    let sandbox = Sandbox::start(&[]).await;
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| account(&sandbox, name));
+    let (alice, bob, carol) = (alice.await, bob.await, carol.await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await.expect("a room");
+    act(&bob, &room, "join", json!({})).await;
+    act(&bob, &room, "leave", json!({})).await;
+    act(&alice, &room, "invite", json!({"user_id": carol.user_id})).await;
+    let (joined, left, invited) = (&*alice.user_id, &*bob.user_id, &*carol.user_id);
+    for (query, expected) in [
+        ("membership=join", vec![joined]),
+        ("not_membership=join", vec![left, invited]),
+        ("membership=join&not_membership=leave", vec![joined, invited]),
+        ("membership=leave&not_membership=join", vec![left, invited]),
+        ("membership=join&not_membership=join", vec![joined, left, invited]),
+    ] {
+        let answer = get(&alice, &room, &format!("members?{query}")).await.expect("members");
+        let mut found = members(&answer);
+        found.sort_unstable();
+        assert_eq!(found, expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn redacted_state_is_shown_to_nobody() {
     let sandbox = Sandbox::start(&[]).await;
     let (alice, bob) = (account(&sandbox, "alice").await, account(&sandbox, "bob").await);

@@ -41,8 +41,12 @@ async fn members(call: Call) -> Result<Answer, ApiError> {
     };
     let is_asked_for = |row: &StoredRow| {
         let membership = row.event.as_ref().and_then(|event| event.content_text("membership"));
-        wanted.is_none_or(|wanted| membership.as_deref() == Some(wanted))
-            && unwanted.is_none_or(|unwanted| membership.as_deref() != Some(unwanted))
+        let is = |name| membership.as_deref() == Some(name);
+        match (wanted, unwanted) {
+            (None, None) => true,
+            // Where both are given, either is enough.
+            _ => wanted.is_some_and(is) || unwanted.is_some_and(|unwanted| !is(unwanted)),
+        }
     };
     let mut out = Writer::default();
     out.open(b'{');
