@@ -178,6 +178,24 @@ async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they
 }
 
 #[tokio::test]
+async fn a_state_section_has_what_has_a_url_or_has_none_as_the_filter_asks() {
+    let world = world().await;
+    let room = room(&world, &[BOB]).await;
+    world.send(ADMIN, &room, ("m.room.avatar", Some("")), json!({"url": "mxc://t.test/avatar"}), None).await;
+    say(&world, ADMIN, &room, "last").await;
+    let types = async |contains_url: bool| -> Vec<String> {
+        let filter = json!({"room": {"timeline": {"limit": 1}, "state": {"contains_url": contains_url}}});
+        let answer = world.sync(&world.request(BOB, None, filter, false)).await;
+        let events = answer["rooms"]["join"][&room]["state"]["events"].as_array().into_iter().flatten();
+        events.map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(types(true).await, ["m.room.avatar"]);
+    let without = types(false).await;
+    assert!(without.contains(&"m.room.create".to_owned()), "{without:?}");
+    assert!(!without.contains(&"m.room.avatar".to_owned()), "{without:?}");
+}
+
+#[tokio::test]
 async fn account_data_is_told_as_filters_say() {
     let world = world().await;
     world.register(BOB).await;

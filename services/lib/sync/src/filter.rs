@@ -5,6 +5,8 @@
 use ruma_client_api::filter::{FilterDefinition, LazyLoadOptions, RoomEventFilter, UrlFilter};
 use ruma_common::{RoomId, UserId};
 
+use crate::read::StoredRow;
+
 /// How many events a timeline has when the filter doesn't say.
 const TIMELINE_DEFAULT: usize = 10;
 /// How many it has at most.
@@ -34,6 +36,15 @@ pub fn passes(filter: &RoomEventFilter, facets: Facets<'_>) -> bool {
     url && type_passes(filter.types.as_deref(), &filter.not_types, facets.event_type)
         && filter.senders.as_deref().is_none_or(sender_in)
         && !sender_in(&filter.not_senders)
+}
+
+/// Whether a row has an event that a filter for room events lets pass.
+#[must_use]
+pub fn row_passes(filter: &RoomEventFilter, row: &StoredRow) -> bool {
+    row.event.as_ref().is_some_and(|event| {
+        let has_url = wants_url(filter).then(|| event.content_text("url").is_some());
+        passes(filter, Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url })
+    })
 }
 
 /// Whether lists of types (with `*` as wildcard) let a type pass.

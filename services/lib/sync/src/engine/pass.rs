@@ -167,12 +167,7 @@ impl RoomPass<'_> {
         let mut out = Vec::with_capacity(event_ids.len());
         for some in event_ids.chunks(BATCH) {
             let mut rows = self.engine.rooms.events_of_state(self.key, some).await?;
-            rows.retain(|row| {
-                row.event.as_ref().is_some_and(|event| {
-                    let sender = Some(&*event.sender);
-                    filter::passes(events, filter::Facets { event_type: &event.event_type, sender, has_url: None })
-                })
-            });
+            rows.retain(|row| filter::row_passes(events, row));
             let (viewer, at) = (&self.request.viewer, (&*self.head, None));
             let rendered = self.engine.render_state(viewer, self.key, at, &rows, &self.share).await?;
             self.share.grow(rendered.iter().map(Bytes::len).sum())?;

@@ -7,7 +7,7 @@ use ruma_client_api::filter::RoomEventFilter;
 
 use crate::{
     engine::SyncError,
-    filter::{self, Facets},
+    filter::row_passes,
     read::{Rooms, StateView, StoredRow},
 };
 
@@ -47,23 +47,15 @@ pub(crate) async fn window(
                 break 'pages;
             }
             next = Seq::new(row.seq.get() - 1);
-            passed += usize::from(shows(events, &row));
+            passed += usize::from(row_passes(events, &row));
             newest_first.push(row);
         }
     }
     newest_first.reverse();
     let rows = newest_first;
     let limited = rows.first().is_some_and(|first| first.seq > after.next());
-    let shown = (0..rows.len()).filter(|at| shows(events, &rows[*at])).collect();
+    let shown = (0..rows.len()).filter(|at| row_passes(events, &rows[*at])).collect();
     Ok(Window { rows, shown, limited })
-}
-
-/// Whether a row has an event and the filter lets it pass.
-fn shows(events: &RoomEventFilter, row: &StoredRow) -> bool {
-    row.event.as_ref().is_some_and(|event| {
-        let has_url = filter::wants_url(events).then(|| event.content_text("url").is_some());
-        filter::passes(events, Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url })
-    })
 }
 
 /// The state before a row.
