@@ -117,6 +117,39 @@ async fn who_left_reads_up_to_the_leave_until_it_is_forgotten() {
 }
 
 #[tokio::test]
+async fn what_ignored_users_say_is_on_no_page_but_their_state_is() {
+    let sandbox = Sandbox::start(&[]).await;
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| account(&sandbox, name));
+    let (alice, bob, carol) = (alice.await, bob.await, carol.await);
+    let room = alice.create_room(json!({"preset": "public_chat"})).await.expect("a room");
+    act(&bob, &room, "join", json!({})).await;
+    alice.send(&room, "1", "first").await.expect("sent");
+    act(&carol, &room, "join", json!({})).await;
+    for number in 1..=4 {
+        carol.send(&room, &number.to_string(), "unwanted").await.expect("sent");
+    }
+    let middle = alice.send(&room, "2", "second").await.expect("sent");
+    carol.send(&room, "5", "unwanted").await.expect("sent");
+    bob.send(&room, "1", "own").await.expect("sent");
+    // Who ignores himself, too, reads his own.
+    let list = json!({"ignored_users": {&carol.user_id: {}, &bob.user_id: {}}});
+    let path = format!("/user/{}/account_data/m.ignored_user_list", escape(&bob.user_id));
+    bob.call(Method::PUT, &path, Some(list)).await.expect("set");
+
+    let page = get(&bob, &room, "messages?dir=b&limit=4").await.expect("a page");
+    assert_eq!(bodies(&page), ["own", "second", "first"]);
+    let joined = |event: &Value| event["state_key"] == *carol.user_id;
+    assert!(page["chunk"].as_array().expect("rows").iter().any(joined), "{page}");
+    let page = get(&bob, &room, "messages?dir=f&limit=100").await.expect("a page");
+    assert_eq!(bodies(&page), ["first", "second", "own"]);
+    let around = get(&bob, &room, &format!("context/{}?limit=4", escape(&middle))).await.expect("a context");
+    let [before, after] = ["events_before", "events_after"].map(|part| json!({"chunk": around[part]}));
+    assert_eq!((bodies(&before), bodies(&after)), (vec!["first"], vec!["own"]), "{around}");
+    let page = get(&alice, &room, "messages?dir=b&limit=2").await.expect("a page");
+    assert_eq!(bodies(&page), ["own", "unwanted"], "alice ignores nobody");
+}
+
+#[tokio::test]
 async fn members_are_of_one_membership_or_not_of_another() {
     let sandbox = Sandbox::start(&[]).await;
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| account(&sandbox, name));

@@ -178,6 +178,30 @@ async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they
 }
 
 #[tokio::test]
+async fn what_ignored_users_say_takes_no_place_in_a_timeline() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    // Who ignores himself, too, is told his own.
+    set(&world, BOB, ("", "m.ignored_user_list"), json!({"ignored_users": {CAROL: {}, BOB: {}}})).await;
+    let since = token(&world.sync(&world.request(BOB, None, json!({}), false)).await);
+    say(&world, BOB, &room, "own").await;
+    say(&world, ADMIN, &room, "important").await;
+    for n in 0..10 {
+        say(&world, CAROL, &room, &n.to_string()).await;
+    }
+    let filter = json!({"room": {"timeline": {"limit": 10}}});
+    let answer = world.sync(&world.request(BOB, Some(since), filter.clone(), false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["own", "important"], "{section}");
+    assert_ne!(section["timeline"]["limited"], true, "{section}");
+    let answer = world.sync(&world.request(BOB, None, filter, false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["own", "important"], "{section}");
+    assert_eq!(section["timeline"]["events"].as_array().unwrap().len(), 10, "{section}");
+}
+
+#[tokio::test]
 async fn a_state_section_has_what_has_a_url_or_has_none_as_the_filter_asks() {
     let world = world().await;
     let room = room(&world, &[BOB]).await;

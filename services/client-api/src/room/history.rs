@@ -8,7 +8,8 @@ use axum::routing::MethodFilter;
 use bytes::Bytes;
 use polity_core::Seq;
 use polity_sync::{
-    filter::{Facets, passes},
+    engine::Settings,
+    filter,
     json::Writer,
     page_token::PageToken,
     read::{Part, StoredRow},
@@ -40,17 +41,31 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .json(MethodFilter::GET, Token::Required, "/rooms/{room_id}/context/{event_id}", context)
 }
 
-fn filter(call: &Call) -> Result<RoomEventFilter, ApiError> {
-    let Some(text) = call.query("filter") else { return Ok(RoomEventFilter::default()) };
-    parser_names::check(text.as_bytes())?;
-    serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")))
+/// What a client wants to see: what its filter lets pass, and isn't said by somebody whom its user ignores.
+struct Wanted {
+    filter: RoomEventFilter,
+    settings: Arc<Settings>,
 }
 
-fn shown(filter: &RoomEventFilter, row: &StoredRow) -> bool {
-    row.event.as_ref().is_some_and(|event| {
-        let has_url = filter.url_filter.is_some().then(|| event.content_text("url").is_some());
-        passes(filter, Facets { event_type: &event.event_type, sender: Some(&event.sender), has_url })
-    })
+impl Wanted {
+    async fn of(call: &Call, reader: &Reader) -> Result<Self, ApiError> {
+        let filter = match call.query("filter") {
+            None => RoomEventFilter::default(),
+            Some(text) => {
+                parser_names::check(text.as_bytes())?;
+                serde_json::from_str(text).map_err(|error| ApiError::bad_json(format!("filter: {error}")))?
+            }
+        };
+        Ok(Self { filter, settings: reader.api.engine.settings(&reader.viewer).await? })
+    }
+
+    fn has(&self, row: &StoredRow) -> bool {
+        filter::row_passes(&self.filter, row) && !self.settings.hides(row)
+    }
+
+    fn is_lazy(&self) -> bool {
+        filter::is_lazy(&self.filter)
+    }
 }
 
 /// A place of the query: a pagination token, or a sync's.
@@ -64,7 +79,7 @@ async fn place(call: &Call, reader: &Reader, name: &str) -> Result<Option<PageTo
 async fn messages(call: Call) -> Result<Answer, ApiError> {
     let reader = Reader::visitor(&call.context, &call.room_id(0)?).await?;
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).clamp(1, PAGE);
-    let filter = filter(&call)?;
+    let wanted = Wanted::of(&call, &reader).await?;
     let backward = match call.query("dir") {
         Some("b") => true,
         Some("f") => false,
@@ -75,12 +90,12 @@ async fn messages(call: Call) -> Result<Answer, ApiError> {
     let default = if backward { PageToken::after(reader.until) } else { PageToken::before(Seq::new(1)) };
     let start = start.unwrap_or(default);
     let (rows, end) = if backward {
-        back(&reader, start, to, limit, &filter).await?
+        back(&reader, start, to, limit, &wanted).await?
     } else {
-        forward(&reader, start, to, limit, &filter).await?
+        forward(&reader, start, to, limit, &wanted).await?
     };
     let (rows, events) = visible(&reader, rows).await?;
-    let members = lazy_members(&reader, &filter, &rows, backward).await?;
+    let members = lazy_members(&reader, &wanted, &rows, backward).await?;
     let mut out = Writer::default();
     out.object(|w| {
         w.events_under("chunk", &events);
@@ -106,12 +121,12 @@ async fn visible(reader: &Reader, rows: Vec<Arc<StoredRow>>) -> Result<(Vec<Arc<
 /// shown: who sent a hidden one is hidden with it.
 async fn lazy_members(
     reader: &Reader,
-    filter: &RoomEventFilter,
+    wanted: &Wanted,
     rows: &[Arc<StoredRow>],
     backward: bool,
 ) -> Result<Option<Vec<Bytes>>, ApiError> {
     let newest = if backward { rows.first() } else { rows.last() };
-    let (true, Some(newest)) = (!filter.lazy_load_options.is_disabled(), newest) else { return Ok(None) };
+    let (true, Some(newest)) = (wanted.is_lazy(), newest) else { return Ok(None) };
     let state = reader.state_after(newest.seq).await?;
     let senders: BTreeSet<_> = rows.iter().filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
     let members = reader.members_among(&state, senders).await?;
@@ -145,7 +160,7 @@ async fn back(
     start: PageToken,
     to: Option<PageToken>,
     limit: usize,
-    filter: &RoomEventFilter,
+    wanted: &Wanted,
 ) -> Result<Found, ApiError> {
     if limit == 0 {
         return Ok((Vec::new(), Some(start)));
@@ -164,7 +179,7 @@ async fn back(
             }
             looked.at(&row);
             next = Seq::new(row.seq.get() - 1);
-            if shown(filter, &row) {
+            if wanted.has(&row) {
                 reader.hold(row.size())?;
                 out.push(row);
                 if out.len() == limit {
@@ -181,7 +196,7 @@ async fn forward(
     start: PageToken,
     to: Option<PageToken>,
     limit: usize,
-    filter: &RoomEventFilter,
+    wanted: &Wanted,
 ) -> Result<Found, ApiError> {
     if limit == 0 {
         return Ok((Vec::new(), Some(start)));
@@ -200,7 +215,7 @@ async fn forward(
             }
             looked.at(&row);
             last = row.seq;
-            if shown(filter, &row) {
+            if wanted.has(&row) {
                 reader.hold(row.size())?;
                 out.push(row);
                 if out.len() == limit {
@@ -232,9 +247,9 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
     let (row, event) = find(&call, &reader).await?;
     // The event itself counts; what is left is shared between before and after.
     let limit = call.query_as::<usize>("limit")?.unwrap_or(10).min(PAGE);
-    let filter = filter(&call)?;
-    let (before, start) = back(&reader, PageToken::before(row.seq), None, limit / 2, &filter).await?;
-    let (after, end) = forward(&reader, PageToken::after(row.seq), None, limit.div_ceil(2), &filter).await?;
+    let wanted = Wanted::of(&call, &reader).await?;
+    let (before, start) = back(&reader, PageToken::before(row.seq), None, limit / 2, &wanted).await?;
+    let (after, end) = forward(&reader, PageToken::after(row.seq), None, limit.div_ceil(2), &wanted).await?;
     let ((before, shown_before), (after, shown_after)) =
         (visible(&reader, before).await?, visible(&reader, after).await?);
     let start = start.unwrap_or(PageToken::before(Seq::new(1)));
@@ -249,7 +264,7 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
     out.events_under("events_after", &shown_after);
     out.key("state").open(b'[');
     let shown = before.iter().chain([&row]).chain(&after);
-    write_context_state(&reader, &mut out, &filter, newest, shown).await?;
+    write_context_state(&reader, &mut out, &wanted, newest, shown).await?;
     out.close(b']');
     out.close(b'}');
     Ok(reader.answer(out))
@@ -259,19 +274,19 @@ async fn context(call: Call) -> Result<Answer, ApiError> {
 async fn write_context_state(
     reader: &Reader,
     out: &mut Writer,
-    filter: &RoomEventFilter,
+    wanted: &Wanted,
     newest: Seq,
     rows: impl Iterator<Item = &Arc<StoredRow>>,
 ) -> Result<(), ApiError> {
     let state = reader.state_after(newest).await?;
-    let wanted = |row: &StoredRow| shown(filter, row);
-    reader.write_state(out, (&state, Part::Entries), wanted).await?;
-    if filter.lazy_load_options.is_disabled() {
-        return reader.write_state(out, (&state, Part::Members), wanted).await;
+    let is_wanted = |row: &StoredRow| wanted.has(row);
+    reader.write_state(out, (&state, Part::Entries), is_wanted).await?;
+    if !wanted.is_lazy() {
+        return reader.write_state(out, (&state, Part::Members), is_wanted).await;
     }
     let senders: BTreeSet<_> = rows.filter_map(|row| row.event.as_ref()).map(|event| &*event.sender).collect();
     let mut members = reader.members_among(&state, senders).await?;
-    members.retain(|row| wanted(row));
+    members.retain(|row| wanted.has(row));
     reader.render_state(&members).await?.iter().for_each(|event| out.raw(event));
     Ok(())
 }

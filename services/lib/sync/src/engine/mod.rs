@@ -51,7 +51,7 @@ pub use key_changes::KeyChanges;
 pub use lazy::SentMembers;
 pub use own::Own;
 pub use request::{SyncRequest, Viewer};
-pub use settings::SettingsCache;
+pub use settings::{Settings, SettingsCache};
 pub use unread::UnreadCounts;
 
 /// The engine: one a process. It has no truth of its own.

@@ -79,7 +79,9 @@ impl RoomPass<'_> {
         let events = &self.request.filter.room.timeline;
         let limit = filter::timeline_limit(&self.request.filter);
         let rooms = &self.engine.rooms;
-        let Window { rows, shown, limited } = window::window(rooms, self.key, (after, to), events, limit).await?;
+        // What isn't told takes no place.
+        let shows = |row: &StoredRow| filter::row_passes(events, row) && !self.settings.hides(row);
+        let Window { rows, shown, limited } = window::window(rooms, self.key, (after, to), shows, limit).await?;
         let start = match rows.first() {
             Some(first) => window::state_before(rooms, self.key, first).await?,
             None => window::state_after(rooms, self.key, to).await?,
@@ -95,7 +97,7 @@ impl RoomPass<'_> {
         let (mut rendered, mut told) = (Vec::with_capacity(shown.len()), Vec::with_capacity(shown.len()));
         for at in shown.into_iter().filter(|_| filter::room_passes(events, &self.room_id)) {
             let (row, seen) = (&rows[at], seen.as_ref().map(|seen| &seen[at]));
-            if seen.is_none_or(|seen| seen.visible) && !self.is_from_ignored(row) {
+            if seen.is_none_or(|seen| seen.visible) {
                 let membership = seen.map_or("join", |seen| &seen.membership);
                 if let Some(event) = self.render(row, membership, redactions.get(&row.seq)).await? {
                     self.share.grow(event.len())?;
@@ -129,11 +131,6 @@ impl RoomPass<'_> {
             }
         }
         Ok(out)
-    }
-
-    /// State of users whom the viewer ignores is told: without it the room would be another one.
-    fn is_from_ignored(&self, row: &StoredRow) -> bool {
-        row.event.as_ref().is_some_and(|event| event.state_key.is_none() && self.settings.ignores(&event.sender))
     }
 
     /// One row's event for this client, which was a `membership` at it.

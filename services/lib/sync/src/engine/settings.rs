@@ -8,16 +8,16 @@ use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
 
 use super::{Engine, SyncError, Viewer};
-use crate::metric;
+use crate::{metric, read::StoredRow};
 
 /// Users whom somebody ignores; more are passed over.
 const IGNORED: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    /// Whom the user ignores.
-    pub ignored: BTreeSet<OwnedUserId>,
+pub struct Settings {
+    /// Whom the user ignores: never the user.
+    pub(crate) ignored: BTreeSet<OwnedUserId>,
 }
 
 /// The settings of users who synced lately, by the logs of their records, each good for one position of the user's record.
@@ -37,10 +37,18 @@ impl Settings {
         !self.ignored.is_empty() && self.ignored.contains(user_id)
     }
 
-    fn read(ignored_user_list: &[u8]) -> Self {
+    /// Whether a row's event is kept from the user. State of ignored users is told: without it the room would be another one.
+    #[must_use]
+    pub fn hides(&self, row: &StoredRow) -> bool {
+        row.event.as_ref().is_some_and(|event| event.state_key.is_none() && self.ignores(&event.sender))
+    }
+
+    fn read(ignored_user_list: &[u8], of: &UserId) -> Self {
         let list: Option<IgnoredUsers> = serde_json::from_slice(ignored_user_list).ok();
         let users = list.into_iter().flat_map(|list| list.ignored_users.into_keys()).take(IGNORED);
-        Self { ignored: users.filter_map(|user| OwnedUserId::try_from(user).ok()).collect() }
+        let users = users.filter_map(|user| OwnedUserId::try_from(user).ok());
+        // Who ignores himself would lose what he says.
+        Self { ignored: users.filter(|user| user != of).collect() }
     }
 }
 
@@ -58,7 +66,10 @@ impl SettingsCache {
 
 impl Engine {
     /// A user's settings as they stand now. From memory as long as the user's record doesn't move.
-    pub(crate) async fn settings(&self, viewer: &Viewer) -> Result<Arc<Settings>, SyncError> {
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn settings(&self, viewer: &Viewer) -> Result<Arc<Settings>, SyncError> {
         let log = viewer.user_log;
         let known = self.heads.get(viewer.tenant, log);
         if let (Some(known), Some((at, settings))) = (known, self.settings.0.get(&log))
@@ -70,7 +81,8 @@ impl Engine {
         let (entries, at) = self.accounts.account_data_now(viewer.tenant, &viewer.user_id).await?;
         self.heads.read(reading, viewer.tenant, log, at);
         let list = entries.iter().find(|entry| entry.scope.is_empty() && entry.key == "m.ignored_user_list");
-        let settings = Arc::new(list.and_then(|list| list.value.as_deref()).map(Settings::read).unwrap_or_default());
+        let list = list.and_then(|list| list.value.as_deref());
+        let settings = Arc::new(list.map(|list| Settings::read(list, &viewer.user_id)).unwrap_or_default());
         self.settings.0.insert(log, (at, Arc::clone(&settings)));
         Ok(settings)
     }

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use polity_core::{LogKey, Seq};
-use ruma_client_api::filter::RoomEventFilter;
 
 use crate::{
     engine::SyncError,
-    filter::row_passes,
     read::{Rooms, StateView, StoredRow},
 };
 
-/// Rows looked at for one timeline. A filter that lets hardly anything pass ends here; the client pages back from there.
+/// Rows looked at for one timeline. A filter that lets hardly anything pass, or somebody ignored who says a lot, ends here; the client pages
+/// back from there.
 pub(crate) const SCAN: usize = 1000;
 /// Rows read at once.
 const PAGE: usize = 100;
@@ -20,18 +19,18 @@ const PAGE: usize = 100;
 pub(crate) struct Window {
     /// All rows looked at, oldest first.
     pub rows: Vec<Arc<StoredRow>>,
-    /// Those whose events the filter lets pass, by their place in `rows`.
+    /// Those of them that are to be shown, by their place in `rows`.
     pub shown: Vec<usize>,
     /// Whether rows before them weren't looked at, or didn't find a place.
     pub limited: bool,
 }
 
-/// The rows with `after < seq <= to`, newest first, until `limit` events have passed the filter.
+/// The rows with `after < seq <= to`, newest first, until there are `limit` that `shows` wants.
 pub(crate) async fn window(
     rooms: &Rooms,
     key: LogKey,
     (after, to): (Seq, Seq),
-    events: &RoomEventFilter,
+    shows: impl Fn(&StoredRow) -> bool,
     limit: usize,
 ) -> Result<Window, SyncError> {
     let mut newest_first: Vec<Arc<StoredRow>> = Vec::new();
@@ -47,14 +46,14 @@ pub(crate) async fn window(
                 break 'pages;
             }
             next = Seq::new(row.seq.get() - 1);
-            passed += usize::from(row_passes(events, &row));
+            passed += usize::from(shows(&row));
             newest_first.push(row);
         }
     }
     newest_first.reverse();
     let rows = newest_first;
     let limited = rows.first().is_some_and(|first| first.seq > after.next());
-    let shown = (0..rows.len()).filter(|at| row_passes(events, &rows[*at])).collect();
+    let shown = (0..rows.len()).filter(|at| shows(&rows[*at])).collect();
     Ok(Window { rows, shown, limited })
 }
 
