@@ -163,8 +163,10 @@ async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they
     say(&world, CAROL, &room, "unseen").await;
     say(&world, ADMIN, &room, "seen").await;
     world.member(CAROL, &room, CAROL, "join", Some("Caroline".into())).await;
-    let private = world.create(CAROL, "private_chat").await;
-    world.member(CAROL, &private, BOB, "invite", None).await;
+    let (private, accepted) = (world.create(CAROL, "private_chat").await, world.create(CAROL, "private_chat").await);
+    for room in [&private, &accepted] {
+        world.member(CAROL, room, BOB, "invite", None).await;
+    }
     let answer = world.sync(&world.request(BOB, Some(since), json!({}), false)).await;
     let section = &answer["rooms"]["join"][&room];
     assert_eq!(bodies(section), ["seen"]);
@@ -172,6 +174,10 @@ async fn events_of_ignored_users_are_kept_back_but_not_their_state_nor_what_they
     let events = section["timeline"]["events"].as_array().unwrap();
     assert!(events.iter().any(|event| event["content"]["displayname"] == "Caroline"), "{section}");
     assert_eq!(answer["rooms"].get("invite"), None, "an ignored user's invitation");
+    world.member(BOB, &accepted, BOB, "join", None).await;
+    let answer = world.sync(&world.request(BOB, Some(token(&answer)), json!({}), false)).await;
+    assert!(answer["rooms"]["join"].get(&accepted).is_some(), "{answer}");
+    assert_eq!(answer["rooms"].get("invite"), None, "{answer}");
     set(&world, BOB, ("", "m.ignored_user_list"), json!({"ignored_users": {}})).await;
     let answer = world.sync(&world.request(BOB, Some(token(&answer)), json!({}), false)).await;
     assert!(answer["rooms"]["invite"].get(&private).is_some(), "{answer}");

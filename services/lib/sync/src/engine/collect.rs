@@ -21,8 +21,9 @@ use super::{
     room::{Outcome, Section},
     settings::Settings,
     sharing::Sharing,
+    stretch::membership_of,
 };
-use crate::filter;
+use crate::{filter, read::StateView};
 
 /// A user's rooms, and how the user stands in each.
 pub(crate) type Memberships = Vec<(OwnedRoomId, Membership)>;
@@ -152,8 +153,12 @@ impl Engine {
         {
             return Ok(());
         }
-        let enters = enters(key, entry, row);
-        let head = if enters {
+        if let (Some(row), None, false) = (row, entry, archived)
+            && self.is_ignored_invitation(look, key, row).await?
+        {
+            return Ok(());
+        }
+        let head = if enters(key, entry, row) {
             self.rooms.fresh_head(key).await?
         } else {
             let told = entry.filter(|entry| entry.position.life == key.life).map(|entry| entry.position.seq);
@@ -193,6 +198,30 @@ impl Engine {
             Section::Stripped(_, events) => answer.invited.push((room_id, events)),
         }
         Ok(())
+    }
+
+    /// Whether the user is only invited, by somebody ignored: that isn't told, and shall cost no fresh head in each sync. Whatever the user
+    /// becomes after the head that is known here moves the row past it, and an invitation that was told waits for its row, too.
+    async fn is_ignored_invitation(
+        &self,
+        look: &mut Look<'_>,
+        key: LogKey,
+        row: &Membership,
+    ) -> Result<bool, SyncError> {
+        if row.membership != "invite" || row.position.life != key.life {
+            return Ok(false);
+        }
+        let settings = self.settings_of(look).await?;
+        if settings.ignored.is_empty() {
+            return Ok(false);
+        }
+        let head = self.rooms.head(key).await?;
+        let Some(head) = head.filter(|head| head.seq >= row.position.seq) else { return Ok(false) };
+        let (state, user_id) = (StateView::at_roots(head.room.roots), look.request.viewer.user_id.as_str());
+        // What can't be read may be deleted: a fresh head tells.
+        let own = self.rooms.state_event(key, &state, "m.room.member", user_id).await.ok().flatten();
+        let own = own.as_deref().and_then(membership_of);
+        Ok(own.is_some_and(|(membership, sender)| membership == "invite" && settings.ignores(&sender)))
     }
 
     /// Whether nothing can be new in a room: the head map has it where the client is, and nobody types or reads.
