@@ -99,7 +99,8 @@ impl Accounts {
             let others = changes.iter().filter(|change| change.key != "master").cloned();
             Ok((true, [stands, jobs::owe(jobs::LISTS)].into_iter().chain(others).collect()))
         });
-        if changed.await? { self.devices_changed(tenant, user_id).await } else { Ok(()) }
+        let new = changed.await?;
+        self.devices_acknowledged(tenant, user_id, new).await
     }
 
     /// A cross-signing key, with the signatures added since that `viewer` may see: the owner's and the viewer's own. Whom else
@@ -152,10 +153,11 @@ impl Accounts {
         if signed.len() > SIGNED {
             return Err(Error::TooLarge(format!("more than {SIGNED} signed keys at once")));
         }
-        let (mut failures, mut changed) = (Vec::new(), false);
+        // Whether any was taken, and whether that one was new.
+        let (mut failures, mut taken) = (Vec::new(), None);
         for (name, object) in signed {
             match self.add_signature(tenant, user_id, signer, (&name, object)).await {
-                Ok(new) => changed |= new,
+                Ok(new) => taken = taken.max(Some(new)),
                 Err(
                     error @ (Error::Invalid(_)
                     | Error::InvalidSignature(_)
@@ -168,10 +170,11 @@ impl Accounts {
                 Err(error) => return Err(error),
             }
         }
-        if changed && signer == user_id {
-            self.devices_changed(tenant, user_id).await?;
-        } else if changed {
-            self.tell_signed(tenant, signer, user_id).await?;
+        match taken {
+            Some(new) if signer == user_id => self.devices_acknowledged(tenant, user_id, new).await?,
+            // Also if none is new: the entry that has them says whether anybody was told.
+            Some(_) => self.tell_signed(tenant, signer, user_id).await?,
+            None => {}
         }
         Ok(failures)
     }

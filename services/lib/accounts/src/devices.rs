@@ -176,7 +176,8 @@ impl Accounts {
             shelf.set(device_id, device);
             Ok((true, vec![shelf.change(&shelf_key)?, jobs::owe(jobs::LISTS)]))
         });
-        if renamed.await? { self.devices_changed(tenant, user_id).await } else { Ok(()) }
+        let new = renamed.await?;
+        self.devices_acknowledged(tenant, user_id, new).await
     }
 
     /// Logs devices out: their tokens end, their keys go. Ids that no device has are passed over.
@@ -231,7 +232,7 @@ impl Accounts {
             });
             changed |= ended.await?;
         }
-        if changed { self.devices_changed(tenant, user_id).await } else { Ok(()) }
+        self.devices_acknowledged(tenant, user_id, changed).await
     }
 
     /// Clears up what stands beside devices that are gone, their inboxes and keys, and frees their places.

@@ -205,6 +205,25 @@ impl Accounts {
             None => Ok(()),
         }
     }
+
+    /// Sees to it that the tenant is told of a change of a user's devices before it is acknowledged. One that isn't `new` stood there
+    /// already: whoever made it may have died, or be slow, before anybody was told.
+    pub(crate) async fn devices_acknowledged(
+        &self,
+        tenant: TenantId,
+        user_id: &UserId,
+        new: bool,
+    ) -> Result<(), Error> {
+        if !new {
+            // The change may be seen before the job that stands in the same row.
+            self.confirm(tenant, user_id, &[]).await?;
+            let job = self.entry(tenant, user_id, (kind::JOB, "", LISTS)).await?;
+            if job.is_none_or(|job| job.value.is_none()) {
+                return Ok(());
+            }
+        }
+        self.devices_changed(tenant, user_id).await
+    }
 }
 
 /// What a user's record owes, by the names of the jobs.

@@ -90,7 +90,7 @@ impl Accounts {
         let place = device.place();
         let now = self.entry(tenant, user_id, (kind::DEVICE_KEYS, "", &place)).await?;
         if decode(now.as_ref())?.is_some_and(|now| now.device_id == device_id && now.keys == keys) {
-            return Ok(());
+            return self.devices_acknowledged(tenant, user_id, false).await;
         }
         let keys = DeviceKeys { device_id: device_id.to_owned(), keys, signatures: BTreeMap::new() };
         let set = Change::set(kind::DEVICE_KEYS, "", &place, &keys)?;

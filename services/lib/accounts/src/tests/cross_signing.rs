@@ -6,7 +6,7 @@ use ruma_common::{CanonicalJsonObject, OwnedUserId};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::record;
+use crate::{jobs, record};
 
 async fn set(accounts: &Accounts, user: &UserId, keys: &[(&'static str, &Value)], proven: bool) -> Result<(), Error> {
     let key = |(usage, key): &(&'static str, &Value)| CrossSigningKey { usage, key: (*key).clone() };
@@ -218,6 +218,50 @@ async fn what_changes_nothing_is_told_to_nobody() {
     let told = all().await;
     assert_eq!(told, 4, "each once");
     assert_eq!(all().await, told);
+}
+
+#[tokio::test]
+async fn what_stands_already_is_told_by_who_asks_for_it_again_if_nobody_was_told() {
+    let accounts = accounts().await;
+    let (a, b) = (user_id!("@a:b"), user_id!("@b:b"));
+    let (session, [device_key, master, own, _]) = with_keys(&accounts, a, 10).await;
+    let (_, [.., for_others]) = with_keys(&accounts, b, 20).await;
+    let (device, name) = (session.device_id.as_str(), Some("name".to_owned()));
+    let keys = device_key.of_device(a, device);
+    let plain = master.of(a, "master");
+    let by_own = (device.to_owned(), own.sign(keys.clone(), a, None));
+    let by_device = (master.public.clone(), device_key.sign(plain.clone(), a, Some(device)));
+    accounts.rename_device(TENANT, a, &session.device_id, name.clone()).await.unwrap();
+    for signature in [&by_own, &by_device] {
+        assert!(accounts.add_signatures(TENANT, a, a, vec![signature.clone()]).await.unwrap().is_empty());
+    }
+    for again in 0..6 {
+        // As somebody's row leaves it who died then.
+        let owed = vec![jobs::owe(jobs::LISTS)];
+        accounts.change_of(session.device(), owed).await.unwrap();
+        let before = accounts.device_lists_position(TENANT).await.unwrap();
+        match again {
+            0 => accounts.set_device_keys(session.device(), keys.to_string().into_bytes()).await.unwrap(),
+            1 => set(&accounts, a, &[("master", &plain)], false).await.unwrap(),
+            2 => accounts.rename_device(TENANT, a, &session.device_id, name.clone()).await.unwrap(),
+            3 => accounts.remove_devices(TENANT, a, &[device_id!("GONE").to_owned()]).await.unwrap(),
+            4 => drop(accounts.add_signatures(TENANT, a, a, vec![by_own.clone()]).await.unwrap()),
+            _ => drop(accounts.add_signatures(TENANT, a, a, vec![by_device.clone()]).await.unwrap()),
+        }
+        let (users, _) = accounts.device_lists_after(TENANT, before).await.unwrap().unwrap();
+        assert_eq!(users.into_keys().collect::<Vec<_>>(), [a], "{again}");
+        assert!(jobs::owed(&*accounts.store, TENANT, a).await.unwrap().is_empty(), "{again}");
+    }
+    // And one on another's key, of which the own record says whether it was told.
+    let stands = accounts.cross_signing(TENANT, a, "master", b).await.unwrap().unwrap();
+    let before = accounts.device_lists_position(TENANT).await.unwrap();
+    let object = for_others.sign(stands, b, None);
+    assert!(accounts.add_signature(TENANT, a, b, (&master.public, object.clone())).await.unwrap());
+    for _ in 0..2 {
+        let again = vec![(master.public.clone(), object.clone())];
+        assert!(accounts.add_signatures(TENANT, a, b, again).await.unwrap().is_empty());
+        assert_eq!(accounts.device_lists_position(TENANT).await.unwrap(), before.next());
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,28 @@ async fn a_change_of_devices_is_told_though_the_process_dies_before() {
 }
 
 #[tokio::test]
+async fn a_change_that_is_asked_for_again_is_told_before_it_is_acknowledged() {
+    let ((world, parts), user) = (in_parts(false), user_id!("@a:b"));
+    let (one, other) = (world.beside(1).await.accounts, world.beside(2).await.accounts);
+    let session = registered(&one, user).await;
+    let before = one.device_lists_position(TENANT).await.unwrap();
+    let rename = |accounts: &Arc<Accounts>| {
+        let (accounts, device) = (Arc::clone(accounts), session.device_id.clone());
+        async move { accounts.rename_device(TENANT, user, &device, Some("new".into())).await }
+    };
+    let first = polity_core::tasks::spawn(rename(&other));
+    parts.held.subscribe().wait_for(|held| *held).await.unwrap();
+    // The new name is seen, what it owes isn't yet, and who wrote it is slow.
+    rename(&one).await.unwrap();
+    let (users, told) = one.device_lists_after(TENANT, before).await.unwrap().unwrap();
+    assert_eq!(users.into_keys().collect::<Vec<_>>(), [user]);
+    rename(&one).await.unwrap();
+    assert_eq!(one.device_lists_position(TENANT).await.unwrap(), told, "once");
+    parts.held.send_replace(false);
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn changes_of_one_user_that_wait_together_are_one_row() {
     let accounts = accounts().await;
     let user = user_id!("@a:b");
@@ -147,9 +169,11 @@ async fn a_deactivated_account_is_given_no_name_any_more() {
     assert!(accounts.profile(TENANT, user).await.unwrap().is_empty());
 }
 
-/// A store that lets others see of the change to the name "new" only the job that it owes, for a while.
+/// A store that lets others see of the change to the name "new" only the job that it owes, or all but that, for a while.
 struct InParts {
     store: Arc<dyn Store>,
+    /// Whether it is the job that they see.
+    job_first: bool,
     /// Whether that is still to be seen so, and whether the rest of it is held back.
     next: AtomicBool,
     held: watch::Sender<bool>,
@@ -165,7 +189,7 @@ impl Wrap for InParts {
         let owes = |write: &Write| write.row.key.first().and_then(polity_store::Value::as_text) == Some("job");
         let is_it = |write: &Write| write.row.value.windows(3).any(|bytes| bytes == b"new");
         if writes.iter().any(is_it) && self.next.swap(false, Ordering::SeqCst) {
-            let (first, rest): (Vec<_>, Vec<_>) = writes.into_iter().partition(owes);
+            let (first, rest): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| owes(write) == self.job_first);
             self.store.put(first, durability).await?;
             let mut held = self.held.subscribe();
             self.held.send_replace(true);
@@ -192,16 +216,20 @@ impl RoomWork for Named {
     }
 }
 
-#[tokio::test]
-async fn work_is_done_by_rows_that_can_be_read_whole() {
-    let (parts, user) = (Mutex::new(None), user_id!("@a:b"));
+fn in_parts(job_first: bool) -> (World, Arc<InParts>) {
+    let mut parts = None;
     let world = World::on(|store| {
         let (next, held) = (AtomicBool::new(true), watch::Sender::new(false));
-        let store = Arc::new(InParts { store, next, held });
-        *parts.lock() = Some(Arc::clone(&store));
-        store
+        let made = Arc::new(InParts { store, job_first, next, held });
+        parts = Some(Arc::clone(&made));
+        made
     });
-    let parts = parts.lock().take().unwrap();
+    (world, parts.unwrap())
+}
+
+#[tokio::test]
+async fn work_is_done_by_rows_that_can_be_read_whole() {
+    let ((world, parts), user) = (in_parts(true), user_id!("@a:b"));
     let (one, other) = (world.beside(1).await.accounts, world.beside(2).await.accounts);
     new_account(&one, TENANT, user, "password").await;
     one.set_profile(TENANT, user, "displayname", Some("old".into())).await.unwrap();
