@@ -100,9 +100,11 @@ impl Machine for ListMachine {
     }
 
     fn announce(&mut self, key: LogKey, rows: &[LogRow]) {
-        // The newest row says enough: whoever is woken reads the log.
-        if let Some(last) = rows.last() {
-            let news = [Wake::Log(last.seq).encode(), last.body.clone()].concat().into();
+        // Each user, since whoever hears of one looks only whom that one concerns. The newest row says enough: whoever is woken reads the
+        // log.
+        let newest: HashMap<&Bytes, Seq> = rows.iter().map(|row| (&row.body, row.seq)).collect();
+        for row in rows.iter().filter(|row| newest.get(&row.body) == Some(&row.seq)) {
+            let news = [Wake::Log(row.seq).encode(), row.body.clone()].concat().into();
             self.bus.publish(Subject::new(SubjectKind::DeviceLists, key.tenant, key.log), news);
         }
     }

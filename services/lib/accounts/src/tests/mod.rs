@@ -23,6 +23,7 @@ mod failing;
 mod inbox;
 mod jobs;
 mod keys;
+mod lists;
 mod shelf;
 
 struct Deaf;

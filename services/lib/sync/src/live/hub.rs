@@ -6,16 +6,17 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use polity_accounts::changed_user;
 use polity_bus::{Bus, Message, News, Receiver, Subject, SubjectKind, Wake, not_understood};
-use polity_core::{Clock, Seq};
+use polity_core::{Clock, Seq, TenantId};
 use polity_room_engine::live::{self, Live};
 use polity_store::{Store, rooms};
+use ruma_common::UserId;
 use tokio::sync::mpsc;
 
 use super::Interest;
 use crate::{
     ephemeral::{Ephemeral, EphemeralEvent},
     follow::Known,
-    read::{Rooms, StoredRow},
+    read::{ReadError, Rooms, StoredRow},
 };
 
 /// How often typing is ended and idle subscriptions are.
@@ -96,8 +97,11 @@ impl Hub {
             SubjectKind::DeviceLists => match Wake::decode(&payload) {
                 Some((Wake::Log(seq), row)) => {
                     self.moved(subject, seq);
-                    self.interest.told(subject, seq);
-                    if changes.try_send((subject, Bytes::copy_from_slice(row))).is_err() {
+                    let before = self.interest.told(subject, seq);
+                    // A row in between (or before the first one that is heard) may be told to nobody here any more: nothing else tells of
+                    // rows before this one.
+                    let missed = before.is_some_and(|before| before.next() < seq);
+                    if missed || changes.try_send((subject, Bytes::copy_from_slice(row))).is_err() {
                         self.interest.wake(subject);
                     }
                 }
@@ -162,21 +166,28 @@ impl Hub {
             not_understood(subject.kind);
             return self.interest.wake(subject);
         };
-        let memberships = match rooms::memberships(&*self.store, subject.tenant, &user_id).await {
-            Ok(memberships) => memberships,
-            // Whoever waits learns of it with his next sync.
-            Err(error) => return tracing::warn!(%error, "memberships can't be read"),
-        };
-        let mut subjects = Vec::new();
-        for (room_id, _) in memberships.iter().filter(|(_, row)| row.membership == "join") {
-            if let Ok(Some(key)) = self.rooms.key(subject.tenant, room_id).await {
-                subjects.push(Subject::new(SubjectKind::Room, subject.tenant, key.log));
+        match self.rooms_of(subject.tenant, &user_id).await {
+            Ok(rooms) => self.interest.wake_device_lists(rooms),
+            Err(error) => {
+                // Perhaps anybody, who is told of that row by nothing else.
+                tracing::warn!(%error, "whom changed devices concern can't be read");
+                return self.interest.wake(subject);
             }
         }
-        self.interest.wake_device_lists(subjects);
         // The user's own other devices.
         let own = crate::user_log(subject.tenant, &user_id);
         self.interest.wake(Subject::new(SubjectKind::User, subject.tenant, own));
+    }
+
+    async fn rooms_of(&self, tenant: TenantId, user_id: &UserId) -> Result<Vec<Subject>, ReadError> {
+        let mut subjects = Vec::new();
+        let memberships = rooms::memberships(&*self.store, tenant, user_id).await?;
+        for (room_id, _) in memberships.iter().filter(|(_, row)| row.membership == "join") {
+            if let Some(key) = self.rooms.key(tenant, room_id).await? {
+                subjects.push(Subject::new(SubjectKind::Room, tenant, key.log));
+            }
+        }
+        Ok(subjects)
     }
 
     fn sweep(&self) {
@@ -198,7 +209,7 @@ mod tests {
     use async_trait::async_trait;
     use polity_bus::LocalBus;
     use polity_cluster::digest::Writers;
-    use polity_core::{LogId, SystemClock, SystemRandom, TenantId, tasks};
+    use polity_core::{LogId, SystemClock, SystemRandom, tasks};
     use polity_log::Names;
     use polity_store::{Bounds, Consistency, Page, StoreError, Table, Values, Wrap};
     use polity_store_local::LocalStore;
@@ -206,16 +217,19 @@ mod tests {
     use super::*;
     use crate::{
         heads::HeadMap,
-        live::{Dirty, Session},
+        live::{Dirty, Session, Watch},
     };
 
-    /// A store that never answers what is asked of more than one row.
-    struct Hangs(Arc<LocalStore>);
+    /// A store that never answers what is asked of more than one row, or that it can't.
+    struct Hangs {
+        inner: Arc<LocalStore>,
+        refuses: bool,
+    }
 
     #[async_trait]
     impl Wrap for Hangs {
         fn inner(&self) -> &dyn Store {
-            &*self.0
+            &*self.inner
         }
 
         async fn on_scan(
@@ -226,40 +240,96 @@ mod tests {
             _: usize,
             _: Consistency,
         ) -> Result<Page, StoreError> {
-            std::future::pending().await
+            if self.refuses { Err(StoreError::Unavailable("a test's".into())) } else { std::future::pending().await }
         }
     }
 
-    #[tokio::test]
-    async fn whom_changed_devices_concern_is_looked_up_while_other_news_go_on() {
+    fn subject(kind: SubjectKind, n: u8) -> Subject {
+        Subject::new(kind, TenantId::new(1), LogId::new([n; 16]))
+    }
+
+    /// Somebody who watches a room and the changes of devices, on such a store.
+    struct Waits {
+        bus: Arc<dyn Bus>,
+        session: Arc<Session>,
+        _watch: Watch<StoredRow>,
+    }
+
+    impl Waits {
+        /// Something was published that says that devices of a user changed.
+        fn changed(&self, seq: u64) {
+            let change = [&Wake::Log(Seq::new(seq)).encode()[..], &[1, 0], b"@u:t.test"].concat();
+            self.bus.publish(subject(SubjectKind::DeviceLists, 2), change.into());
+        }
+
+        fn types(&self) {
+            let event = EphemeralEvent::Typing { user_id: "@u:t.test".try_into().unwrap(), timeout_ms: 9_000 };
+            self.bus.publish(subject(SubjectKind::RoomEphemeral, 1), event.encode());
+        }
+
+        async fn woken(&self) -> Dirty {
+            tokio::time::timeout(Duration::from_secs(5), self.session.woken(|| ())).await.unwrap().1
+        }
+    }
+
+    fn waits(refuses: bool) -> Waits {
         let (clock, random): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-        let store: Arc<dyn Store> = Arc::new(Hangs(LocalStore::memory(Arc::clone(&clock), &*random).unwrap()));
+        let inner = LocalStore::memory(Arc::clone(&clock), &*random).unwrap();
+        let store: Arc<dyn Store> = Arc::new(Hangs { inner, refuses });
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
         let (subscriptions, receiver) = bus.receiver(4 * CHANGED);
         let interest = Interest::new(subscriptions);
         let session = Session::new();
         let mut watch = interest.watch(Arc::clone(&session));
-        let subject = |kind, n| Subject::new(kind, TenantId::new(1), LogId::new([n; 16]));
-        let (room, lists) = (subject(SubjectKind::Room, 1), subject(SubjectKind::DeviceLists, 2));
-        watch.add(room);
-        watch.add(lists);
+        watch.add(subject(SubjectKind::Room, 1));
+        watch.add(subject(SubjectKind::DeviceLists, 2));
         let (names, heads) = (Names::new(Arc::clone(&store), random, "room"), Arc::new(HeadMap::new(100, true)));
         let (names, none) = (Arc::new(names), Writers::none());
         let rooms = Rooms::new(Arc::clone(&store), names, heads, Arc::clone(&interest), &none, 1 << 20);
         let (ephemeral, rooms) = (Arc::new(Ephemeral::new(1)), Arc::new(rooms));
         let hub = Hub { interest, ephemeral, rooms, store, clock, bus: Arc::clone(&bus), known: None };
         tasks::spawn(hub.run(receiver));
+        Waits { bus, session, _watch: watch }
+    }
 
-        let change = |seq| [&Wake::Log(Seq::new(seq)).encode()[..], &[1, 0], b"@u:t.test"].concat();
-        bus.publish(lists, change(1).into());
-        let typing = EphemeralEvent::Typing { user_id: "@u:t.test".try_into().unwrap(), timeout_ms: 9_000 };
-        bus.publish(subject(SubjectKind::RoomEphemeral, 1), typing.encode());
-        let woken = async || tokio::time::timeout(Duration::from_secs(5), session.woken(|| ())).await.unwrap().1;
-        assert_eq!(woken().await, Dirty { ephemeral: [room.id].into_iter().collect(), ..Dirty::default() });
+    fn somebody_types() -> Dirty {
+        Dirty { ephemeral: [subject(SubjectKind::Room, 1).id].into_iter().collect(), ..Dirty::default() }
+    }
+
+    fn devices() -> Dirty {
+        Dirty { device_lists: true, ..Dirty::default() }
+    }
+
+    #[tokio::test]
+    async fn whom_changed_devices_concern_is_looked_up_while_other_news_go_on() {
+        let waits = waits(false);
+        waits.changed(1);
+        waits.types();
+        assert_eq!(waits.woken().await, somebody_types());
         // Too many for whom that isn't known yet: everybody looks.
         for seq in 2..=(CHANGED + 2 * LOOKED_UP) as u64 {
-            bus.publish(lists, change(seq).into());
+            waits.changed(seq);
         }
-        assert_eq!(woken().await, Dirty { device_lists: true, ..Dirty::default() });
+        assert_eq!(waits.woken().await, devices());
+    }
+
+    #[tokio::test]
+    async fn a_change_of_devices_of_which_nothing_was_heard_is_looked_at_by_everybody_with_the_next_one() {
+        let waits = waits(false);
+        // One after the other, and one that is told again.
+        for seq in [1, 2, 3, 2] {
+            waits.changed(seq);
+        }
+        waits.types();
+        assert_eq!(waits.woken().await, somebody_types());
+        waits.changed(5);
+        assert_eq!(waits.woken().await, devices());
+    }
+
+    #[tokio::test]
+    async fn where_it_cannot_be_read_whom_changed_devices_concern_everybody_looks() {
+        let waits = waits(true);
+        waits.changed(1);
+        assert_eq!(waits.woken().await, devices());
     }
 }
