@@ -187,7 +187,10 @@ impl Accounts {
         let kept = kept
             .map(|Device { device_id, life, .. }| DeviceRef { tenant, user_id, device_id: &device_id, life }.name());
         let changed = |account: Account| Account { password: Some(hash.clone()), ..account.logged_out(kept.clone()) };
-        self.change_account(tenant, user_id, vec![jobs::owe(jobs::LOGOUT)], changed).await
+        // The others are gone from this row on, whenever their own entries go.
+        let owed = vec![jobs::owe(jobs::LOGOUT), jobs::owe(jobs::LISTS)];
+        self.change_account(tenant, user_id, owed, changed).await?;
+        self.devices_changed(tenant, user_id).await
     }
 
     /// Ends an account in one row: nobody logs in any more, its devices are logged out, its profile goes, and that it leaves its
@@ -197,13 +200,14 @@ impl Accounts {
     /// [`Error::NoAccount`].
     pub async fn deactivate(&self, tenant: TenantId, user_id: &UserId) -> Result<(), Error> {
         let profile = PROFILE_FIELDS.map(|field| Change::new(kind::PROFILE, "", field, None));
-        let owed = [jobs::owe(jobs::LEAVE), jobs::owe(jobs::LOGOUT)];
+        let owed = [jobs::LEAVE, jobs::LOGOUT, jobs::LISTS].map(jobs::owe);
         let also = profile.into_iter().chain(owed).collect();
         let gone = |account: Account| Account { password: None, deactivated: true, ..account.logged_out(None) };
-        match self.change_account(tenant, user_id, also, gone).await {
-            Err(Error::Deactivated) => Ok(()),
-            other => other,
-        }
+        let new = match self.change_account(tenant, user_id, also, gone).await {
+            Err(Error::Deactivated) => false,
+            other => other.map(|()| true)?,
+        };
+        self.devices_acknowledged(tenant, user_id, new).await
     }
 
     async fn change_account(

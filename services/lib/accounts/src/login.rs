@@ -11,6 +11,7 @@ use ruma_common::{DeviceId, OwnedDeviceId, ServerName, UserId};
 use crate::{
     Accounts, DeviceRef, Entry, Error, Session, account,
     devices::{self, DEVICES, NAME_MAX},
+    jobs,
     record::kind,
     shelf::{self, Shelf, Stored},
     token::{self, Tokens},
@@ -110,6 +111,8 @@ impl Accounts {
                 if !account.keeps(stored.epoch, before) {
                     // Logged out with all others, and its entries still there: this one begins with nothing.
                     changes.extend(devices::goes_with(before));
+                    // Nobody will find it dead who would tell of it.
+                    changes.push(jobs::owe(jobs::LISTS));
                     shelf.end(&device_id, life);
                 }
             }

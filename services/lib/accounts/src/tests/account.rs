@@ -1,6 +1,7 @@
 //! Accounts: registration, passwords, the end.
 
 use super::*;
+use crate::jobs;
 
 #[tokio::test]
 async fn of_a_hundred_registrations_of_one_name_one_wins() {
@@ -97,6 +98,44 @@ async fn who_is_logged_out_with_all_others_is_out_from_that_row_on_though_the_pr
     let ids = accounts.devices(TENANT, user).await.unwrap().into_iter().map(|device| device.device_id);
     assert_eq!(ids.collect::<std::collections::BTreeSet<_>>(), [kept.device_id, again.device_id].into());
     assert_eq!(accounts.device_keys(TENANT, user).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn that_all_devices_were_logged_out_is_told_before_it_is_acknowledged_and_owed_by_the_row_that_does_it() {
+    let accounts = accounts().await;
+    let (user, ended) = (user_id!("@a:b"), user_id!("@gone:b"));
+    let kept = registered(&accounts, user).await;
+    logged_in(&accounts, TENANT, user, NewDevice { device_id: Some("OTHER".into()), ..NewDevice::default() }).await;
+    registered(&accounts, ended).await;
+    let at = async |user| accounts.account_data_now(TENANT, user).await.unwrap().1;
+    // Whether the row of a user's record after that one owes it.
+    let owes = async |user, after| {
+        let (changes, ..) = crate::record::changes_after(&*accounts.store, TENANT, user, after).await.unwrap();
+        let next = changes.iter().position(|change| change.key == jobs::LISTS && change.value.is_some());
+        let done = changes.iter().position(|change| change.key == jobs::LISTS && change.value.is_none());
+        next.is_some_and(|next| done.is_none_or(|done| next < done))
+    };
+    for user in [user, ended] {
+        let (before, row) = (accounts.device_lists_position(TENANT).await.unwrap(), at(user).await);
+        if user == ended {
+            accounts.deactivate(TENANT, user).await.unwrap();
+        } else {
+            accounts.set_password(TENANT, user, "new".into(), Some(&kept.device_id)).await.unwrap();
+        }
+        let (users, _) = accounts.device_lists_after(TENANT, before).await.unwrap().unwrap();
+        assert_eq!(users.into_keys().collect::<Vec<_>>(), [user]);
+        assert!(owes(user, row).await, "{user}");
+    }
+    // The one that was logged out logs in again before its entries go.
+    let row = at(user).await;
+    logged_in(&accounts, TENANT, user, NewDevice { device_id: Some("OTHER".into()), ..NewDevice::default() }).await;
+    assert!(owes(user, row).await, "its keys are gone with that");
+    // That the account is at its end, and nobody was told: who asks again is answered when that is done.
+    let owed = vec![jobs::owe(jobs::LISTS)];
+    accounts.append(TENANT, ended, owed, Vec::new()).await.unwrap().unwrap();
+    let before = accounts.device_lists_position(TENANT).await.unwrap();
+    accounts.deactivate(TENANT, ended).await.unwrap();
+    assert_eq!(accounts.device_lists_position(TENANT).await.unwrap(), before.next());
 }
 
 #[tokio::test]
