@@ -144,6 +144,8 @@ async fn a_token_of_another_store_is_void_and_everything_is_told_anew() {
     assert_eq!(answer["rooms"]["join"][&all[0]]["timeline"]["limited"], true);
     assert_eq!(messages(&answer), ["new"]);
     assert!(answer["account_data"]["events"].as_array().unwrap().iter().any(|event| event["type"] == "m.push_rules"));
+    assert_eq!(answer["device_lists"]["changed"], json!([BOB]), "the own devices may be others, too");
     let after = sync(&world, Some(&token(&answer))).await;
     assert_eq!((after.get("rooms"), after.get("account_data"), messages(&after)), (None, None, vec![]));
+    assert!(after.get("device_lists").is_none(), "once: {after}");
 }

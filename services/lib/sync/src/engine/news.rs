@@ -118,7 +118,11 @@ impl Engine {
         let after = progress.at.device_lists;
         let log = viewer.device_lists;
         let moved = self.heads.get(viewer.tenant, log) != Some(after);
-        let sharing = std::mem::take(&mut look.sharing);
+        let mut sharing = std::mem::take(&mut look.sharing);
+        if progress.knows == Knows::OtherStore {
+            // As everybody in the user's rooms: of the devices that the client knows some may never have been in this store.
+            sharing.came.insert(viewer.user_id.clone());
+        }
         if progress.knows == Knows::Nothing || (!moved && sharing.came.is_empty() && sharing.went.is_empty()) {
             return Ok(());
         }
