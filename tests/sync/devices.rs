@@ -123,6 +123,57 @@ async fn who_leaves_is_told_as_gone_only_with_the_last_room() {
 }
 
 #[tokio::test]
+async fn who_left_and_came_back_between_two_syncs_may_have_other_devices() {
+    let world = world().await;
+    for user in [ADMIN, BOB, CAROL] {
+        world.register(user).await;
+    }
+    let room = room(&world, &[BOB, CAROL], true).await;
+    let mut bob = Follower::new(&world, BOB, json!({})).await;
+    let mut admin = Follower::new(&world, ADMIN, json!({})).await;
+    world.member(CAROL, &room, CAROL, "leave", None).await;
+    let keys = json!({"keys": {}}).to_string().into_bytes();
+    world.engine.accounts.set_device_keys(world.viewer(CAROL).device(), keys).await.unwrap();
+    // To who looks meanwhile the change is nothing, and the member is gone.
+    assert_eq!(admin.told().await, (set(&[]), set(&[CAROL])));
+    world.member(CAROL, &room, CAROL, "join", None).await;
+    assert_eq!(bob.told().await, (set(&[CAROL]), set(&[])));
+    assert_eq!(admin.told().await, (set(&[CAROL]), set(&[])));
+    // Another name is no other stretch in the room.
+    let name = json!({"membership": "join", "displayname": "another name"});
+    world.send(CAROL, &room, ("m.room.member", Some(CAROL)), name, None).await;
+    assert_eq!(bob.told().await, (set(&[]), set(&[])));
+    // Who is gone when one comes back oneself, or leaves, was there when one left, or looked last.
+    world.member(CAROL, &room, CAROL, "leave", None).await;
+    for how in ["leave", "join"] {
+        world.member(BOB, &room, BOB, how, None).await;
+    }
+    assert_eq!(bob.told().await, (set(&[ADMIN]), set(&[CAROL])));
+    world.member(CAROL, &room, CAROL, "join", None).await;
+    assert_eq!(bob.told().await, (set(&[CAROL]), set(&[])));
+    world.member(CAROL, &room, CAROL, "leave", None).await;
+    world.member(BOB, &room, BOB, "leave", None).await;
+    assert_eq!(bob.told().await, (set(&[]), set(&[ADMIN, CAROL])));
+}
+
+#[tokio::test]
+async fn a_room_is_encrypted_whatever_the_event_says_that_made_it_so() {
+    let world = world().await;
+    for user in [ADMIN, BOB, CAROL] {
+        world.register(user).await;
+    }
+    let room = room(&world, &[BOB, CAROL], false).await;
+    let mut bob = Follower::new(&world, BOB, json!({})).await;
+    world.send(ADMIN, &room, ("m.room.encryption", Some("")), json!({}), None).await;
+    assert_eq!(bob.told().await, (set(&[ADMIN, CAROL]), set(&[])));
+    let keys = json!({"keys": {}}).to_string().into_bytes();
+    world.engine.accounts.set_device_keys(world.viewer(CAROL).device(), keys).await.unwrap();
+    assert_eq!(bob.told().await, (set(&[CAROL]), set(&[])));
+    encrypt(&world, &room).await;
+    assert_eq!(bob.told().await, (set(&[]), set(&[])), "it was before");
+}
+
+#[tokio::test]
 async fn changed_keys_are_told_to_who_shares_an_encrypted_room_and_to_oneself() {
     let world = world().await;
     for user in [ADMIN, BOB, CAROL] {

@@ -225,6 +225,76 @@ async fn a_state_section_has_what_has_a_url_or_has_none_as_the_filter_asks() {
     assert!(!without.contains(&"m.room.avatar".to_owned()), "{without:?}");
 }
 
+/// What a section's state says of a member.
+fn membership<'a>(section: &'a Value, part: &str, user: &str) -> Option<&'a str> {
+    let mut events = section[part]["events"].as_array().into_iter().flatten();
+    events.find(|event| event["state_key"] == user).and_then(|event| event["content"]["membership"].as_str())
+}
+
+#[tokio::test]
+async fn who_loads_members_lazily_is_told_what_becomes_of_them_all() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    let lazy = json!({"room": {"timeline": {"limit": 3}, "state": {"lazy_load_members": true}}});
+    let since = token(&world.sync(&world.request(BOB, None, lazy.clone(), false)).await);
+    // Without a gap the state after the timeline is all that counts for who asks for it.
+    world.member(ADMIN, &room, CAROL, "kick", None).await;
+    let answer = world.sync(&world.request(BOB, Some(since.clone()), lazy.clone(), true)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(membership(section, "state_after", CAROL), Some("leave"), "{section}");
+    // Where the filter keeps the event out of the timeline it is in the state.
+    let texts = json!({"room": {"timeline": {"types": ["m.room.message"]}, "state": {"lazy_load_members": true}}});
+    let answer = world.sync(&world.request(BOB, Some(since.clone()), texts, false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(membership(section, "state", CAROL), Some("leave"), "{section}");
+    // And in a gap.
+    for n in 0..5 {
+        say(&world, ADMIN, &room, &n.to_string()).await;
+    }
+    let answer = world.sync(&world.request(BOB, Some(since), lazy, false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(section["timeline"]["limited"], true, "{section}");
+    assert_eq!(membership(section, "state", CAROL), Some("leave"), "{section}");
+}
+
+#[tokio::test]
+async fn who_names_a_room_is_known_to_who_loads_members_lazily() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    world.send(ADMIN, &room, ("m.room.name", Some("")), json!({"name": "a name"}), None).await;
+    let lazy = json!({"room": {"timeline": {"limit": 1}, "state": {"lazy_load_members": true}}});
+    let answer = world.sync(&world.request(BOB, None, lazy.clone(), false)).await;
+    assert_eq!(membership(&answer["rooms"]["join"][&room], "state", CAROL), None, "nobody needs her: {answer}");
+    world.send(ADMIN, &room, ("m.room.name", Some("")), json!({}), None).await;
+    let answer = world.sync(&world.request(BOB, Some(token(&answer)), lazy, false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(section["summary"]["m.heroes"], json!([ADMIN, CAROL]), "{section}");
+    assert_eq!(membership(section, "state", CAROL), Some("join"), "{section}");
+}
+
+#[tokio::test]
+async fn what_a_filter_kept_back_counts_as_not_sent() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    say(&world, CAROL, &room, "one").await;
+    let sync = async |since: Option<String>, state: Value| {
+        let filter = json!({"room": {"timeline": {"limit": 1}, "state": state}});
+        world.sync(&world.request(BOB, since, filter, false)).await
+    };
+    let narrow = json!({"types": ["m.room.name"], "lazy_load_members": true});
+    let repeats = json!({"lazy_load_members": true, "include_redundant_members": true});
+    for (before, expected) in [(narrow, Some("join")), (repeats, None)] {
+        let since = token(&sync(None, before.clone()).await);
+        say(&world, CAROL, &room, "more").await;
+        let answer = sync(Some(since), json!({"lazy_load_members": true})).await;
+        let section = &answer["rooms"]["join"][&room];
+        assert_eq!(membership(section, "state", CAROL), expected, "after {before}: {section}");
+    }
+}
+
 #[tokio::test]
 async fn account_data_is_told_as_filters_say() {
     let world = world().await;

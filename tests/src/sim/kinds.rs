@@ -32,7 +32,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         6 => owners_change,
         9 => gaps,
         10 | 11 => overtaken,
-        12 => names,
+        12 | 13 => names,
         _ => return None,
     };
     Some(made(seed, &chance, kind))

@@ -65,6 +65,7 @@ pub enum Mutation {
     ExMemberReads,
     PrivateIsShown,
     StateTwice,
+    LookAlikes,
     JoinUnshared,
     RejoinUnshared,
     ListsUntold,
@@ -141,6 +142,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::ExMemberReads, "the state of now for who has left the room"),
     (Mutation::PrivateIsShown, "a private receipt that others are shown"),
     (Mutation::StateTwice, "a state section with what was before beside what is"),
+    (
+        Mutation::LookAlikes,
+        "rows of another one that count as those of an append of unknown outcome, since they look alike",
+    ),
     (Mutation::JoinUnshared, "a join that isn't projected yet, and makes nobody's devices known"),
     (Mutation::RejoinUnshared, "a member who left and came back, and whose devices count as known"),
     (Mutation::ListsUntold, "devices that changed, of which nobody is told"),

@@ -1,9 +1,10 @@
 //! The logs of one use that this process has loaded.
 
 use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -65,6 +66,8 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) tasks: Mutex<Tasks<M>>,
     pub(crate) retries: RetryBudget,
     pub(crate) writers: Writers,
+    /// Attempts to append so far.
+    attempts: AtomicU64,
     /// Nothing more is opened.
     leaving: AtomicBool,
     max_loaded: usize,
@@ -130,8 +133,8 @@ impl<M: Machine> Logs<M> {
         make: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {
         let retries = RetryBudget::earning(if writers == Writers::Any { OF_MANY } else { OF_ONE });
-        let (tasks, leaving) = (Mutex::new(Tasks::new(usage)), AtomicBool::new(false));
-        let inner = Inner { env, usage, make: Box::new(make), tasks, retries, writers, leaving, max_loaded };
+        let (tasks, attempts, leaving) = (Mutex::new(Tasks::new(usage)), AtomicU64::new(0), AtomicBool::new(false));
+        let inner = Inner { env, usage, make: Box::new(make), tasks, retries, writers, attempts, leaving, max_loaded };
         let inner = Arc::new(inner);
         let holder: Arc<dyn Holds> = Arc::clone(&inner) as _;
         inner.env.registry.hold(&holder);
@@ -280,6 +283,13 @@ impl<M: Machine> Order<M> {
 impl<M: Machine> Inner<M> {
     pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A name for an attempt to append that no other one has, of this process or another.
+    pub(crate) fn next_attempt(&self) -> i64 {
+        let number = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let own = (self.env.registry.incarnation(), number);
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(own).cast_signed()
     }
 }
 

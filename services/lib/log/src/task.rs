@@ -323,6 +323,8 @@ impl<M: Machine> Task<M> {
             }
         };
         let mut group = held.decide(asked, dedups, repeated);
+        let attempt = self.log.inner.next_attempt();
+        group.rows.iter_mut().for_each(|row| row.attempt = attempt);
         // Whatever fails from here on, the machine is made anew: what it decided isn't in the log.
         if group.overfull {
             return Err(LogError::TooLarge("more rows than fit before a bucket's end".to_owned()));

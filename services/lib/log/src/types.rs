@@ -64,6 +64,8 @@ pub struct LogRow {
     pub txn: Option<Box<str>>,
     /// The rest: begins with a format byte and a key id.
     pub body: Bytes,
+    /// Names the attempt to append it. Two that append the same at the same place are told apart by nothing else.
+    pub attempt: i64,
 }
 
 /// A row that isn't appended yet.
@@ -135,11 +137,11 @@ impl Classified for LogError {
 // === impl NewRow ===
 
 impl NewRow {
-    /// The row with its number.
+    /// The row with its number, of no attempt yet.
     #[must_use]
     pub fn at(self, seq: Seq) -> LogRow {
         let Self { kind, event_id, device, txn, body } = self;
-        LogRow { seq, kind, event_id, device, txn, body }
+        LogRow { seq, kind, event_id, device, txn, body, attempt: 0 }
     }
 
     /// How many bytes it takes.
@@ -162,6 +164,7 @@ impl LogRow {
             text(&self.event_id),
             text(&self.device),
             text(&self.txn),
+            Some(Value::Int(self.attempt)),
         ])
     }
 
@@ -181,6 +184,7 @@ impl LogRow {
             device: text(2),
             txn: text(3),
             body: row.value,
+            attempt: column(4).and_then(Value::as_int).unwrap_or_default(),
         }))
     }
 }

@@ -17,8 +17,8 @@ pub static LOG: Table = Table {
     clustering: &[int("seq")],
     direction: Descending,
     guards: Some(["head_seq", "epoch"]),
-    columns: &[int("kind"), text("event_id"), text("device"), text("txn")],
-    doc: "Rows of every log, newest first, in buckets of 1,024. The first row (seq = 2^63-1) is the head.",
+    columns: &[int("kind"), text("event_id"), text("device"), text("txn"), int("attempt")],
+    doc: "Rows of every log, newest first, in buckets of 1,024. The first row (seq = 2^63-1) is the head. Rows appended at once share an attempt.",
 };
 
 /// Which log (and which life) a name stands for. Guards: life, sealed (0 or 1).

@@ -22,6 +22,7 @@ async fn users_whose_rows_were_appended_together_are_told_each_with_the_newest_r
         device: None,
         txn: None,
         body: lists::encode(user),
+        attempt: 0,
     };
     let mut machine = ListMachine::new(Arc::clone(&bus));
     // The second group is one that several wrote, of which who loads the log tells.

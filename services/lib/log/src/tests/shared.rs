@@ -39,3 +39,20 @@ async fn who_lost_an_append_and_was_closed_meanwhile_writes_nothing_more() {
     assert_eq!(texts(&store).await, ["first", "second"]);
     until_said(&other, "fourth").await;
 }
+
+#[tokio::test]
+async fn what_looks_like_an_append_of_unknown_outcome_is_another_ones_and_counts_for_nobody_else() {
+    let store = Faulty::new();
+    let (one, two) = (beside(&store, 1).await.1, beside(&store, 2).await.1);
+    // Without a transaction, by which a repeat would be found.
+    let note = |text: &str| Say { text: text.to_owned(), dedup: None, trim: None };
+    until_said(&two, "first").await;
+    for text in ["same", "other"] {
+        one.submit(key(), note(text)).await.unwrap().unwrap();
+    }
+    // It still has the log as it was before "same", by which the condition of its own append doesn't hold; and isn't told so.
+    store.fault(Fault::NeverLands);
+    let seq = two.submit(key(), note("same")).await.unwrap().unwrap();
+    assert_eq!(texts(&store).await, ["first", "same", "other", "same"]);
+    assert_eq!(seq, Seq::new(4));
+}

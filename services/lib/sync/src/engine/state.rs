@@ -152,13 +152,14 @@ impl RoomPass<'_> {
         }
         let (place, events) = ((self.request.viewer.inbox.log, self.key.log), &self.request.filter.room.state);
         let sent = &self.engine.sent_members;
-        if filter::repeats_members(events) || filter::narrows_members(events) {
+        if filter::narrows_members(events) {
             // Who comes from here has nothing for certain.
             sent.unsent(place, (None, self.head.seq), std::iter::empty());
             wanted.extend(members);
-        } else {
-            wanted.extend(sent.unsent(place, (from, self.head.seq), members.into_iter()));
+            return Ok(());
         }
+        let unsent = sent.unsent(place, (from, self.head.seq), members.iter().cloned());
+        wanted.extend(if filter::repeats_members(events) { members } else { unsent });
         Ok(())
     }
 }
