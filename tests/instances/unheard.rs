@@ -123,6 +123,28 @@ async fn a_token_never_goes_back_where_a_row_is_unheard_of() {
 }
 
 #[tokio::test]
+async fn who_is_in_a_room_before_that_is_written_elsewhere_shares_its_devices() {
+    let world = World::of(2).await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let encryption = json!({"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}});
+    let body = json!({"preset": "public_chat", "initial_state": [encryption]});
+    let room = alice.call("POST", "/createRoom", body).await["room_id"].as_str().unwrap().to_owned();
+    alice.sync_at_next(0, 0).await;
+    world.rooms_store.hold(Some(&schema::LOG));
+    let joins = async { assert_eq!(bob.at(0, "POST", &format!("/join/{room}"), json!({})).await.0, 200) };
+    let syncs = async {
+        world.rooms_store.one_waits().await;
+        alice.at(0, "GET", &format!("/rooms/{room}/messages?dir=b&limit=1"), Value::Null).await;
+        let answer = alice.sync_at_next(0, 0).await;
+        world.rooms_store.hold(None);
+        answer
+    };
+    let ((), answer) = tokio::join!(joins, syncs);
+    assert_ne!(answer["rooms"]["join"][&room], Value::Null, "the join is told: {answer}");
+    assert_eq!(answer["device_lists"]["changed"], json!([bob.user_id]), "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_redacted_while_an_answer_is_made_is_counted_in_that_answer() {
     let world = World::of(2).await;
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);

@@ -131,6 +131,12 @@ async fn who_left_and_came_back_between_two_syncs_may_have_other_devices() {
     let room = room(&world, &[BOB, CAROL], true).await;
     let mut bob = Follower::new(&world, BOB, json!({})).await;
     let mut admin = Follower::new(&world, ADMIN, json!({})).await;
+    for how in ["leave", "join"] {
+        world.member(CAROL, &room, CAROL, how, None).await;
+    }
+    for follower in [&mut bob, &mut admin] {
+        assert_eq!(follower.told().await, (set(&[CAROL]), set(&[])), "nobody knows what was in between");
+    }
     world.member(CAROL, &room, CAROL, "leave", None).await;
     let keys = json!({"keys": {}}).to_string().into_bytes();
     world.engine.accounts.set_device_keys(world.viewer(CAROL).device(), keys).await.unwrap();

@@ -275,6 +275,26 @@ async fn who_names_a_room_is_known_to_who_loads_members_lazily() {
 }
 
 #[tokio::test]
+async fn what_another_process_sent_up_to_the_same_place_counts_for_nothing() {
+    let world = world().await;
+    world.register(BOB).await;
+    let room = room(&world, &[BOB, CAROL]).await;
+    world.send(ADMIN, &room, ("m.room.name", Some("")), json!({"name": "a name"}), None).await;
+    for user in [CAROL, ADMIN, ADMIN] {
+        say(&world, user, &room, "said").await;
+    }
+    let filter = |limit: u32| json!({"room": {"timeline": {"limit": limit}, "state": {"lazy_load_members": true}}});
+    // All that the client was sent there it has lost, as one that clears its cache.
+    world.sync(&world.request(BOB, None, filter(10), false)).await;
+    let (other, _) = world.restarted();
+    let answer = other.sync(&world.request(BOB, None, filter(1), false), || ()).await.unwrap();
+    say(&world, CAROL, &room, "more").await;
+    let answer = world.sync(&world.request(BOB, Some(answer.next_batch), filter(10), false)).await;
+    let section = &answer["rooms"]["join"][&room];
+    assert_eq!(membership(section, "state", CAROL), Some("join"), "{section}");
+}
+
+#[tokio::test]
 async fn what_a_filter_kept_back_counts_as_not_sent() {
     let world = world().await;
     world.register(BOB).await;

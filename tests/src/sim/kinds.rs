@@ -33,6 +33,7 @@ pub(super) fn of(seed: u64) -> Option<Scenario> {
         9 => gaps,
         10 | 11 => overtaken,
         12 | 13 => names,
+        14 | 15 => devices,
         _ => return None,
     };
     Some(made(seed, &chance, kind))
@@ -163,6 +164,18 @@ fn names(chance: &Chance, scenario: &mut Scenario) {
     scenario.mix = mix(vec![Actor::Profile, Actor::Keys, Actor::Sessions], Vec::new(), chance.between(1, 4));
     let slow = *chance.pick(&[20, 60, 150]).unwrap_or(&60);
     all_along(scenario, READS_MS, [Fault::StoreSlow(slow)]);
+}
+
+/// Members who are followed come and go, and rows are seen before what is made of them.
+fn devices(chance: &Chance, scenario: &mut Scenario) {
+    let mut actors = chance.some(vec![Actor::Sessions, Actor::Keys], 2);
+    actors.push(Actor::Devices);
+    scenario.mix = mix(actors, Vec::new(), chance.between(1, 6));
+    let slow = *chance.pick(&[60, 150, 600]).unwrap_or(&60);
+    all_along(scenario, READS_MS, [Fault::StoreSlow(slow)]);
+    if chance.one_in(2) {
+        all_along(scenario, READS_MS, [Fault::StoreTorn(60)]);
+    }
 }
 
 /// Nothing goes wrong but the bus.

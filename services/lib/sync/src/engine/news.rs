@@ -151,7 +151,7 @@ impl Engine {
             self.heads.read(reading, viewer.tenant, log, at);
         }
         for user_id in sharing.went.difference(&changed) {
-            if *user_id != viewer.user_id && !mine.has_user(user_id).await? {
+            if *user_id != viewer.user_id && !mine.knows_user(user_id, &progress.rooms).await? {
                 look.answer.devices_left.push(user_id.clone());
             }
         }

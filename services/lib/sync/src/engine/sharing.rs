@@ -5,15 +5,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use polity_core::{
-    LogKey, Seq, TenantId,
-    mutation::{Mutation, planted},
-};
+use polity_core::{LogKey, Seq, TenantId, sync_token::Told};
 use ruma_common::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{
     Engine, SyncError, SyncRequest, joined::Known, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of,
-    window,
+    token::KnownRooms, window,
 };
 use crate::read::{Part, StateView};
 
@@ -59,17 +56,14 @@ impl RoomPass<'_> {
                 }
                 for change in changes.iter().filter(|change| change.event_type == "m.room.member") {
                     let Ok(user_id) = OwnedUserId::try_from(change.state_key.as_str()) else { continue };
-                    let (was, is) = (
-                        self.joined_since(change.then.as_deref()).await?,
-                        self.joined_since(change.now.as_deref()).await?,
-                    );
-                    // Also who left meanwhile, and came back: what changed in between nobody told.
-                    if is.is_some_and(|since| {
-                        since > known.seq() && !(was.is_some() && planted(Mutation::RejoinUnshared))
-                    }) {
-                        sharing.came.insert(user_id);
-                    } else if was.is_some() && is.is_none() {
-                        sharing.went.insert(user_id);
+                    match self.joined_since(change.now.as_deref()).await? {
+                        // Also who left meanwhile, and came back: what changed in between nobody told.
+                        Some(since) if since > known.seq() => drop(sharing.came.insert(user_id)),
+                        Some(_) => {}
+                        None if self.joined_since(change.then.as_deref()).await?.is_some() => {
+                            sharing.went.insert(user_id);
+                        }
+                        None => {}
                     }
                 }
             }
@@ -130,6 +124,26 @@ impl<'a> Mine<'a> {
         Ok(Self { engine, request, rooms })
     }
 
+    /// Whether somebody is in one of them as far as the client knows it: what has happened since is told next time.
+    pub(crate) async fn knows_user(&self, user_id: &UserId, known: &KnownRooms) -> Result<bool, SyncError> {
+        let (engine, viewer) = (self.engine, &self.request.viewer);
+        let theirs = joined_rooms(engine, viewer.tenant, user_id).await?;
+        for room_id in theirs.iter().filter(|room_id| self.rooms.contains(*room_id)) {
+            let Some(key) = engine.rooms.key(viewer.tenant, room_id).await? else { continue };
+            let entry = known.get(&viewer.token_key, room_id);
+            let Some(entry) = entry.filter(|entry| entry.told == Told::Member && entry.position.life == key.life)
+            else {
+                continue;
+            };
+            let state = window::state_after(&engine.rooms, key, entry.position.seq).await?;
+            let is_encrypted = engine.rooms.state_event(key, &state, "m.room.encryption", "").await?.is_some();
+            if is_encrypted && engine.has_joined(key, &state, user_id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Everybody whose devices the user follows, and the user.
     pub(crate) async fn everybody(&self) -> Result<BTreeSet<OwnedUserId>, SyncError> {
         let (engine, viewer) = (self.engine, &self.request.viewer);
@@ -185,11 +199,7 @@ impl Engine {
 
     /// What is told of a room may not be projected yet, so it is looked for in the room's rows, too.
     async fn joined_since(&self, key: LogKey, event_id: &EventId) -> Result<Option<Seq>, SyncError> {
-        let row = if planted(Mutation::JoinUnshared) {
-            self.rooms.event(key.tenant, event_id).await?
-        } else {
-            self.rooms.event_of_state(key, event_id).await?
-        };
+        let row = self.rooms.event_of_state(key, event_id).await?;
         let change = row.as_ref().and_then(|row| row.meta.membership.as_ref());
         Ok(change.filter(|change| change.membership == "join").map(|change| change.since))
     }
@@ -203,12 +213,11 @@ impl Engine {
             return Ok(false);
         }
         let state = StateView::at_roots(head.room.roots);
-        for user_id in [&*viewer.user_id, other] {
-            let row = self.rooms.state_event(key, &state, "m.room.member", user_id.as_str()).await?;
-            if row.as_deref().and_then(membership_of).is_none_or(|(membership, _)| membership != "join") {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.has_joined(key, &state, &viewer.user_id).await? && self.has_joined(key, &state, other).await?)
+    }
+
+    async fn has_joined(&self, key: LogKey, state: &StateView, user_id: &UserId) -> Result<bool, SyncError> {
+        let row = self.rooms.state_event(key, state, "m.room.member", user_id.as_str()).await?;
+        Ok(row.as_deref().and_then(membership_of).is_some_and(|(membership, _)| membership == "join"))
     }
 }

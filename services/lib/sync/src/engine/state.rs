@@ -102,8 +102,7 @@ impl RoomPass<'_> {
         }
         if lazy {
             let knows_members = !self.request.full_state && !matches!(had, Had::Nothing);
-            let is_own = self.own_token || planted(Mutation::MembersElsewhere);
-            let from = (knows_members && is_own).then_some(known.seq());
+            let from = (knows_members && self.own_token).then_some(known.seq());
             // Those that name the room are told anew: whom a client doesn't know it can't show.
             let heroes = if had.renames() { self.heroes().await? } else { Vec::new() };
             self.members_of_timeline(&target, (rendered, &heroes), from, &mut wanted).await?;
