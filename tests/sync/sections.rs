@@ -285,7 +285,7 @@ async fn what_another_process_sent_up_to_the_same_place_counts_for_nothing() {
     }
     let filter = |limit: u32| json!({"room": {"timeline": {"limit": limit}, "state": {"lazy_load_members": true}}});
     // All that the client was sent there it has lost, as one that clears its cache.
-    world.sync(&world.request(BOB, None, filter(10), false)).await;
+    world.sync(&world.request(BOB, None, filter(3), false)).await;
     let (other, _) = world.restarted();
     let answer = other.sync(&world.request(BOB, None, filter(1), false), || ()).await.unwrap();
     say(&world, CAROL, &room, "more").await;
