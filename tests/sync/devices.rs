@@ -115,6 +115,15 @@ async fn who_leaves_is_told_as_gone_only_with_the_last_room() {
     world.member(BOB, &one, BOB, "leave", None).await;
     assert_eq!(admin.told().await, (set(&[]), set(&[])), "they share another one");
     assert_eq!(bob.told().await, (set(&[]), set(&[CAROL])), "the plain room doesn't count");
+    let narrow = json!({"room": {"rooms": [one]}});
+    world.member(BOB, &one, BOB, "join", None).await;
+    let answer = world.sync(&world.request(ADMIN, None, narrow.clone(), false)).await;
+    let since = answer["next_batch"].as_str().unwrap().to_owned();
+    world.member(BOB, &one, BOB, "leave", None).await;
+    let answer = world.sync(&world.request(ADMIN, Some(since), narrow, false)).await;
+    assert!(answer.get("device_lists").is_none(), "a room that the filter keeps back is shared nevertheless: {answer}");
+    admin.told().await;
+    bob.told().await;
     world.member(ADMIN, &two, BOB, "kick", None).await;
     assert_eq!(admin.told().await, (set(&[]), set(&[BOB])));
     assert_eq!(bob.told().await, (set(&[]), set(&[ADMIN])));

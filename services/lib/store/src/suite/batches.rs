@@ -168,7 +168,7 @@ pub async fn what_cql_could_not_say_is_refused(on: Subject) {
     cas(absent(), vec![top(), Change::Put(plain(values_of!["text"], "a"))]).await;
     cas(absent(), vec![top(), Change::Put(plain(Values::new(), "a"))]).await;
     cas(absent(), vec![top(), Change::Put(row(1, "a").with_columns(vec![Some("text".into())]))]).await;
-    cas(absent(), vec![top(), Change::Put(row(1, "a").with_columns(vec![None; 5]))]).await;
+    cas(absent(), vec![top(), Change::Put(row(1, "a").with_columns(vec![None; schema::LOG.columns.len() + 1]))]).await;
     cas(Condition { row: values_of!["text"], expect: Expect::Absent }, vec![top()]).await;
     assert!(head_of(store, &log).await.is_none());
     is_misuse(store.get(&schema::LOG, values_of![on.tenant], values_of![1_i64], Consistency::Quorum).await);

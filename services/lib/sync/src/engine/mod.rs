@@ -70,7 +70,6 @@ pub struct Engine {
     pub unread: UnreadCounts,
     /// What users have set.
     pub settings: SettingsCache,
-    /// Rooms of users whose devices changed.
     /// Members that devices have, where they load them lazily.
     pub sent_members: SentMembers,
     /// How many rooms a token holds.

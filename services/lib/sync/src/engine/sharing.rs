@@ -12,7 +12,10 @@ use super::{
     Engine, SyncError, SyncRequest, joined::Known, pass::RoomPass, progress::Knows, state::Had, stretch::membership_of,
     token::KnownRooms, window,
 };
-use crate::read::{Part, StateView};
+use crate::{
+    filter,
+    read::{Part, StateView},
+};
 
 /// Who came to share an encrypted room with the user, and who left one.
 #[derive(Debug, Default)]
@@ -129,6 +132,13 @@ impl<'a> Mine<'a> {
         let (engine, viewer) = (self.engine, &self.request.viewer);
         let theirs = joined_rooms(engine, viewer.tenant, user_id).await?;
         for room_id in theirs.iter().filter(|room_id| self.rooms.contains(*room_id)) {
+            if !filter::concerns(&self.request.filter, room_id) {
+                // It isn't looked at for this client, which may have been told of it without the filter.
+                if engine.shares(self.request, user_id, room_id).await? {
+                    return Ok(true);
+                }
+                continue;
+            }
             let Some(key) = engine.rooms.key(viewer.tenant, room_id).await? else { continue };
             let entry = known.get(&viewer.token_key, room_id);
             let Some(entry) = entry.filter(|entry| entry.told == Told::Member && entry.position.life == key.life)

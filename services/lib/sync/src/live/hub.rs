@@ -98,6 +98,10 @@ impl Hub {
                 Some((Wake::Log(seq), row)) => {
                     self.moved(subject, seq);
                     let before = self.interest.told(subject, seq);
+                    if before.is_some_and(|before| seq <= before) {
+                        // Told once more, as by who loads a log and tells of what others wrote: whom it concerns was woken.
+                        return;
+                    }
                     // A row in between (or before the first one that is heard) may be told to nobody here any more: nothing else tells of
                     // rows before this one.
                     let missed = before.is_some_and(|before| before.next() < seq);
