@@ -189,9 +189,9 @@ async fn columns_are_added_to_tables_with_rows_and_old_and_new_programs_go_on() 
     let (known, before) = (Schema::OWN.version, yesterday().version);
     let said = polity(&sandbox, "status").await;
     assert!(said.contains(&format!("version: {before} in the store, {known} known to this program")), "{said}");
-    assert!(said.contains("column txn of table log") && said.contains("column told of table members"), "{said}");
+    assert!(said.contains("column attempt of table log") && said.contains("column told of table members"), "{said}");
     let said = polity(&sandbox, "apply").await;
-    assert!(said.contains("made: column txn of table log") && said.contains("missing: nothing"), "{said}");
+    assert!(said.contains("made: column attempt of table log") && said.contains("missing: nothing"), "{said}");
     let said = polity(&sandbox, "status").await;
     assert!(said.contains(&format!("version: {known} in the store")) && said.contains("missing: nothing"), "{said}");
 

@@ -45,6 +45,12 @@ pub(super) fn overtaken_of(seed: u64) -> Scenario {
     made(seed, &Chance::of(seed, "overtaken"), overtaken)
 }
 
+/// One in which names change, whatever the seed plays else.
+#[cfg(feature = "mutations")]
+pub(super) fn names_of(seed: u64) -> Scenario {
+    made(seed, &Chance::of(seed, "names"), names)
+}
+
 fn made(seed: u64, chance: &Chance, kind: fn(&Chance, &mut Scenario)) -> Scenario {
     let mut scenario = Scenario { seed, put_off: *chance.pick(&[0, 16, 64]).unwrap_or(&0), ..Scenario::calm() };
     kind(chance, &mut scenario);
