@@ -216,7 +216,7 @@ async fn columns_are_added_to_tables_with_rows_and_old_and_new_programs_go_on() 
         assert_eq!(page.await.expect("a scan").rows.len(), 10, "{who}");
     }
     // A row that both write again and again may keep what the new one wrote there, as `Schema` says.
-    assert_eq!(new.head().await.columns, [old.columns(&schema::LOG, 9), vec![Some("8".into())]].concat());
+    assert_eq!(new.head().await.columns, [old.columns(&schema::LOG, 9), vec![Some(Value::Int(8))]].concat());
     let status = SchemaStatus::read(&config).await.expect("a server that answers");
     assert_eq!((status.stored, status.missing), (Some(known), Vec::new()));
 }
